@@ -1,0 +1,52 @@
+"""Turn a generated song into a reusable persona, with `await`."""
+
+from suno_persona.client import PersonaAPI
+from suno_persona.conversion import dumps, loads
+from suno_persona.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    InvalidRequestError,
+    NotCreatedError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    PersonaError,
+    RateLimitedError,
+    RejectedError,
+    ResponseTimeoutError,
+    ServerError,
+    ServiceUnavailableError,
+    UnreadableResponseError,
+    UsageError,
+)
+from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
+
+__all__ = [
+    "AuthenticationError",
+    "Clip",
+    "ClipMetadata",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "ConnectionLostError",
+    "CreatePersonaRequest",
+    "InvalidRequestError",
+    "NotCreatedError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "PermissionDeniedError",
+    "Persona",
+    "PersonaAPI",
+    "PersonaClip",
+    "PersonaError",
+    "RateLimitedError",
+    "RejectedError",
+    "ResponseTimeoutError",
+    "ServerError",
+    "ServiceUnavailableError",
+    "UnreadableResponseError",
+    "UsageError",
+    "dumps",
+    "loads",
+]

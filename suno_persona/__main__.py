@@ -1,0 +1,19 @@
+"""The `suno-persona` command, and `python -m suno_persona`."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command, or say which extra it needs."""
+    try:
+        from suno_persona.cli import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("typer", "rich"):
+            raise
+        print("suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'", file=sys.stderr)
+        sys.exit(2)
+    app()
+
+
+if __name__ == "__main__":
+    main()

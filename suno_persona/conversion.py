@@ -1,0 +1,211 @@
+"""JSON to models and back: the only module that knows cattrs and msgspec. It knows nothing of HTTP.
+
+Reading is tolerant and never coerces: what does not fit its field is kept in `extra`, so that one odd
+member never costs the persona. Writing gives back every member that was read and was not null.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from types import UnionType
+from typing import Any, cast, get_args
+
+import attrs
+import msgspec
+from cattrs import Converter
+
+from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
+
+_MODELS: tuple[type, ...] = (ClipMetadata, Clip, PersonaClip, Persona)
+
+_Hook = Callable[[object, type], object]
+
+
+def loads(data: bytes | str) -> Persona:
+    """Read a persona from a JSON document.
+
+    Raises `ValueError` where the document is not a JSON object with a non-empty text `id`, and only
+    there; the message names the path. Any other member may be missing, null or of another type.
+
+    >>> persona = loads(b'{"id": "fd213afd", "name": null, "user_handle": 12}')
+    >>> persona.id, persona.name, persona.user_handle, persona.extra
+    ('fd213afd', None, None, {'user_handle': 12})
+    >>> loads(b'{"id": null}')
+    Traceback (most recent call last):
+    ValueError: $.id: expected non-empty text, found null
+    """
+    return to_persona(parse_json(data))
+
+
+def dumps(persona: Persona) -> bytes:
+    """Write a persona as a JSON document in UTF-8.
+
+    Every member that was read and was not null is in it, equal in value; times are the same instant.
+
+    >>> dumps(loads('{"id": "fd213afd", "name": null, "mood": "blue"}'))
+    b'{"id":"fd213afd","persona_clips":[],"mood":"blue"}'
+    """
+    document = converter.unstructure(persona)
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        # A lone surrogate, which JSON can only write as an escape.
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+def dump_request(request: CreatePersonaRequest) -> bytes:
+    """Write a request as the contract's body: always its five members, always in the same order."""
+    return msgspec.json.encode(converter.unstructure(request))
+
+
+def to_persona(document: object) -> Persona:
+    """Make a persona of a JSON value; raises `ValueError` as `loads` does."""
+    return converter.structure(document, Persona)
+
+
+def parse_json(data: bytes | str) -> object:
+    """Read any JSON value; raises `ValueError` for everything else."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        pass  # The second reader is slower, and takes what the first does not: a byte order mark, lone surrogates.
+    try:
+        return json.loads(data, parse_constant=_refuse_number, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("$: nested too deep") from None
+    except ValueError as error:
+        reason = error if data else "nothing"
+        raise ValueError(f"$: expected a JSON document, found {reason}") from None
+
+
+def make_converter() -> Converter:
+    """Make a converter that reads and writes as `loads` and `dumps` do."""
+    made = Converter()
+    configure_converter(made)
+    return made
+
+
+def configure_converter(converter: Converter) -> None:
+    """Teach a converter of your own the rules of this module.
+
+    It becomes strict about `str`, `int`, `float` and `bool` everywhere: a value of another type is a
+    `ValueError`, never converted. Register hooks of your own before the converter is first used.
+    """
+    for kind, accepted in ((str, (str,)), (int, (int,)), (float, (float, int)), (bool, (bool,))):
+        converter.register_structure_hook(kind, partial(_as_it_is, accepted))
+    converter.register_structure_hook(datetime, _instant)
+    converter.register_unstructure_hook(datetime, datetime.isoformat)
+    converter.register_structure_hook_func(
+        lambda kind: kind == tuple[PersonaClip, ...], partial(_persona_clips, converter)
+    )
+    converter.register_structure_hook_factory(_MODELS.__contains__, _model_reader)
+    converter.register_unstructure_hook_factory(_MODELS.__contains__, _model_writer)
+
+
+def _model_reader(model: type, converter: Converter) -> _Hook:
+    """Read an object into a model: what has no field, or does not fit it, goes to `extra`."""
+    fields = [field for field in attrs.fields(model) if field.name != "extra"]
+    readers = {field.name: (converter.get_structure_hook(_bare(field.type)), _bare(field.type)) for field in fields}
+    required = [field.name for field in fields if field.default is attrs.NOTHING]
+
+    def read(document: object, _: type) -> object:
+        if type(document) is not dict:
+            raise ValueError(f"$: expected an object, found {_shown(document)}")
+        known: dict[str, object] = {}
+        extra: dict[str, object] = {}
+        for name, value in document.items():
+            if value is None:
+                continue
+            if name not in readers:
+                extra[name] = value
+                continue
+            hook, kind = readers[name]
+            try:
+                known[name] = hook(value, kind)
+            except Exception:  # a hook that a user registered may raise anything
+                extra[name] = value
+        for name in required:
+            if not known.get(name):
+                raise ValueError(f"$.{name}: expected non-empty text, found {_shown(document.get(name))}")
+        return model(**known, extra=extra)
+
+    return read
+
+
+def _model_writer(model: type, converter: Converter) -> Callable[[object], dict[str, object]]:
+    fields = [field for field in attrs.fields(model) if field.name != "extra"]
+    writers = [(field.name, converter.get_unstructure_hook(_bare(field.type))) for field in fields]
+
+    def write(instance: Any) -> dict[str, object]:
+        extra: dict[str, object] = instance.extra
+        document: dict[str, object] = {}
+        for name, hook in writers:
+            value = getattr(instance, name)
+            # An empty field gives way to the value that did not fit it.
+            if value or (value is not None and name not in extra):
+                document[name] = hook(value)
+        for name, value in extra.items():
+            document.setdefault(name, value)
+        return document
+
+    return write
+
+
+def _bare(kind: type[Any] | None) -> type[Any]:
+    """The type of a field that may be `None`: `str` for `str | None`."""
+    return get_args(kind)[0] if isinstance(kind, UnionType) else cast("type[Any]", kind)
+
+
+def _as_it_is(accepted: tuple[type, ...], value: object, _: type) -> object:
+    # By exact type: `True` is an `int` to `isinstance`, and to no gateway.
+    if type(value) not in accepted:
+        raise ValueError(f"$: expected {accepted[0].__name__}, found {_shown(value)}")
+    return value
+
+
+_FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}\d*[1-9]")
+
+
+def _instant(value: object, _: type) -> datetime:
+    if type(value) is not str or _FINER_THAN_MICROSECONDS.search(value):
+        raise ValueError(f"$: expected an RFC 3339 time in whole microseconds, found {_shown(value)}")
+    time = datetime.fromisoformat(value)
+    if time.tzinfo is None:
+        raise ValueError(f"$: expected a time with its zone, found {_shown(value)}")
+    return time
+
+
+def _persona_clips(converter: Converter, value: object, _: type) -> tuple[PersonaClip, ...]:
+    if type(value) is not list:
+        raise ValueError(f"$: expected a list, found {_shown(value)}")
+    return tuple([converter.structure(item, PersonaClip) for item in value])
+
+
+def _shown(value: object) -> str:
+    """A JSON value as an error names it."""
+    match value:
+        case None:
+            return "null"
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case str() if len(value) > 40:
+            return f"a text of {len(value)} characters"
+        case _:
+            return repr(value)
+
+
+def _refuse_number(literal: str) -> float:
+    raise ValueError(f"{literal} is not a JSON number")
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    return number if abs(number) != float("inf") else _refuse_number(literal)
+
+
+converter: Converter = make_converter()
+"""The converter behind `loads` and `dumps`. Register hooks on it before its first use."""

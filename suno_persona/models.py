@@ -1,0 +1,276 @@
+"""What is sent and what comes back: frozen attrs classes, with no knowledge of JSON."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+import attrs
+
+from suno_persona.errors import InvalidRequestError
+
+
+class _Extra(Mapping[str, object]):
+    """A read-only mapping that, unlike `types.MappingProxyType`, can be pickled and copied."""
+
+    __slots__ = ("_members",)
+
+    def __init__(self, members: Mapping[str, object]) -> None:
+        self._members = dict(members)
+
+    def __getitem__(self, name: str) -> object:
+        return self._members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __repr__(self) -> str:
+        return repr(self._members)
+
+
+_NOTHING_EXTRA = _Extra({})
+
+
+def _read_only(members: Mapping[str, object]) -> Mapping[str, object]:
+    return members if isinstance(members, _Extra) else _Extra(members)
+
+
+def _extra() -> Mapping[str, object]:
+    return attrs.field(default=_NOTHING_EXTRA, converter=_read_only, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class ClipMetadata:
+    """How a clip was made."""
+
+    tags: str | None = None
+    """The style it was made in, as text: `"electronic pop, tropical house fusion"`."""
+
+    prompt: str | None = None
+    """The lyrics or the prompt it was made from; may be empty."""
+
+    type: str | None = None
+    """Where it comes from: `"gen"` for a generated one."""
+
+    duration: float | None = None
+    """Its length in seconds: `190`."""
+
+    refund_credits: bool | None = None
+    """Whether the credits paid for it were given back."""
+
+    stream: bool | None = None
+    """Whether it could be streamed while it was made."""
+
+    extra: Mapping[str, object] = _extra()
+    """What the fields cannot hold, as received."""
+
+
+@attrs.frozen(kw_only=True)
+class Clip:
+    """A generated song."""
+
+    id: str | None = None
+    """Its id: `"54834687-5e79-4f08-8e14-cf188f15b598"`."""
+
+    video_url: str | None = None
+    """The address of its video, an MP4."""
+
+    audio_url: str | None = None
+    """The address of its sound, an MP3."""
+
+    image_url: str | None = None
+    """The address of its cover."""
+
+    image_large_url: str | None = None
+    """The address of its cover in a larger size."""
+
+    major_model_version: str | None = None
+    """The version of the model that made it: `"v4"`."""
+
+    model_name: str | None = None
+    """The name of the model that made it: `"chirp-v4"`."""
+
+    metadata: ClipMetadata | None = None
+    """How it was made."""
+
+    is_liked: bool | None = None
+    """Whether the account liked it."""
+
+    user_id: str | None = None
+    """The id of the account it belongs to: `"21de6d0f-398c-467c-9957-8fa9065f3ca6"`."""
+
+    display_name: str | None = None
+    """The name that the account shows: `"SensoryRecorders4685"`."""
+
+    handle: str | None = None
+    """The account's handle: `"sensoryrecorders4685"`."""
+
+    is_handle_updated: bool | None = None
+    """Whether the account changed its handle."""
+
+    avatar_image_url: str | None = None
+    """The address of the account's picture."""
+
+    is_trashed: bool | None = None
+    """Whether it lies in the trash."""
+
+    created_at: datetime | None = None
+    """When it was made, with its time zone: `2024-12-23T10:34:30.144Z`."""
+
+    status: str | None = None
+    """How far its making is: `"complete"`."""
+
+    title: str | None = None
+    """Its title: `"noks noko wane"`."""
+
+    play_count: int | None = None
+    """How often it was played."""
+
+    upvote_count: int | None = None
+    """How often it was voted for."""
+
+    is_public: bool | None = None
+    """Whether everybody can see it."""
+
+    extra: Mapping[str, object] = _extra()
+    """What the fields cannot hold, as received."""
+
+
+@attrs.frozen(kw_only=True)
+class PersonaClip:
+    """A clip in its place within a persona."""
+
+    clip: Clip | None = None
+    """The clip."""
+
+    id: int | None = None
+    """The id of the place, not of the clip: `11288925`."""
+
+    extra: Mapping[str, object] = _extra()
+    """What the fields cannot hold, as received."""
+
+
+@attrs.frozen(kw_only=True)
+class Persona:
+    """A reusable voice and style. Pass `id` on as `persona_id` when you generate music.
+
+    Only `id` is always there; any other field may be `None`, and `persona_clips` empty.
+    """
+
+    id: str
+    """Its id: `"fd213afd-ac1c-4822-9802-c1c0ea45e77b"`."""
+
+    name: str | None = None
+    """Its name."""
+
+    description: str | None = None
+    """What it sounds like, in words."""
+
+    root_clip_id: str | None = None
+    """The id of the clip it was made from."""
+
+    clip: Clip | None = None
+    """The clip it was made from."""
+
+    user_display_name: str | None = None
+    """The name that its account shows: `"SensoryRecorders4685"`."""
+
+    user_handle: str | None = None
+    """Its account's handle: `"sensoryrecorders4685"`."""
+
+    user_image_url: str | None = None
+    """The address of its account's picture."""
+
+    persona_clips: tuple[PersonaClip, ...] = ()
+    """The clips that belong to it."""
+
+    extra: Mapping[str, object] = _extra()
+    """What the fields cannot hold, as received: members that the contract does not name, and
+    members whose value has another type than the contract says. Takes no part in the hash."""
+
+
+def _refuse(field: str, expected: str, found: object) -> InvalidRequestError:
+    shown = repr(found)
+    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
+    return InvalidRequestError(message=f"{field}: expected {expected}, found {shown} ({type(found).__name__})")
+
+
+def _check_text(field: str, value: object) -> str:
+    if type(value) is not str or not value:
+        raise _refuse(field, "non-empty text", value)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _refuse(field, "text without lone surrogates", value) from None
+    return value
+
+
+def _check_id(field: str, value: object) -> None:
+    if any(character < " " or "\x7f" <= character <= "\x9f" for character in _check_text(field, value)):
+        raise _refuse(field, "an id without control characters", value)
+
+
+def _is_text(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
+    _check_text(attribute.name, value)
+
+
+def _is_id(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
+    _check_id(attribute.name, value)
+
+
+def _are_ids(_: object, attribute: "attrs.Attribute[tuple[str, ...]]", value: tuple[object, ...]) -> None:
+    if not value:
+        raise _refuse(attribute.name, "at least one clip id", value)
+    for place, clip in enumerate(value):
+        _check_id(f"{attribute.name}[{place}]", clip)
+
+
+def _is_bool(_: object, attribute: "attrs.Attribute[bool]", value: object) -> None:
+    if type(value) is not bool:
+        raise _refuse(attribute.name, "True or False", value)
+
+
+def _freeze_clips(clips: Iterable[str]) -> tuple[str, ...]:
+    # A bare text is an iterable too, of its characters.
+    if isinstance(clips, str | bytes) or not isinstance(clips, Iterable):
+        raise _refuse("clips", "a list of clip ids", clips)
+    return tuple(clips)
+
+
+def _root_clip_alone(request: "CreatePersonaRequest") -> tuple[str, ...]:
+    return (request.root_clip_id,)
+
+
+@attrs.frozen(kw_only=True)
+class CreatePersonaRequest:
+    """What a persona is made from; checked when it is made.
+
+    Raises `InvalidRequestError`, which names the field, for an empty text, a text that cannot be
+    written as UTF-8, an id with control characters, no clips, or an `is_public` that is no `bool`.
+
+    >>> CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive").clips
+    ('54834687',)
+    >>> CreatePersonaRequest(root_clip_id="54834687", name="", description="Night drive")
+    Traceback (most recent call last):
+    suno_persona.errors.InvalidRequestError: name: expected non-empty text, found '' (str)
+    """
+
+    root_clip_id: str = attrs.field(validator=_is_id)
+    """The id of the clip to make it from. The clip must exist, must not have been uploaded, and must
+    belong to the key's account (the contract)."""
+
+    name: str = attrs.field(validator=_is_text)
+    """The name of the persona."""
+
+    description: str = attrs.field(validator=_is_text)
+    """What it sounds like, in words."""
+
+    clips: tuple[str, ...] = attrs.field(
+        default=attrs.Factory(_root_clip_alone, takes_self=True), converter=_freeze_clips, validator=_are_ids
+    )
+    """The ids of the clips that belong to it, at least one; `root_clip_id` alone unless given."""
+
+    is_public: bool = attrs.field(default=False, validator=_is_bool)
+    """Whether everybody can see it. Private unless you choose otherwise."""

@@ -1,0 +1,127 @@
+"""The client's arguments: checked once, with an error that says what was found and what is expected.
+
+The key is a `Secret` from its first line here on, and no message shows it.
+"""
+
+import ipaddress
+import os
+from typing import NoReturn
+
+import aiohttp
+from yarl import URL
+
+from suno_persona.errors import ConfigurationError
+
+
+class Secret(str):
+    """Text that passes through aiohttp as it is, and shows as `'***'` wherever variables are printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret cannot be pickled")
+
+
+def mask(api_key: object) -> object:
+    """The argument in a form that any traceback may show; never fails."""
+    if api_key is None:
+        return None
+    return Secret(api_key) if isinstance(api_key, str) else type(api_key)
+
+
+def key(masked: object) -> Secret:
+    """The key, from `mask(api_key)` or from `SUNO_API_KEY`."""
+    found = Secret(os.environ.get("SUNO_API_KEY", "")) if masked is None else masked
+    if not isinstance(found, Secret):
+        raise _refuse("api_key", "text", getattr(found, "__name__", "another type"))
+    if found[:7].lower() == "bearer ":
+        found = Secret(found[7:])
+    if not found:
+        raise _refuse("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
+    for place, character in enumerate(found, start=1):
+        if not "!" <= character <= "~":
+            what = "a space or control character" if character <= " " else "a character that is not ASCII"
+            raise _refuse("api_key", "visible ASCII characters only", f"{what} at place {place} of {len(found)}")
+    return found
+
+
+def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -> URL:
+    """The address that requests go to, from `base_url` or `SUNO_BASE_URL`."""
+    insecure = flag("allow_insecure", allow_insecure)
+    base_url = os.environ.get("SUNO_BASE_URL", "") if base_url is None else base_url
+    if not isinstance(base_url, str):
+        raise _refuse("base_url", "text", type(base_url).__name__)
+    if not base_url:
+        raise _refuse("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
+    if not isinstance(create_path, str) or not create_path.startswith("/") or {"?", "#"} & set(create_path):
+        raise _refuse("create_path", "a path that starts with '/', without '?' and '#'", repr(create_path))
+    try:
+        url = URL(f"{base_url.rstrip('/')}{create_path}")
+    except ValueError as error:
+        raise _refuse("base_url", "an address such as 'https://gateway.example'", str(error)) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        # Not shown: it may be a key in the wrong place.
+        raise _refuse("base_url", "an address such as 'https://gateway.example'", "a text that is none")
+    if url.user is not None or url.password is not None:
+        raise _refuse("base_url", "no user name or password", f"some before {url.host!r}")
+    if url.query_string or url.fragment or any(character.isspace() for character in base_url):
+        raise _refuse("base_url", "no '?', '#' or white space", "some")
+    if url.scheme == "http" and not insecure and not _is_loopback(url.host):
+        raise _refuse(
+            "base_url",
+            "https://, which keeps the key from others on the way, or allow_insecure=True",
+            f"http:// to {url.host!r}",
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
+
+
+def flag(name: str, value: object) -> bool:
+    """A `bool`, and nothing that is merely true."""
+    if not isinstance(value, bool):
+        raise _refuse(name, "True or False", repr(value))
+    return value
+
+
+def count(name: str, value: object) -> int:
+    """A whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _refuse(name, "a whole number from 1 on", repr(value))
+    return value
+
+
+def timeouts(timeout: object) -> tuple[float | None, aiohttp.ClientTimeout]:
+    """The total in seconds, and the other bounds without it."""
+    if not isinstance(timeout, aiohttp.ClientTimeout):
+        raise _refuse("timeout", "an aiohttp.ClientTimeout, such as aiohttp.ClientTimeout(total=60)", repr(timeout))
+    # As in aiohttp, 0 means no bound.
+    return timeout.total or None, aiohttp.ClientTimeout(
+        connect=timeout.connect,
+        sock_connect=timeout.sock_connect,
+        sock_read=timeout.sock_read,
+        ceil_threshold=timeout.ceil_threshold,
+    )
+
+
+def session(session: object) -> aiohttp.ClientSession | None:
+    """The caller's session, where there is one."""
+    if session is None:
+        return None
+    if not isinstance(session, aiohttp.ClientSession):
+        raise _refuse("session", "an aiohttp.ClientSession", repr(session))
+    if session.auth is not None:
+        raise _refuse("session", "one without auth=, which would replace the key", "one that has it")
+    return session
+
+
+def _refuse(name: str, expected: str, found: str) -> ConfigurationError:
+    return ConfigurationError(message=f"{name}: expected {expected}, found {found}")

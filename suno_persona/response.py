@@ -1,0 +1,313 @@
+"""What an answer means: status, headers and bytes become a `Persona` or the right error.
+
+Pure: no aiohttp, no awaits. It reads errors in every shape that gateways use, and raises nothing but
+the errors of `suno_persona.errors`.
+"""
+
+import html
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TypeVar
+
+import attrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from suno_persona.conversion import parse_json, to_persona
+from suno_persona.errors import (
+    AuthenticationError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RejectedError,
+    ServerError,
+    ServiceUnavailableError,
+    UnreadableResponseError,
+)
+from suno_persona.models import Persona
+
+
+@attrs.frozen(kw_only=True)
+class Response:
+    """An answer, as far as it was received."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    flaw: OutcomeUnknownError | None = None
+    """Why the body is not whole; `None` where it is."""
+
+
+def read_persona(response: Response) -> Persona:
+    """Give the persona that a response holds, or raise the error that it means."""
+    if not 200 <= response.status < 300:
+        raise _refusal(response)
+    if response.flaw is not None:
+        raise _unknown(attrs.evolve(response.flaw), response, None) from response.flaw.__cause__
+    document = None
+    try:
+        document = parse_json(response.body)
+        if _is_error_envelope(document):
+            raise _answered(RejectedError, response, document)
+        return to_persona(document)
+    except ValueError as error:
+        message = f"the answer is no persona ({error}); it says: {_words(document) or _text(response)}"
+        raise _unknown(UnreadableResponseError(message=message), response, document) from None
+
+
+def without_secret(response: Response, secret: str) -> Response:
+    """The same response with every echo of a secret masked: some gateways repeat the key in their errors."""
+    if len(secret) < 8:
+        return response  # No real key is that short, and masking it would tear the answer up.
+
+    def mask(text: str) -> str:
+        # "/" may stand in JSON as "\/" (RFC 8259, section 7).
+        return text.replace(secret, "***").replace(secret.replace("/", "\\/"), "***")
+
+    return attrs.evolve(
+        response,
+        headers=CIMultiDict((name, mask(value)) for name, value in response.headers.items()),
+        body=mask(response.body.decode("latin-1")).encode("latin-1"),
+    )
+
+
+def slash_redirect(url: URL, response: Response) -> URL | None:
+    """The target of the one redirect that is followed, `None` for any other answer: a 307 or 308, which keep
+    method and body (RFC 9110, sections 15.4.8 and 15.4.9), to the same origin and to a path that differs
+    only by its trailing slash.
+    """
+    if response.status not in (307, 308):
+        return None
+    try:
+        target = url.join(URL(response.headers.get("Location", ""))).with_fragment(None)
+    except ValueError:
+        return None
+    path = url.raw_path
+    expected = url.with_path(path.removesuffix("/") if path.endswith("/") else f"{path}/", encoded=True)
+    return expected if _address(target) == _address(expected) else None
+
+
+def _address(url: URL) -> tuple[object, ...]:
+    # Two URLs that differ by an explicit default port are not equal to yarl.
+    return url.scheme, url.user, url.password, url.host, url.port, url.raw_path_qs
+
+
+_REFUSALS: dict[int, type[RejectedError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitedError,
+    503: ServiceUnavailableError,
+}
+
+
+def _refusal(response: Response) -> RejectedError | OutcomeUnknownError:
+    """The error that a status other than 2xx means. The status decides, whatever became of the body."""
+    try:
+        document = parse_json(response.body)
+    except ValueError:
+        document = None
+    status = response.status
+    if status < 200:
+        return _answered(UnreadableResponseError, response, document)
+    if status < 400:
+        return _redirected(response, document)
+    if 500 <= status < 600 and _is_invalid_request(document):
+        return _answered(RejectedError, response, document)
+    if status < 500 or status in _REFUSALS:
+        error = _answered(_REFUSALS.get(status, RejectedError), response, document)
+        if isinstance(error, RateLimitedError | ServiceUnavailableError):
+            error.retry_after = _retry_after(response.headers)
+        return error
+    return _answered(ServerError, response, document)
+
+
+def _redirected(response: Response, document: object) -> RejectedError:
+    error = _answered(RejectedError, response, document)
+    if location := response.headers.get("Location"):
+        error.message = (
+            f"the service redirects to {_clean(location)}, which is not followed; "
+            "set base_url to the address that serves the endpoint itself"
+        )
+    return error
+
+
+def _is_invalid_request(document: object) -> bool:
+    # A 5xx with this code says that the request was malformed, so that nothing ran.
+    return isinstance(document, dict) and _member(document.get("error"), "code") == "invalid_request"
+
+
+_SUCCESS = {"ok", "success", "succeeded"}
+
+
+def _is_error_envelope(document: object) -> bool:
+    """Whether a 2xx says no: it holds an `error` object, or a `code` that is not one of success."""
+    if not isinstance(document, dict):
+        return False
+    error, code = document.get("error"), document.get("code")
+    if isinstance(error, dict) and error:
+        return True
+    if type(code) not in (int, str) or code == "":
+        return False
+    text = str(code).lower()
+    return not (text in _SUCCESS or text == "0" or (text.isascii() and text.isdigit() and 200 <= int(text) < 300))
+
+
+_E = TypeVar("_E", RejectedError, OutcomeUnknownError)
+
+
+def _answered(kind: type[_E], response: Response, document: object) -> _E:
+    """An error of the given kind in the service's own words."""
+    return _with_answer(kind(message=_words(document) or _text(response)), response, document)
+
+
+def _unknown(error: OutcomeUnknownError, response: Response, document: object) -> OutcomeUnknownError:
+    error.persona_id = find_persona_id(response.body)
+    return _with_answer(error, response, document)
+
+
+def _with_answer(error: _E, response: Response, document: object) -> _E:
+    error.status = response.status
+    error.headers = response.headers
+    error.body = response.body
+    error.code = _code(document)
+    error.request_id = _request_id(response.headers, document)
+    return error
+
+
+def _member(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _code(document: object) -> str | int | None:
+    for place in (_member(document, "error"), document, _member(document, "detail")):
+        code = _member(place, "code")
+        if isinstance(code, str | int) and not isinstance(code, bool):
+            return code
+    return None
+
+
+_REQUEST_ID_HEADERS = ("X-Request-Id", "Request-Id", "X-Oneapi-Request-Id", "CF-Ray")
+
+
+def _request_id(headers: Mapping[str, str], document: object) -> str | None:
+    found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), _member(document, "request_id"))
+    return found if isinstance(found, str) else None
+
+
+_WORD_MEMBERS = ("message", "msg", "error", "errors", "detail", "error_description", "title", "reason")
+
+
+def _words(value: object, depth: int = 5) -> str:
+    """The sentence in an error body of any shape; empty where there is none."""
+    if depth == 0:
+        return ""
+    match value:
+        case str():
+            return _clean(value)
+        case list():
+            return _clean("; ".join(filter(None, (_words(item, depth - 1) for item in value[:20]))))
+        case dict():
+            words = next(filter(None, (_words(value.get(name), depth - 1) for name in _WORD_MEMBERS)), "")
+            # FastAPI names the place of an error beside its message.
+            place = ".".join(str(part) for part in value["loc"]) if isinstance(value.get("loc"), list) else ""
+            return f"{_clean(place)}: {words}" if place and words else words
+        case _:
+            return ""
+
+
+_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_TAG = re.compile(r"<[^>]*>")
+
+
+def _text(response: Response) -> str:
+    """A body that is no JSON, or JSON without a sentence, as one line of text."""
+    text = response.body[:4096].decode("utf-8", "replace")
+    if text.lstrip().startswith("<"):
+        title = _TITLE.search(text)
+        text = html.unescape(title[1] if title else _TAG.sub(" ", text))
+    if words := _clean(text):
+        return words
+    try:
+        return HTTPStatus(response.status).phrase
+    except ValueError:
+        return "the answer holds no words"
+
+
+def _clean(text: str) -> str:
+    """Text from outside as one printable line of at most 500 characters; the whole is in `body`."""
+    text = " ".join("".join(character if character.isprintable() else " " for character in text[:2000]).split())
+    return text if len(text) <= 500 else f"{text[:499]}…"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from a number or a date (RFC 9110, section 10.2.3); `None` for anything else."""
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10})?", value):
+        return float(value)
+    until = _http_date(value)
+    if until is None:
+        return None
+    # The service's own clock, where it tells it, is the one that the date was read off.
+    now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+
+
+# Never fails on a quote that is not closed: so the search takes one pass, whatever the bytes.
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)("?)|[{}\[\],:]', re.DOTALL)
+_WRAPPERS = {"data", "persona", "response", "result"}
+
+
+def find_persona_id(body: bytes) -> str | None:
+    """The persona's id in an answer that is no persona: wrapped in another object, cut off or broken.
+
+    Only an id in the place of the persona's own counts, never one of a clip.
+
+    >>> find_persona_id(b'{"code": 0, "data": {"id": "fd213afd"}}')
+    'fd213afd'
+    >>> find_persona_id(b'{"clip": {"id": "54834687"}, "id": "fd213') is None
+    True
+    """
+    return next(_own_ids(body.decode("utf-8", "replace")), None)
+
+
+def _own_ids(text: str) -> Iterator[str]:
+    if not text.lstrip("\ufeff \t\r\n").startswith("{"):
+        return
+    path: list[str] = []  # the names under which the open objects and lists stand
+    name, named = "", False  # the last text, and whether a colon followed it
+    for token in _TOKEN.finditer(text):
+        match token[0]:
+            case "{" | "[":
+                path.append(name if named else "")
+                name, named = "", False
+            case "}" | "]":
+                del path[-1:]
+                name, named = "", False
+            case ",":
+                name, named = "", False
+            case ":":
+                named = True
+            case _ if not named:
+                name = token[1]
+            case _:
+                if name in ("id", "persona_id") and token[2] and _WRAPPERS.issuperset(path[1:]):
+                    try:
+                        value = json.loads(token[0])
+                    except ValueError:
+                        continue
+                    if value:
+                        yield value

@@ -1,0 +1,63 @@
+"""What the tests share: the contract's example, a clock that can be moved, and the bridge to aioresponses."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+
+from suno_persona import CreatePersonaRequest
+
+CONTRACT_EXAMPLE = Path(__file__).with_name("contract_example.json").read_bytes()
+
+
+@pytest.fixture
+def example() -> dict[str, Any]:
+    """The persona that the contract shows, as JSON values."""
+    document: dict[str, Any] = json.loads(CONTRACT_EXAMPLE)
+    return document
+
+
+@pytest.fixture
+def request_() -> CreatePersonaRequest:
+    """A request that the fake service grants."""
+    return CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
+
+
+@pytest.fixture
+async def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Move the running loop's clock on, so that timeouts strike without anybody waiting for them."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+
+    def advance(seconds: float) -> None:
+        nonlocal now
+        before = now
+        now = lambda: before() + seconds  # noqa: E731
+        monkeypatch.setattr(loop, "time", now)
+
+    return advance
+
+
+class _Response(aiohttp.ClientResponse):
+    """aioresponses 0.7.9 does not pass the `stream_writer` that aiohttp 3.14 asks for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"stream_writer": Mock(output_size=0), **kwargs})
+
+
+class _Responses(aioresponses):
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        super().add(*args, **{"response_class": _Response, **kwargs})
+
+
+@pytest.fixture
+def mocked() -> Iterator[aioresponses]:
+    """Aiohttp's session with its network taken out: for unit tests of the client only."""
+    with _Responses() as mocked:
+        yield mocked

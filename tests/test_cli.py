@@ -1,0 +1,157 @@
+"""The `suno-persona` command, run as a user runs it."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import pytest
+
+from suno_persona.testing import FakeSuno, Fault
+
+COMMAND = str(Path(sys.executable).with_name("suno-persona"))
+CREATE = ("create", "--root-clip-id", "54834687", "--name", "Neon", "--description", "Night drive")
+
+
+@attrs.frozen
+class Done:
+    """What a command left behind."""
+
+    status: int
+    output: str
+    errors: str
+
+
+async def start(*command: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
+    """Start a program with nothing configured but what the test names."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SUNO_")}
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env={**clean, "COLUMNS": "80", **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def run(*command: str, env: Mapping[str, str]) -> Done:
+    """Run a program to its end."""
+    process = await start(*command, env=env)
+    output, errors = await process.communicate()
+    return Done(process.returncode or 0, output.decode(), errors.decode())
+
+
+@pytest.fixture
+def env(fake_suno: FakeSuno) -> dict[str, str]:
+    """An environment that names the fake service."""
+    return {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
+
+
+async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Nothing but the id is on stdout, so that a script can take it."""
+    done = await run(COMMAND, *CREATE, env=env)
+    assert done == Done(0, f"{fake_suno.personas[0].id}\n", "")
+    assert fake_suno.requests[0].json() == {
+        "root_clip_id": "54834687",
+        "name": "Neon",
+        "description": "Night drive",
+        "clips": ["54834687"],
+        "is_public": False,
+    }
+
+
+async def test_create_takes_clips_and_an_address(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Every member of the request can be given, and the address may be an option."""
+    options = ("--clip", "a", "--clip", "b", "--public", "--base-url", fake_suno.base_url, "--json")
+    done = await run(COMMAND, *CREATE, *options, env={"SUNO_API_KEY": env["SUNO_API_KEY"]})
+    assert json.loads(done.output)["id"] == fake_suno.personas[0].id
+    received = fake_suno.requests[0].json()
+    assert isinstance(received, dict)
+    assert (received["clips"], received["is_public"]) == (["a", "b"], True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(Fault.answer(400, b'{"detail": "no clip"}'), 1), (Fault.lost_answer(), 3), (Fault.server_error(), 3)],
+)
+async def test_the_exit_status_says_whether_a_persona_may_exist(
+    fault: Fault, status: int, fake_suno: FakeSuno, env: dict[str, str]
+) -> None:
+    """1: certainly none; 3: nobody knows. The reason is one line on stderr."""
+    fake_suno.script(fault)
+    done = await run(COMMAND, *CREATE, env=env)
+    assert (done.status, done.output) == (status, "")
+    assert re.fullmatch(r"suno-persona: .+\n", done.errors)
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "words"),
+    [
+        ({"SUNO_API_KEY": ""}, CREATE, "SUNO_API_KEY"),
+        ({"SUNO_BASE_URL": ""}, CREATE, "SUNO_BASE_URL"),
+        ({"SUNO_BASE_URL": "http://gateway.example"}, CREATE, "https://"),
+        ({}, (*CREATE, "--name", ""), "name: expected non-empty text"),
+        ({}, CREATE[:-2], "--description"),
+        ({}, ("sing",), "sing"),
+    ],
+)
+async def test_what_cannot_be_used_is_said_before_anything_is_sent(
+    change: dict[str, str], arguments: tuple[str, ...], words: str, fake_suno: FakeSuno, env: dict[str, str]
+) -> None:
+    """2: usage, configuration or input."""
+    done = await run(COMMAND, *arguments, env=env | change)
+    assert (done.status, done.output) == (2, "")
+    assert words in done.errors
+    assert "Traceback" not in done.errors
+    assert fake_suno.requests == []
+
+
+async def test_the_demo_needs_nothing() -> None:
+    """No key, no address: it shows the personas with their ids, the refused clip with its reason, and what is next."""
+    done = await run(sys.executable, "-m", "suno_persona", "demo", env={})
+    assert (done.status, done.errors) == (0, "")
+    ids = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", done.output)
+    assert len(set(ids)) == 4
+    assert "clip_not_found" in done.output
+    assert f'"persona_id": "{ids[0]}"' in done.output
+    assert max(map(len, done.output.splitlines())) <= 80
+
+
+async def test_the_fake_service_serves_until_ctrl_c() -> None:
+    """What it prints can be given to a shell, and a client in another process works with it."""
+    process = await start(COMMAND, "fake", "--port", "0", env={})
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    settings = dict(re.findall(r"(SUNO_\w+)=(\S+)", line))
+    assert settings.keys() == {"SUNO_API_KEY", "SUNO_BASE_URL"}
+    assert (await run(COMMAND, *CREATE, env=settings)).status == 0
+    process.send_signal(signal.SIGINT)
+    _, errors = await process.communicate()
+    assert (process.returncode, errors) == (130, b"")
+
+
+async def test_a_port_that_is_taken_is_one_line(fake_suno: FakeSuno) -> None:
+    """The command ends with 2 and without a traceback."""
+    done = await run(COMMAND, "fake", "--port", fake_suno.base_url.rpartition(":")[2], env={})
+    assert done.status == 2
+    assert re.fullmatch(r"suno-persona: port: expected a free one, found .+\n", done.errors)
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+async def test_without_its_extra_the_command_says_what_to_install(missing: str) -> None:
+    """The package without extras has a command that explains itself."""
+    code = f"import sys; sys.modules[{missing!r}] = None; from suno_persona.__main__ import main; main()"
+    done = await run(sys.executable, "-c", code, env={})
+    assert done == Done(2, "", "suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'\n")
+
+
+async def test_another_missing_module_is_not_hidden() -> None:
+    """A broken installation shows what is broken."""
+    code = "import sys; sys.modules['suno_persona.cli'] = None; from suno_persona.__main__ import main; main()"
+    done = await run(sys.executable, "-c", code, env={})
+    assert "suno_persona.cli" in done.errors
+    assert "cli extra" not in done.errors

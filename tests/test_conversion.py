@@ -1,0 +1,215 @@
+"""Reading and writing: nothing is coerced, nothing is lost, and only a missing id stops a reader."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import attrs
+import cattrs
+import pytest
+from conftest import CONTRACT_EXAMPLE
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suno_persona import Clip, ClipMetadata, Persona, PersonaClip, dumps, loads
+from suno_persona.conversion import configure_converter, make_converter
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-9, minutes=-30))])).map(
+    datetime.isoformat
+)
+
+
+def documents(model: type[Any], **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with any of the model's members, right or wrong, and with members that it does not have."""
+    fields = {field.name: members.get(field.name, st.nothing()) | json_values for field in attrs.fields(model)}
+    known = st.fixed_dictionaries({}, optional=fields)
+    return st.builds(lambda known, unknown: unknown | known, known, st.dictionaries(st.text(), json_values, max_size=3))
+
+
+metadata = documents(ClipMetadata, duration=st.integers() | st.floats(allow_nan=False, allow_infinity=False))
+clips = documents(Clip, metadata=metadata, created_at=times, play_count=st.integers(), is_public=st.booleans())
+persona_clips = documents(PersonaClip, clip=clips, id=st.integers())
+personas = st.builds(
+    lambda document, id: document | {"id": id},
+    documents(Persona, name=st.text(), clip=clips, persona_clips=st.lists(persona_clips, max_size=3)),
+    st.text(min_size=1),
+)
+
+
+def kept(read: Any, written: Any) -> bool:
+    """Whether every non-null member of what was read is in what was written, equal in value."""
+    if isinstance(read, dict):
+        return isinstance(written, dict) and all(
+            name in written and kept(value, written[name]) for name, value in read.items() if value is not None
+        )
+    if isinstance(read, list):
+        return isinstance(written, list) and len(read) == len(written) and all(map(kept, read, written))
+    if isinstance(read, str) and isinstance(written, str) and read != written:
+        return datetime.fromisoformat(read) == datetime.fromisoformat(written)
+    return bool(read == written) and isinstance(read, bool) == isinstance(written, bool)
+
+
+@given(document=personas)
+def test_every_document_with_an_id_is_read_and_nothing_is_lost(document: dict[str, Any]) -> None:
+    """Extra members, nulls, missing members and wrong types never stop a reader, and come back when written."""
+    persona = loads(json.dumps(document))
+    assert persona.id == document["id"]
+    assert kept(document, json.loads(dumps(persona)))
+    assert loads(dumps(persona)) == persona
+
+
+@given(document=personas)
+def test_nothing_is_coerced(document: dict[str, Any]) -> None:
+    """A field holds the value as received or `None`, never another one."""
+    persona = loads(json.dumps(document))
+    for field in attrs.fields(Persona):
+        value = getattr(persona, field.name)
+        if field.name in ("extra", "clip", "persona_clips") or value is None:
+            continue
+        assert type(value) is str
+        assert value == document[field.name]
+
+
+def test_the_example_of_the_contract_is_read_completely(example: dict[str, Any]) -> None:
+    """Every member is in its field, with its own type, and none in `extra`."""
+    persona = loads(CONTRACT_EXAMPLE)
+    assert persona.id == example["id"] == "fd213afd-ac1c-4822-9802-c1c0ea45e77b"
+    assert persona.clip is not None
+    assert persona.clip.metadata is not None
+    assert persona.clip.metadata.duration == 190
+    assert persona.clip.created_at == datetime(2024, 12, 23, 10, 34, 30, 144000, UTC)
+    assert persona.persona_clips == (PersonaClip(clip=persona.clip, id=11288925),)
+    assert persona.extra == persona.clip.extra == persona.clip.metadata.extra == {}
+    assert kept(example, json.loads(dumps(persona)))
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("is_public", "false"),
+        ("is_public", 0),
+        ("title", 12),
+        ("play_count", "12"),
+        ("play_count", 12.0),
+        ("play_count", True),
+        ("metadata", []),
+        ("created_at", "yesterday"),
+        ("created_at", 1734950070),
+        ("created_at", "2024-12-23T10:34:30"),  # in no time zone
+        ("created_at", "2024-12-23T10:34:30.123456789Z"),  # finer than a datetime
+    ],
+)
+def test_a_value_of_another_type_is_kept_in_extra(member: str, value: object) -> None:
+    """The field is `None`, and the value as received is in `extra` under the member's name."""
+    clip = loads(json.dumps({"id": "x", "clip": {member: value}})).clip
+    assert clip is not None
+    assert getattr(clip, member) is None
+    assert clip.extra == {member: value}
+
+
+@pytest.mark.parametrize("value", [{}, "text", [{"id": 1}, None], [12]])
+def test_persona_clips_that_are_no_list_of_objects_are_kept_in_extra(value: object) -> None:
+    """`persona_clips` is then empty, and writing gives the value back."""
+    persona = loads(json.dumps({"id": "x", "persona_clips": value}))
+    assert persona.persona_clips == ()
+    assert persona.extra == {"persona_clips": value}
+    assert json.loads(dumps(persona)) == {"id": "x", "persona_clips": value}
+
+
+def test_an_int_is_a_fine_float() -> None:
+    """A duration without a fraction stays the number that it is."""
+    clip = loads(b'{"id": "x", "clip": {"metadata": {"duration": 190}}}').clip
+    assert clip is not None
+    assert clip.metadata == ClipMetadata(duration=190)
+
+
+def test_a_member_named_extra_is_like_any_other() -> None:
+    """It is kept in `extra`, under its own name."""
+    persona = loads(b'{"id": "x", "extra": {"a": 1}}')
+    assert persona.extra == {"extra": {"a": 1}}
+    assert json.loads(dumps(persona))["extra"] == {"a": 1}
+
+
+def test_a_field_that_was_set_wins_over_extra_when_written() -> None:
+    """Who corrects a field with `evolve` finds the correction in the document."""
+    persona = attrs.evolve(loads(b'{"id": "x", "name": 12}'), name="Neon")
+    assert json.loads(dumps(persona))["name"] == "Neon"
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (b"", "$: expected a JSON document, found nothing"),
+        (b"[]", "$: expected an object, found a list"),
+        (b"12", "$: expected an object, found 12"),
+        (b"{}", "$.id: expected non-empty text, found null"),
+        (b'{"id": ""}', "$.id: expected non-empty text, found ''"),
+        (b'{"id": 12}', "$.id: expected non-empty text, found 12"),
+        (b'{"id": {}}', "$.id: expected non-empty text, found an object"),
+        (b'"' + b"x" * 99 + b'"', "$: expected an object, found a text of 99 characters"),
+        (b"[" * 100_000, "$: nested too deep"),
+    ],
+)
+def test_loads_says_where_a_document_is_no_persona(document: bytes, message: str) -> None:
+    """The error names the path, what is expected and what was found."""
+    with pytest.raises(ValueError, match=r"^\$") as caught:
+        loads(document)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "document", [b"<html>", b'{"id": "x"', b'{"id": "\xff"}', b'{"id": "x", "n": NaN}', b'{"n": 1e999}']
+)
+def test_loads_refuses_what_is_not_json(document: bytes) -> None:
+    """Also numbers that JSON does not have, or that no double can hold (RFC 8259, section 6)."""
+    with pytest.raises(ValueError, match=r"^\$: expected a JSON document"):
+        loads(document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"id": "x", "name": "cut \\ud83d", "n": 1.5}',  # an emoji cut in half
+        '{"id": "x"}'.encode("utf-8-sig"),
+        '{"id": "x", "name": "Ärger"}'.encode("utf-16"),
+        b'{"id": "x", "n": 123456789012345678901234567890}',
+    ],
+)
+def test_unusual_json_is_json(document: bytes) -> None:
+    """Lone surrogates, byte order marks, UTF-16 and long numbers are read and written without loss."""
+    persona = loads(document)
+    assert kept(json.loads(document), json.loads(dumps(persona)))
+
+
+def test_a_converter_of_ones_own_can_have_hooks() -> None:
+    """A hook for a field's type is used, and what it refuses goes to `extra`, whatever it raises."""
+    converter = make_converter()
+
+    @converter.register_structure_hook
+    def read_clip(value: object, _: type) -> Clip:
+        raise KeyError(value)
+
+    persona = converter.structure({"id": "x", "clip": {"id": "c"}, "name": "Neon"}, Persona)
+    assert (persona.name, persona.clip, persona.extra) == ("Neon", None, {"clip": {"id": "c"}})
+
+
+def test_a_converter_that_exists_can_learn_the_rules() -> None:
+    """`configure_converter` makes it read and write personas, also inside other classes, and refuse other types."""
+
+    @attrs.frozen
+    class Song:
+        persona: Persona
+        plays: int
+
+    converter = cattrs.Converter(detailed_validation=False)
+    configure_converter(converter)
+    song = converter.structure({"persona": {"id": "x", "name": 12}, "plays": 1}, Song)
+    assert song.persona.extra == {"name": 12}
+    assert converter.unstructure(song) == {"persona": {"id": "x", "persona_clips": [], "name": 12}, "plays": 1}
+    with pytest.raises(ValueError, match="expected int, found '1'"):
+        converter.structure({"persona": {"id": "x"}, "plays": "1"}, Song)

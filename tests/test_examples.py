@@ -1,0 +1,77 @@
+"""Every example in the README, the docs and the docstrings runs as it stands."""
+
+import asyncio
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import suno_persona
+from suno_persona.testing import FakeSuno
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+MODULES = [module.name for module in pkgutil.walk_packages(suno_persona.__path__, "suno_persona.")]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
+def test_the_examples_in_docstrings_are_right(name: str) -> None:
+    """What an example shows is what it gives."""
+    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.IGNORE_EXCEPTION_DETAIL).failed == 0
+
+
+async def run(*command: str, fake: FakeSuno) -> str:
+    """What a command prints to a user whose environment names the fake service; it must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env={**os.environ, "SUNO_API_KEY": fake.api_key, "SUNO_BASE_URL": fake.base_url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+async def test_the_examples_in_the_readme_run(code: str, fake_suno: FakeSuno, tmp_path: Path) -> None:
+    """Each is a whole program, or a whole test file."""
+    file = tmp_path / "test_example.py"
+    file.write_text(code, encoding="utf-8")
+    command = ("-m", "pytest", "-q") if "async def test_" in code else ()
+    await run(sys.executable, *command, str(file), fake=fake_suno)
+
+
+async def test_the_first_example_creates_a_persona(fake_suno: FakeSuno, tmp_path: Path) -> None:
+    """It prints the id of what the service created."""
+    file = tmp_path / "example.py"
+    file.write_text(PYTHON[0], encoding="utf-8")
+    output = await run(sys.executable, str(file), fake=fake_suno)
+    assert output == f"Pass this on as persona_id: {fake_suno.personas[0].id}\n"
+
+
+async def test_the_example_for_the_shell_creates_a_persona(fake_suno: FakeSuno) -> None:
+    """It prints the id of what the service created."""
+    (example,) = [line for block in SHELL for line in block.splitlines() if line.startswith("suno-persona create")]
+    output = await run("bash", "-c", f'PATH="{Path(sys.executable).parent}:$PATH" {example}', fake=fake_suno)
+    assert output == f"{fake_suno.personas[0].id}\n"
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    """What is promised to users is what is checked; the contributor's guide says the same."""
+    (command,) = [block.strip() for block in SHELL if block.strip().endswith("nox")]
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == command
+    assert command in (ROOT / "docs" / "contributing.md").read_text()
+
+
+def test_the_demo_reads_the_example_that_the_docs_show() -> None:
+    """The file in the package, which works from a wheel, is the one in the docs."""
+    packaged = importlib.resources.files("suno_persona").joinpath("personas.csv")
+    assert packaged.read_bytes() == (ROOT / "docs" / "examples" / "personas.csv").read_bytes()

@@ -1,0 +1,136 @@
+"""The models and the request: what they hold, what they refuse, and how they can be used."""
+
+import copy
+import pickle
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from suno_persona import Clip, ClipMetadata, CreatePersonaRequest, InvalidRequestError, Persona, PersonaClip, loads
+
+MODELS = (Persona, Clip, ClipMetadata, PersonaClip)
+
+copies = pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["copy", "deep", "pickle"],
+)
+
+
+@pytest.fixture
+def persona() -> Persona:
+    """A persona with something in every corner, `extra` included."""
+    return loads(
+        b'{"id": "fd213afd", "name": 12, "clip": {"created_at": "2024-12-23T10:34:30.144Z", "likes": [1]},'
+        b' "persona_clips": [{"id": 1, "clip": {"metadata": {"bpm": 120}}}], "mood": {"tone": "blue"}}'
+    )
+
+
+def test_the_models_have_every_field_of_the_contract(example: dict[str, Any]) -> None:
+    """Each member of the contract's example is a field of the same name, and there is no field beside them."""
+    documents = (example, example["clip"], example["clip"]["metadata"], example["persona_clips"][0])
+    for model, document in zip(MODELS, documents, strict=True):
+        assert {field.name for field in attrs.fields(model)} == {*document, "extra"}
+
+
+@copies
+def test_models_survive_pickle_and_copy(copied: Any, persona: Persona) -> None:
+    """A copy equals the original, and so does its `extra`, all the way down."""
+    assert copied(persona) == persona
+    assert copied(persona).extra == persona.extra
+
+
+def test_models_are_hashable_and_extra_takes_no_part(persona: Persona) -> None:
+    """Every persona has a hash, and `extra` does not change it."""
+    assert hash(attrs.evolve(persona, extra={})) == hash(persona)
+    assert attrs.evolve(persona, extra={}) != persona
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_models_are_frozen(model: type[Any]) -> None:
+    """No field can be set, no attribute can be added."""
+    instance = model(id="fd213afd") if model is Persona else model()
+    for name in ("extra", "anything"):
+        with pytest.raises(AttributeError):
+            setattr(instance, name, None)
+
+
+def test_extra_is_read_only(persona: Persona) -> None:
+    """`extra` is a mapping to read, and shows what it holds."""
+    assert dict(persona.extra) == {"name": 12, "mood": {"tone": "blue"}}
+    assert repr(persona.extra) == "{'name': 12, 'mood': {'tone': 'blue'}}"
+    assert len(persona.extra) == 2
+    with pytest.raises(TypeError):
+        persona.extra["name"] = 13  # type: ignore[index]  # what this test is about
+
+
+def test_extra_does_not_follow_the_mapping_it_was_made_from() -> None:
+    """Changing the mapping afterwards changes no model."""
+    members: dict[str, object] = {"mood": "blue"}
+    persona = Persona(id="fd213afd", extra=members)
+    members["mood"] = "red"
+    assert persona.extra == {"mood": "blue"}
+
+
+def test_models_work_with_the_functions_of_attrs(persona: Persona) -> None:
+    """`asdict` reaches every level, `evolve` changes a field and keeps the others."""
+    document = attrs.asdict(persona)
+    assert document["clip"]["created_at"] == datetime(2024, 12, 23, 10, 34, 30, 144000, UTC)
+    assert document["persona_clips"][0]["clip"]["metadata"]["extra"] == {"bpm": 120}
+    assert attrs.evolve(persona, name="Neon").name == "Neon"
+    assert attrs.evolve(persona, name="Neon").extra == persona.extra
+
+
+def test_a_request_has_the_root_clip_alone_unless_told_otherwise() -> None:
+    """`clips` defaults to the root clip, and publishing is a choice."""
+    request = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
+    assert (request.clips, request.is_public) == (("54834687",), False)
+
+
+def test_a_request_takes_any_iterable_of_clips() -> None:
+    """The clips are frozen into a tuple, and the root clip need not be among them."""
+    clips = (clip for clip in ("a", "b"))
+    assert CreatePersonaRequest(root_clip_id="54834687", name="N", description="D", clips=clips).clips == ("a", "b")
+
+
+@copies
+def test_requests_survive_pickle_and_copy(copied: Any, request_: CreatePersonaRequest) -> None:
+    """A copy equals the original and has the same hash."""
+    assert copied(request_) == request_
+    assert hash(copied(request_)) == hash(request_)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"root_clip_id": ""}, "root_clip_id: expected non-empty text, found '' (str)"),
+        ({"root_clip_id": 12}, "root_clip_id: expected non-empty text, found 12 (int)"),
+        ({"root_clip_id": "a\nb"}, "root_clip_id: expected an id without control characters, found 'a\\nb' (str)"),
+        ({"root_clip_id": "a\x85"}, "root_clip_id: expected an id without control characters, found 'a\\x85' (str)"),
+        ({"name": ""}, "name: expected non-empty text, found '' (str)"),
+        ({"name": None}, "name: expected non-empty text, found None (NoneType)"),
+        ({"name": "\ud83d"}, "name: expected text without lone surrogates, found '\\ud83d' (str)"),
+        ({"name": b"x" * 99}, f"name: expected non-empty text, found b'{'x' * 57}… (bytes)"),
+        ({"description": ""}, "description: expected non-empty text, found '' (str)"),
+        ({"clips": ()}, "clips: expected at least one clip id, found () (tuple)"),
+        ({"clips": "54834687"}, "clips: expected a list of clip ids, found '54834687' (str)"),
+        ({"clips": None}, "clips: expected a list of clip ids, found None (NoneType)"),
+        ({"clips": ["a", ""]}, "clips[1]: expected non-empty text, found '' (str)"),
+        ({"clips": ["a\x00"]}, "clips[0]: expected an id without control characters, found 'a\\x00' (str)"),
+        ({"is_public": "false"}, "is_public: expected True or False, found 'false' (str)"),
+        ({"is_public": 1}, "is_public: expected True or False, found 1 (int)"),
+    ],
+)
+def test_a_request_that_cannot_be_sent_is_refused_when_made(change: dict[str, Any], message: str) -> None:
+    """The error names the field, what was found and what is expected."""
+    fields: dict[str, Any] = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"}
+    with pytest.raises(InvalidRequestError) as caught:
+        CreatePersonaRequest(**fields | change)
+    assert str(caught.value) == message
+
+
+def test_names_may_be_in_any_script() -> None:
+    """Text beyond ASCII is text."""
+    assert CreatePersonaRequest(root_clip_id="a", name="夜のドライブ", description="🌃").name == "夜のドライブ"

@@ -1,0 +1,59 @@
+"""The public names are those that are promised, and importing them brings in nothing else."""
+
+import subprocess
+import sys
+import types
+
+import suno_persona
+import suno_persona.testing
+
+NAMES = [
+    "AuthenticationError",
+    "Clip",
+    "ClipMetadata",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "ConnectionLostError",
+    "CreatePersonaRequest",
+    "InvalidRequestError",
+    "NotCreatedError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "PermissionDeniedError",
+    "Persona",
+    "PersonaAPI",
+    "PersonaClip",
+    "PersonaError",
+    "RateLimitedError",
+    "RejectedError",
+    "ResponseTimeoutError",
+    "ServerError",
+    "ServiceUnavailableError",
+    "UnreadableResponseError",
+    "UsageError",
+    "dumps",
+    "loads",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    """`__all__` is complete and sorted, and nothing public is beside it."""
+    assert suno_persona.__all__ == NAMES == sorted(NAMES)
+    there = {
+        name
+        for name, value in vars(suno_persona).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert there == set(NAMES)
+
+
+def test_the_names_for_tests_are_these() -> None:
+    """The fake service, what it received, and its faults."""
+    assert suno_persona.testing.__all__ == ["FakeSuno", "Fault", "ReceivedRequest"]
+
+
+def test_importing_the_package_imports_no_extra() -> None:
+    """Who does not use an extra need not have it."""
+    code = "import sys, suno_persona; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"typer", "rich", "pytest", "pytest_asyncio", "aiohttp.web"} & set(done.stdout.split())

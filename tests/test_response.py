@@ -1,0 +1,297 @@
+"""Every answer means a persona or exactly one error, whatever its shape."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from conftest import CONTRACT_EXAMPLE
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+from yarl import URL
+
+from suno_persona import (
+    AuthenticationError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    Persona,
+    PersonaError,
+    RateLimitedError,
+    RejectedError,
+    ServerError,
+    ServiceUnavailableError,
+    UnreadableResponseError,
+    loads,
+)
+from suno_persona.response import Response, find_persona_id, read_persona, slash_redirect
+
+SPECIAL: dict[int, type[PersonaError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitedError,
+    503: ServiceUnavailableError,
+}
+
+# shape: the words that an error has from it, its code, and whether it says no under a 2xx
+SHAPES: dict[bytes, tuple[str | None, str | int | None, bool]] = {
+    b'{"error": {"message": "no clip", "type": "bad", "param": "clips", "code": "c1"}}': ("no clip", "c1", True),
+    b'{"error": {"message": "no clip", "type": "bad", "code": null}}': ("no clip", None, True),
+    b'{"error": {"message": {"text": 1}, "code": {}}}': (None, None, True),
+    b'{"error": {"code": 7}}': (None, 7, True),
+    b'{"error": "no clip"}': ("no clip", None, False),
+    b'{"error": null, "message": "no clip"}': ("no clip", None, False),
+    b'{"error": {}}': (None, None, False),
+    b'{"error": [{"message": "one"}, "two"]}': ("one; two", None, False),
+    b'{"code": 40001, "message": "no clip", "data": null}': ("no clip", 40001, True),
+    b'{"code": "no_clip", "msg": "no clip"}': ("no clip", "no_clip", True),
+    b'{"code": -1}': (None, -1, True),
+    b'{"code": 200, "message": "fine", "data": {}}': ("fine", 200, False),
+    b'{"code": 0, "message": "fine"}': ("fine", 0, False),
+    b'{"code": "SUCCESS", "message": "fine"}': ("fine", "SUCCESS", False),
+    b'{"code": null, "message": "no clip"}': ("no clip", None, False),
+    b'{"code": "", "message": "no clip"}': ("no clip", "", False),
+    b'{"code": true, "message": "no clip"}': ("no clip", None, False),
+    b'{"detail": "no clip"}': ("no clip", None, False),
+    b'{"detail": {"message": "no clip", "code": "c1"}}': ("no clip", "c1", False),
+    b'{"detail": [{"loc": ["body", "name"], "msg": "field required"}]}': ("body.name: field required", None, False),
+    b'{"detail": [{"loc": ["body", 0], "type": "x"}]}': (None, None, False),
+    b'[{"message": "one"}, {"message": "two"}, 3, null]': ("one; two", None, False),
+    b"[]": (None, None, False),
+    b"12": (None, None, False),
+    b"null": (None, None, False),
+    b'"no clip"': ("no clip", None, False),
+    b"no clip": ("no clip", None, False),
+    b"no\r\n\x1b[31mclip": ("no [31mclip", None, False),
+    b"<html><head><title>502 Bad &amp; Gateway</title></head></html>": ("502 Bad & Gateway", None, False),
+    b"<h1>Bad gateway</h1><p>nginx</p>": ("Bad gateway nginx", None, False),
+    b"<br>": (None, None, False),
+    b"": (None, None, False),
+    b"\xff\xfe\x00": (None, None, False),
+    b'{"message": "no clip", "nested": ' + b"[" * 500 + b"]" * 500 + b"}": ("no clip", None, False),
+    b"[" * 900 + b'"no clip"' + b"]" * 900: (None, None, False),
+    b"{" * 100_000: (None, None, False),
+}
+
+shapes = pytest.mark.parametrize("body", SHAPES, ids=lambda body: body[:40].decode("latin-1"))
+
+
+def answer(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
+    """An answer as it is received."""
+    return Response(status=status, headers=CIMultiDict(headers or {}), body=body)
+
+
+def failure(response: Response) -> Any:
+    """The error that a response means; of any class, so that the test says which."""
+    with pytest.raises(PersonaError) as caught:
+        read_persona(response)
+    return caught.value
+
+
+@shapes
+def test_each_shape_under_each_status_gives_its_class(body: bytes) -> None:
+    """From 300 to 599 the status alone decides, and the error holds the code, the body and some words."""
+    words, code, _ = SHAPES[body]
+    for status in range(300, 600):
+        error = failure(answer(status, body))
+        expected: type[PersonaError] = SPECIAL.get(status, RejectedError if status < 500 else ServerError)
+        assert (error.status, error.code, error.body) == (status, code, body)
+        assert type(error) is expected
+        assert error.message
+        assert words is None or error.message == words
+
+
+@shapes
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_each_shape_under_success_is_a_refusal_or_unreadable(body: bytes, status: int) -> None:
+    """An `error` object or a `code` that is none of success means no persona; anything else may hide one."""
+    words, code, refused = SHAPES[body]
+    error = failure(answer(status, body))
+    assert type(error) is (RejectedError if refused else UnreadableResponseError)
+    assert error.status == status
+    assert error.code == code
+    assert words is None or words in error.message
+
+
+@given(
+    status=st.integers(100, 999),
+    body=st.binary(max_size=60) | st.sampled_from([*SHAPES, CONTRACT_EXAMPLE]),
+    headers=st.dictionaries(
+        st.sampled_from(["Retry-After", "Date", "Location", "X-Request-Id", "Content-Type"]) | st.text(max_size=9),
+        st.text(max_size=30) | st.integers().map(str),
+        max_size=4,
+    ),
+)
+def test_no_answer_raises_anything_but_the_right_error(status: int, body: bytes, headers: dict[str, str]) -> None:
+    """Whatever bytes and headers arrive, the result is a persona or an error of the class that the status says."""
+    response = Response(status=status, headers=CIMultiDict(headers), body=body)
+    slash_redirect(URL("https://gateway.example/create/"), response)
+    try:
+        persona = read_persona(response)
+    except PersonaError as error:
+        assert isinstance(error, RejectedError | UnreadableResponseError | ServerError)
+        assert str(error)
+        if status >= 300:
+            assert isinstance(error, OutcomeUnknownError) is (status >= 500 and status != 503)
+    else:
+        assert persona == loads(body)
+        assert 200 <= status < 300
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 599])
+def test_a_malformed_request_is_rejected_under_any_5xx(status: int) -> None:
+    """`invalid_request` says that nothing ran, so that there is no doubt and no reason to try again."""
+    assert type(failure(answer(status, b'{"error": {"code": "invalid_request"}}'))) is RejectedError
+
+
+@pytest.mark.parametrize("status", [101, 600, 999])
+def test_statuses_that_http_does_not_know_leave_the_outcome_open(status: int) -> None:
+    """An answer beyond HTTP may come from anything."""
+    assert isinstance(failure(answer(status, b"", {"Retry-After": "1"})), OutcomeUnknownError)
+
+
+def test_an_answer_with_extra_members_is_a_persona() -> None:
+    """`code` of success and an empty `error` beside the persona's own members do not hide it."""
+    body = json.dumps({**json.loads(CONTRACT_EXAMPLE), "code": 200, "error": None}).encode()
+    assert read_persona(answer(200, body)).extra == {"code": 200}
+
+
+def test_long_words_are_cut_and_the_body_is_whole() -> None:
+    """The message is one line of at most 500 characters; everything is in `body`."""
+    error = failure(answer(400, json.dumps({"message": "word " * 1000}).encode()))
+    assert len(error.message) == 500
+    assert len(error.body) > 5000
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "request_id"),
+    [
+        ({"X-Request-Id": "a"}, b'{"request_id": "b"}', "a"),
+        ({"request-id": "a"}, b"", "a"),
+        ({"cf-ray": "a"}, b"", "a"),
+        ({}, b'{"request_id": "b"}', "b"),
+        ({}, b'{"request_id": 12}', None),
+        ({}, b"", None),
+    ],
+)
+def test_the_request_id_is_found(headers: dict[str, str], body: bytes, request_id: str | None) -> None:
+    """It is taken from a header, else from the body."""
+    assert failure(answer(400, body, headers)).request_id == request_id
+
+
+NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": " 120 "}, 120.0),
+        ({"Retry-After": "1.5"}, 1.5),
+        ({"Retry-After": "Sun, 22 Nov 2026 12:00:30 GMT", "Date": NOON}, 30.0),
+        ({"Retry-After": "Sun, 22 Nov 2026 13:00:30 +0100", "Date": NOON}, 30.0),
+        ({"Retry-After": "Sun, 22 Nov 2026 12:00:30 -0000", "Date": NOON}, 30.0),
+        ({"Retry-After": "Sun, 22 Nov 2026 11:00:00 GMT", "Date": NOON}, 0.0),
+        ({"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "1e9"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "9" * 400}, None),
+        ({"Retry-After": "Sun, 99 Nov 2026 12:00:30 GMT"}, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(status: int, headers: dict[str, str], seconds: float | None) -> None:
+    """A date counts from the answer's own `Date`, and odd values are ignored (RFC 9110, section 10.2.3)."""
+    assert failure(answer(status, headers=headers)).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"code": 0, "data": {"id": "p"}}', "p"),
+        (b'{"data": {"persona": {"persona_id": "p"}}}', "p"),
+        (b'\xef\xbb\xbf {"result":{"clip":{"id":"c"},"id":"p"}}', "p"),
+        (b'{"name": "\\"id\\": 1", "id": "p\\u00e4", "clip": {"id": "c', "pä"),
+        (b'{"id": "p", "clips": [{"id": "c"}', "p"),
+        (b'{"clips": ["id", "x"], "persona_clips": [{"id": "c"}]', None),
+        (b'{"clip": {"id": "c"}}', None),
+        (b'{"id": "cut o', None),
+        (b'{"id": ""}', None),
+        (b'{"id": "\\x"}', None),
+        (b'{"id": 12, "x": "id"}', None),
+        (b'{"data": [{"id": "p"}]}', None),
+        (b'<script>{"id": "p"}</script>', None),
+        (b'}}]"id":"p"', None),
+        (b"", None),
+    ],
+)
+def test_an_id_is_saved_from_an_answer_that_is_no_persona(body: bytes, found: str | None) -> None:
+    """The persona's own id is found wherever gateways wrap it or break off after it; a clip's never is."""
+    assert find_persona_id(body) == found
+
+
+def test_a_wrapped_persona_is_unreadable_and_its_id_is_on_the_error() -> None:
+    """What was created is not lost."""
+    error = failure(answer(200, b'{"code": 200, "data": {"id": "fd213afd"}}'))
+    assert type(error) is UnreadableResponseError
+    assert error.persona_id == "fd213afd"
+
+
+URLS = ("https://gateway.example/v1/create/", "https://gateway.example/v1/create")
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize(
+    "location", [URLS[1], "/v1/create", "//gateway.example/v1/create", "../create", f"{URLS[1]}#x"]
+)
+def test_a_redirect_to_the_path_without_its_slash_is_followed(status: int, location: str) -> None:
+    """Relative or absolute, to the same origin."""
+    assert slash_redirect(URL(URLS[0]), answer(status, headers={"Location": location})) == URL(URLS[1])
+
+
+def test_a_redirect_to_the_path_with_a_slash_is_followed() -> None:
+    """The exception works in both directions, also where the port is written out."""
+    location = "https://gateway.example:443/v1/create/"
+    assert slash_redirect(URL(URLS[1]), answer(308, headers={"Location": location})) == URL(URLS[0])
+
+
+@pytest.mark.parametrize(
+    ("status", "location"),
+    [
+        *((status, URLS[1]) for status in (200, 300, 301, 302, 303, 304, 399)),
+        (308, URLS[0]),
+        (308, "http://gateway.example/v1/create"),
+        (308, "https://gateway.example:8443/v1/create"),
+        (308, "https://other.example/v1/create"),
+        (308, "https://someone@gateway.example/v1/create"),
+        (308, "https://gateway.example/v1/create?x=1"),
+        (308, "https://gateway.example/v1/create//"),
+        (308, "https://gateway.example/v2/create"),
+        (308, "mailto:someone@gateway.example"),
+        (308, "https://[::1"),
+        (308, "https://gateway.example:99999/v1/create"),
+        (308, ""),
+    ],
+)
+def test_no_other_redirect_is_followed(status: int, location: str) -> None:
+    """Another status, origin, path or query, or a target that is no URL, stays where it is."""
+    assert slash_redirect(URL(URLS[0]), answer(status, headers={"Location": location})) is None
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
+def test_a_redirect_is_a_refusal_that_names_its_target(status: int) -> None:
+    """The error says where to, and that `base_url` is what to change."""
+    error = failure(answer(status, b"<title>Moved</title>", {"Location": "https://www.gateway.example/create/"}))
+    assert type(error) is RejectedError
+    assert "https://www.gateway.example/create/" in error.message
+    assert "base_url" in error.message
+
+
+def test_personas_come_out_whole() -> None:
+    """A 2xx with a persona is that persona."""
+    assert read_persona(answer(201, b'{"id": "x"}')) == Persona(id="x")

@@ -1,0 +1,140 @@
+"""The key is secret: it shows in nothing that a program prints, logs, raises or stores."""
+
+import asyncio
+import copy
+import logging
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError
+from suno_persona.testing import FakeSuno, Fault
+
+KEY = "sk-secret/0123456789"
+SECRET = "0123456789"
+
+
+@pytest.fixture
+async def fake_suno() -> Any:
+    """A fake service that expects the key of these tests."""
+    async with FakeSuno(api_key=KEY) as fake:
+        yield fake
+
+
+def everything(error: BaseException) -> str:
+    """The error with its fields, and its traceback with the package's and aiohttp's variables, causes included."""
+    stack = [
+        f"{frame.filename} {frame.name} {frame.locals}"
+        for part in _chain(error)
+        for frame in traceback.TracebackException.from_exception(part, capture_locals=True).stack
+        if "/tests/" not in frame.filename
+    ]
+    fields = attrs.asdict(error, recurse=False) if isinstance(error, PersonaError) else {}
+    return "\n".join([repr(error), str(error), repr(error.args), repr(fields), *stack])
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    if error is None:
+        return []
+    return [error, *_chain(error.__cause__), *_chain(error.__context__)]
+
+
+ECHO = f'{{"error": {{"message": "bad key Bearer {KEY}", "code": "{KEY}"}}}}'.encode()
+
+FAULTS = [
+    Fault.answer(401, ECHO),
+    Fault.answer(401, ECHO.replace(b"/", b"\\/")),
+    Fault.answer(500, KEY.encode(), headers={"X-Echo": KEY, "X-Request-Id": KEY}),
+    Fault.answer(200, ECHO),
+    Fault.answer(200, f'{{"id": "", "key": "{KEY}"}}'.encode()),
+    Fault.redirect(f"https://other.example/?key={KEY}"),
+    Fault(status=200, body=ECHO * 2, ending="cut"),
+    Fault(status=400, body=ECHO * 2, ending="cut"),
+    Fault.dropped(),
+    Fault.lost_answer(),
+    Fault.truncated_answer(),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_no_error_shows_the_key(
+    fault: Fault, fake_suno: FakeSuno, request_: CreatePersonaRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in its text, its fields, its traceback, its pickle or a log, also where the service repeats it."""
+    caplog.set_level(logging.DEBUG)
+    fake_suno.script(fault)
+    async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
+        with pytest.raises(PersonaError) as caught:
+            await api.create(request_)
+    assert SECRET not in everything(caught.value)
+    assert SECRET.encode() not in pickle.dumps(caught.value)
+    assert SECRET not in caplog.text
+
+
+async def test_a_connection_that_fails_does_not_show_the_key(request_: CreatePersonaRequest) -> None:
+    """Aiohttp's own frames are not in the traceback."""
+    async with FakeSuno() as fake:
+        base_url = fake.base_url
+    async with PersonaAPI(KEY, base_url=base_url) as api:
+        with pytest.raises(PersonaError) as caught:
+            await api.create(request_)
+    assert SECRET not in everything(caught.value)
+
+
+async def test_a_cancelled_call_does_not_show_the_key(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+    """Not while it waits for the answer."""
+    fake_suno.script(Fault.hang())
+    async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
+        call = asyncio.create_task(api.create(request_))
+        while not fake_suno.requests:
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await call
+    assert SECRET not in everything(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"api_key": f"{KEY}\n"},
+        {"api_key": KEY.encode()},
+        {"api_key": KEY, "base_url": "nowhere"},
+        {"api_key": KEY, "max_connections": 0},
+        {"api_key": KEY, "timeout": 1},
+    ],
+)
+def test_a_wrong_configuration_does_not_show_the_key(arguments: dict[str, Any]) -> None:
+    """Not even a key that cannot be used."""
+    arguments = {"base_url": "https://gateway.example", **arguments}
+    with pytest.raises(ConfigurationError) as caught:
+        PersonaAPI(**arguments)
+    assert SECRET not in everything(caught.value)
+
+
+async def test_a_client_does_not_show_its_key(fake_suno: FakeSuno) -> None:
+    """Neither its `repr` nor that of anything that it holds does, and what would carry it off is refused."""
+    async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
+        assert not hasattr(api, "__dict__")
+        held = [getattr(api, name) for name in api.__slots__ if name != "__weakref__"]
+    assert SECRET not in repr(api) + str(api) + repr(held)
+    uses: list[Callable[[Any], Any]] = [pickle.dumps, copy.copy, copy.deepcopy]
+    for use in uses:
+        for item in (api, held):
+            try:
+                made = use(item)
+            except TypeError:
+                continue
+            assert SECRET not in repr(made)
+
+
+async def test_a_short_key_does_not_tear_answers_up(request_: CreatePersonaRequest) -> None:
+    """Masking every "e" would leave no error readable."""
+    async with FakeSuno(api_key="e") as fake, PersonaAPI("e", base_url=fake.base_url) as api:
+        fake.script(Fault.answer(400, b"the message"))
+        with pytest.raises(PersonaError, match="the message"):
+            await api.create(request_)

@@ -1,0 +1,310 @@
+"""The line between "never sent" and "may have been received"."""
+
+import asyncio
+import gzip
+import inspect
+import socket
+import zlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_exceptions import UnixClientConnectorError
+from aiohttp.client_reqrep import ConnectionKey
+from aioresponses import aioresponses
+from multidict import CIMultiDict
+from yarl import URL
+
+from suno_persona import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    CreatePersonaRequest,
+    OutcomeUnknownError,
+    PersonaAPI,
+    PersonaError,
+    RejectedError,
+    ResponseTimeoutError,
+    UnreadableResponseError,
+    UsageError,
+)
+from suno_persona.testing import FakeSuno, Fault
+
+KEY = ConnectionKey("gateway.example", 443, True, True, None, None, None)
+INFO = aiohttp.RequestInfo(URL("https://gateway.example"), "POST", CIMultiDict(), URL("https://gateway.example"))  # type: ignore[arg-type]  # a proxy is not needed
+REFUSED = OSError(111, "Connection refused")
+
+# Every exception class of aiohttp's client, how it is made, and what it says.
+EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[PersonaError]]] = {
+    aiohttp.ClientConnectorError: ((KEY, REFUSED), ConnectionFailedError),
+    aiohttp.ClientConnectorDNSError: ((KEY, REFUSED), ConnectionFailedError),
+    aiohttp.ClientConnectorSSLError: ((KEY, REFUSED), ConnectionFailedError),
+    aiohttp.ClientConnectorCertificateError: ((KEY, Exception("expired")), ConnectionFailedError),
+    aiohttp.ClientProxyConnectionError: ((KEY, REFUSED), ConnectionFailedError),
+    UnixClientConnectorError: (("/run/gateway", KEY, REFUSED), ConnectionFailedError),
+    aiohttp.ClientSSLError: ((KEY, REFUSED), ConnectionFailedError),
+    aiohttp.ClientHttpProxyError: ((INFO, ()), ConnectionFailedError),
+    aiohttp.ServerFingerprintMismatch: ((b"a", b"b", "gateway.example", 443), ConnectionFailedError),
+    aiohttp.ConnectionTimeoutError: ((), ConnectionFailedError),
+    aiohttp.InvalidURL: (("x",), ConnectionFailedError),
+    aiohttp.InvalidUrlClientError: (("x",), ConnectionFailedError),
+    aiohttp.InvalidUrlRedirectClientError: (("x",), ConnectionLostError),
+    aiohttp.NonHttpUrlClientError: (("x",), ConnectionFailedError),
+    aiohttp.NonHttpUrlRedirectClientError: (("x",), ConnectionLostError),
+    aiohttp.ServerTimeoutError: ((), ResponseTimeoutError),
+    aiohttp.SocketTimeoutError: ((), ResponseTimeoutError),
+    aiohttp.ClientResponseError: ((INFO, ()), UnreadableResponseError),
+    aiohttp.ContentTypeError: ((INFO, ()), UnreadableResponseError),
+    aiohttp.TooManyRedirects: ((INFO, ()), UnreadableResponseError),
+    aiohttp.WSServerHandshakeError: ((INFO, ()), UnreadableResponseError),
+    aiohttp.ClientError: ((), ConnectionLostError),
+    aiohttp.ClientConnectionError: ((), ConnectionLostError),
+    aiohttp.ClientConnectionResetError: ((), ConnectionLostError),
+    aiohttp.ClientOSError: ((104, "reset"), ConnectionLostError),
+    aiohttp.ClientPayloadError: ((), ConnectionLostError),
+    aiohttp.RedirectClientError: (("x",), ConnectionLostError),
+    aiohttp.ServerConnectionError: ((), ConnectionLostError),
+    aiohttp.ServerDisconnectedError: ((), ConnectionLostError),
+    aiohttp.WSMessageTypeError: ((), ConnectionLostError),
+    TimeoutError: ((), ResponseTimeoutError),
+    ConnectionResetError: ((), ConnectionLostError),
+    OSError: ((), ConnectionLostError),
+    AssertionError: ((), ConnectionLostError),
+}
+# Newer than the oldest aiohttp that is supported.
+for name in ("UploadAbortedError",):
+    if hasattr(aiohttp, name):
+        EXCEPTIONS[getattr(aiohttp, name)] = ((), ConnectionLostError)
+
+
+def test_every_exception_of_aiohttp_is_in_the_table() -> None:
+    """A class that a new aiohttp brings must be given its meaning here before it is supported."""
+    modules = (aiohttp, aiohttp.client_exceptions)
+    classes = {kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)}
+    assert {kind for kind in classes if issubclass(kind, aiohttp.ClientError)} <= EXCEPTIONS.keys()
+
+
+@pytest.mark.parametrize("kind", EXCEPTIONS, ids=lambda kind: kind.__name__)
+async def test_each_exception_of_aiohttp_says_whether_the_request_left(
+    kind: type[Exception], mocked: aioresponses, request_: CreatePersonaRequest
+) -> None:
+    """What is raised while connecting sent nothing; all else may have been received."""
+    arguments, expected = EXCEPTIONS[kind]
+    cause = kind(*arguments)
+    mocked.post("https://gateway.example/suno/persona/create/", exception=cause)
+    async with PersonaAPI("sk-0123456789", base_url="https://gateway.example") as api:
+        with pytest.raises(PersonaError) as caught:
+            await api.create(request_)
+    assert type(caught.value) is expected
+    assert caught.value.request is request_
+    assert caught.value.__cause__ is cause
+
+
+async def failure(api: PersonaAPI, request: CreatePersonaRequest) -> Any:
+    """The error that a call ends in."""
+    with pytest.raises(PersonaError) as caught:
+        await api.create(request)
+    return caught.value
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+async def test_a_refused_connection_sent_nothing(request_: CreatePersonaRequest) -> None:
+    """Nobody listens: there is certainly no persona."""
+    async with PersonaAPI("sk-0123456789", base_url=f"http://127.0.0.1:{free_port()}") as api:
+        assert type(await failure(api, request_)) is ConnectionFailedError
+
+
+async def test_a_failed_handshake_sent_nothing(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+    """The service speaks no TLS: there is certainly no persona."""
+    async with PersonaAPI("sk-0123456789", base_url=fake_suno.base_url.replace("http:", "https:")) as api:
+        assert type(await failure(api, request_)) is ConnectionFailedError
+    assert fake_suno.requests == []
+
+
+class Resolver(AbstractResolver):
+    """A resolver that knows no name, or takes for ever."""
+
+    def __init__(self, *, forever: bool) -> None:
+        self.asked = asyncio.Event()
+        self._forever = forever
+
+    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> list[Any]:
+        self.asked.set()
+        if self._forever:
+            await asyncio.Event().wait()
+        raise OSError(f"no address for {host}")
+
+    async def close(self) -> None: ...
+
+
+@pytest.fixture
+def resolver() -> Resolver:
+    """A resolver that knows no name."""
+    return Resolver(forever=False)
+
+
+@pytest.fixture
+async def elsewhere(resolver: Resolver) -> AsyncIterator[PersonaAPI]:
+    """A client whose service is found by the resolver of the test."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as session:
+        yield PersonaAPI("sk-0123456789", base_url="https://gateway.example", session=session)
+
+
+async def test_an_unknown_host_sent_nothing(elsewhere: PersonaAPI, request_: CreatePersonaRequest) -> None:
+    """The name has no address: there is certainly no persona."""
+    assert type(await failure(elsewhere, request_)) is ConnectionFailedError
+
+
+@pytest.mark.parametrize("resolver", [Resolver(forever=True)])
+async def test_a_timeout_while_connecting_sent_nothing(
+    elsewhere: PersonaAPI, resolver: Resolver, request_: CreatePersonaRequest, advance: Callable[[float], None]
+) -> None:
+    """The total strikes before the first byte: there is certainly no persona."""
+    call = asyncio.create_task(failure(elsewhere, request_))
+    await resolver.asked.wait()
+    advance(61)
+    error = await call
+    assert type(error) is ConnectionFailedError
+    assert "60 seconds" in error.message
+
+
+@pytest.mark.parametrize("creates", [False, True])
+async def test_a_timeout_after_sending_leaves_the_outcome_open(
+    fake_suno: FakeSuno,
+    persona_api: PersonaAPI,
+    request_: CreatePersonaRequest,
+    advance: Callable[[float], None],
+    creates: bool,
+) -> None:
+    """The service has the request and does not answer: a persona may exist."""
+    fake_suno.script(Fault.hang(creates=creates))
+    call = asyncio.create_task(failure(persona_api, request_))
+    while not fake_suno.requests:
+        await asyncio.sleep(0)
+    advance(61)
+    error = await call
+    assert type(error) is ResponseTimeoutError
+    assert isinstance(error, TimeoutError)
+    assert "60 seconds" in error.message
+    assert len(fake_suno.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.dropped(), Fault.lost_answer()])
+async def test_a_lost_answer_leaves_the_outcome_open(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, fault: Fault
+) -> None:
+    """The connection closes without an answer: a persona may exist, and nothing is sent again."""
+    fake_suno.script(fault)
+    assert type(await failure(persona_api, request_)) is ConnectionLostError
+    assert len(fake_suno.requests) == 1
+
+
+async def test_an_answer_that_breaks_off_gives_what_arrived(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+) -> None:
+    """The error holds the status, the part of the body that came, and the id that was in it."""
+    fake_suno.script(Fault.truncated_answer())
+    error = await failure(persona_api, request_)
+    assert type(error) is ConnectionLostError
+    assert error.status == 200
+    assert error.body.startswith(b'{"id"')
+    assert error.persona_id == fake_suno.personas[0].id
+
+
+async def test_a_refusal_that_breaks_off_is_a_refusal(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+) -> None:
+    """The status line said no; the rest of the body changes nothing."""
+    fake_suno.script(Fault(status=400, body=b"no such clip, really none", ending="cut"))
+    error = await failure(persona_api, request_)
+    assert type(error) is RejectedError
+    assert error.message == "no such clip"
+
+
+async def test_a_client_goes_on_after_a_broken_call(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+) -> None:
+    """The next call has a connection that works."""
+    fake_suno.script(Fault.truncated_answer(), Fault.dropped())
+    await failure(persona_api, request_)
+    await failure(persona_api, request_)
+    assert (await persona_api.create(request_)).name == "Neon"
+
+
+def large(size: int) -> bytes:
+    """A persona of this many bytes."""
+    start = b'{"id": "fd213afd", "name": "'
+    return start + b"x" * (size - len(start) - 2) + b'"}'
+
+
+@pytest.mark.parametrize(
+    "compress", [lambda body: (body, {}), lambda body: (gzip.compress(body), {"Content-Encoding": "gzip"})]
+)
+@pytest.mark.parametrize("status", [200, 400])
+async def test_answers_are_bounded_after_decompression(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest, compress: Any, status: int
+) -> None:
+    """More than `max_response_size` bytes are never held; the status decides what a longer answer means."""
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_response_size=1000) as api:
+        body, headers = compress(large(1000))
+        fake_suno.script(Fault.answer(200, body, headers=headers))
+        assert (await api.create(request_)).id == "fd213afd"
+        body, headers = compress(large(5_000_000))
+        fake_suno.script(Fault.answer(status, body, headers=headers))
+        error = await failure(api, request_)
+    assert error.body == large(5_000_000)[:1000]
+    if status == 200:
+        assert type(error) is UnreadableResponseError
+        assert error.persona_id == "fd213afd"
+        assert "max_response_size, 1000 bytes" in error.message
+    else:
+        assert type(error) is RejectedError
+
+
+@pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(large(1000))[:-20], zlib.compress(large(1000))])
+async def test_an_answer_that_cannot_be_decompressed_leaves_the_outcome_open(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, body: bytes
+) -> None:
+    """Broken compression under a 200 may hide a persona."""
+    fake_suno.script(Fault.answer(200, body, headers={"Content-Encoding": "gzip"}))
+    assert isinstance(await failure(persona_api, request_), OutcomeUnknownError)
+
+
+async def test_an_answer_that_is_not_http_leaves_the_outcome_open(request_: CreatePersonaRequest) -> None:
+    """Garbage instead of a status line may come from a service that created the persona."""
+
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(b"+OK ready\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    async with (
+        server,
+        PersonaAPI("sk-0123456789", base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as api,
+    ):
+        assert type(await failure(api, request_)) is UnreadableResponseError
+
+
+async def test_a_session_of_another_loop_is_a_usage_error(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+    """Aiohttp refuses it before anything is sent, and so there is no doubt."""
+
+    def in_another_loop() -> aiohttp.ClientSession:
+        async def make() -> aiohttp.ClientSession:
+            return aiohttp.ClientSession()
+
+        return asyncio.run(make())
+
+    session = await asyncio.to_thread(in_another_loop)
+    api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
+    assert type(await failure(api, request_)) is UsageError
+    assert fake_suno.requests == []
+    await session.close()
