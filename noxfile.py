@@ -1,5 +1,9 @@
 """Everything that is checked. `nox` alone runs it all; `nox -s tests` and so on run a part."""
 
+import os
+import shutil
+import subprocess
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
@@ -8,6 +12,10 @@ nox.options.error_on_missing_interpreters = False  # test each Python that is th
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
+
+if pyenv := shutil.which("pyenv"):  # whose shims otherwise hide every Python but one
+    found = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=True).stdout
+    os.environ["PYENV_VERSION"] = ":".join(reversed(found.split()))
 
 
 def groups(*names: str) -> list[str]:

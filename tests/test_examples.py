@@ -7,6 +7,7 @@ import os
 import pkgutil
 import re
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -73,5 +74,5 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 def test_the_demo_reads_the_example_that_the_docs_show() -> None:
     """The file in the package, which works from a wheel, is the one in the docs."""
-    packaged = importlib.resources.files("suno_persona").joinpath("personas.csv")
+    packaged = files("suno_persona").joinpath("personas.csv")
     assert packaged.read_bytes() == (ROOT / "docs" / "examples" / "personas.csv").read_bytes()

@@ -219,6 +219,7 @@ async def test_it_stops_at_once_while_a_request_hangs() -> None:
 def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> None:
     """The plugin is loaded in every project; a project with no asynchronous tests does not notice."""
     (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     code = """if True:
         import sys, pytest
 
@@ -228,9 +229,10 @@ def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> No
                     raise ModuleNotFoundError(name)
 
         sys.meta_path.insert(0, Missing())
-        pytest.main(["-q", "-p", "no:asyncio"])
+        pytest.main(["-q", "-p", "no:asyncio", "-p", "no:cacheprovider", "-c", sys.argv[1], sys.argv[2]])
         """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, str(tmp_path / "pytest.ini"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -143,14 +143,14 @@ class FakeSuno:
         match fault.ending:
             case "hanging":
                 await self._stopping.wait()
-                _hang_up(http)
+                http.protocol.force_close()
             case "closed":
-                _hang_up(http)
+                http.protocol.force_close()
             case "cut":
                 response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(body))})
                 await response.prepare(http)
                 await response.write(body[: len(body) // 2])
-                _hang_up(http)
+                http.protocol.force_close()
                 return response
         return web.Response(status=status, body=body, headers=headers)
 
@@ -196,11 +196,6 @@ class FakeSuno:
 
 def _refuse(status: int, code: str, message: str, param: str | None = None) -> _RefusedError:
     return _RefusedError(status, error_envelope(code, message, param=param))
-
-
-def _hang_up(http: web.Request) -> None:
-    if http.transport is not None:
-        http.transport.close()
 
 
 def _persona(request: dict[str, Any], *, number: int) -> dict[str, Any]:
