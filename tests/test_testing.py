@@ -229,7 +229,7 @@ def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> No
                     raise ModuleNotFoundError(name)
 
         sys.meta_path.insert(0, Missing())
-        pytest.main(["-q", "-p", "no:asyncio", "-p", "no:cacheprovider", "-c", sys.argv[1], sys.argv[2]])
+        pytest.main(["-q", "--assert=plain", "-p", "no:asyncio", "-c", *sys.argv[1:]])
         """
     command = [sys.executable, "-c", code, str(tmp_path / "pytest.ini"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
