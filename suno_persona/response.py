@@ -4,7 +4,6 @@ Pure: no aiohttp, no awaits. It reads errors in every shape that gateways use, a
 the errors of `suno_persona.errors`.
 """
 
-import html
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -221,16 +220,12 @@ def _words(value: object, depth: int = 5) -> str:
             return ""
 
 
-_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
-_TAG = re.compile(r"<[^>]*>")
-
-
 def _text(response: Response) -> str:
     """A body that is no JSON, or JSON without a sentence, as one line of text."""
     text = response.body[:4096].decode("utf-8", "replace")
     if text.lstrip().startswith("<"):
-        title = _TITLE.search(text)
-        text = html.unescape(title[1] if title else _TAG.sub(" ", text))
+        title = re.search(r"(?i)<title[^>]*>([^<]*)", text)
+        text = title[1] if title else re.sub(r"<[^>]*>", " ", text)
     if words := _clean(text):
         return words
     try:
@@ -267,7 +262,7 @@ def _http_date(value: str) -> datetime | None:
 
 
 # Never fails on a quote that is not closed: so the search takes one pass, whatever the bytes.
-_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)("?)|[{}\[\],:]', re.DOTALL)
+_TOKEN = r'(?s)"((?:[^"\\]|\\.)*+)("?)|[{}\[\],:]'
 _WRAPPERS = {"data", "persona", "response", "result"}
 
 
@@ -289,7 +284,7 @@ def _own_ids(text: str) -> Iterator[str]:
         return
     path: list[str] = []  # the names under which the open objects and lists stand
     name, named = "", False  # the last text, and whether a colon followed it
-    for token in _TOKEN.finditer(text):
+    for token in re.finditer(_TOKEN, text):
         match token[0]:
             case "{" | "[":
                 path.append(name if named else "")

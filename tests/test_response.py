@@ -65,7 +65,7 @@ SHAPES: dict[bytes, tuple[str | None, str | int | None, bool]] = {
     b'"no clip"': ("no clip", None, False),
     b"no clip": ("no clip", None, False),
     b"no\r\n\x1b[31mclip": ("no [31mclip", None, False),
-    b"<html><head><title>502 Bad &amp; Gateway</title></head></html>": ("502 Bad & Gateway", None, False),
+    b"<html><head><title>502 Bad Gateway</title></head></html>": ("502 Bad Gateway", None, False),
     b"<h1>Bad gateway</h1><p>nginx</p>": ("Bad gateway nginx", None, False),
     b"<br>": (None, None, False),
     b"": (None, None, False),

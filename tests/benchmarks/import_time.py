@@ -1,0 +1,32 @@
+"""What importing suno_persona adds to importing aiohttp, attrs and cattrs: the median over many new processes.
+
+Run it as `python tests/benchmarks/import_time.py` where the package is installed.
+"""
+
+import re
+import statistics
+import subprocess
+import sys
+
+ROUNDS = 40
+
+
+def ratio() -> float:
+    """All four over the three, by CPython's own count in one process, so that its speed cancels out."""
+    command = [sys.executable, "-X", "importtime", "-c", "import aiohttp, attrs, cattrs, suno_persona"]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    # The imports of the statement itself are the rows without indentation.
+    cost = {name: int(total) for total, name in re.findall(r"\| +(\d+) \| (\w+)\n", report)}
+    theirs = cost["aiohttp"] + cost["attrs"] + cost["cattrs"]
+    return (theirs + cost["suno_persona"]) / theirs
+
+
+def main() -> None:
+    """Measure and print."""
+    ratios = [ratio() for _ in range(ROUNDS)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(f"import suno_persona: {middle:.3f} times aiohttp, attrs and cattrs (quartiles {low:.3f} to {high:.3f})")
+
+
+if __name__ == "__main__":
+    main()
