@@ -22,6 +22,7 @@ from suno_persona.errors import (
     UsageError,
 )
 from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
+from suno_persona.retry import RetryPolicy
 
 __all__ = [
     "AuthenticationError",
@@ -43,6 +44,7 @@ __all__ = [
     "RateLimitedError",
     "RejectedError",
     "ResponseTimeoutError",
+    "RetryPolicy",
     "ServerError",
     "ServiceUnavailableError",
     "UnreadableResponseError",

@@ -1,17 +1,37 @@
 """`PersonaAPI`: what users hold. It checks its options, owns the session and composes the parts below."""
 
 import asyncio
+import logging
+import time
 from types import TracebackType
 from typing import NoReturn, Self
 
 import aiohttp
+from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from suno_persona import options, transport
 from suno_persona.conversion import dump_request
-from suno_persona.errors import InvalidRequestError, PersonaError, UsageError
+from suno_persona.errors import (
+    InvalidRequestError,
+    NotCreatedError,
+    OutcomeUnknownError,
+    PersonaError,
+    RateLimitedError,
+    RejectedError,
+    ServiceUnavailableError,
+    UsageError,
+)
 from suno_persona.models import CreatePersonaRequest, Persona
-from suno_persona.response import Response, read_persona, slash_redirect, without_secret
+from suno_persona.pacing import Pacing
+from suno_persona.response import Response, read_persona, request_id, slash_redirect, without_secret
+from suno_persona.retry import RetryPolicy, cools_all, is_repeated, wait_after
+
+_log = logging.getLogger("suno_persona")
+
+# Shorter than the shortest that servers commonly keep an idle connection (5 seconds), so that a request seldom
+# meets one that is being closed: nobody could tell whether it was received.
+_KEEP_ALIVE = 4.0
 
 
 class PersonaAPI:
@@ -24,8 +44,12 @@ class PersonaAPI:
     - `base_url`: the service's address, with or without a path; `SUNO_BASE_URL` where it is `None`. There is
       no default: the key goes to no host that you did not name. Plain `http://` needs a loopback host or
       `allow_insecure=True`.
-    - `max_connections`: how many connections its pool holds at most.
-    - `timeout`: `total` bounds each attempt, in seconds; the other bounds of aiohttp's class hold too.
+    - `max_connections`: how many connections its pool holds, and how many calls are under way at once. The others
+      wait for their turn; first come, first served.
+    - `timeout`: `total` bounds each attempt, in seconds, from the moment at which it starts: waiting for a turn
+      does not count. The other bounds of aiohttp's class hold too.
+    - `retry`: what is repeated, how often and after how long.
+    - `rate_limit`: an `aiolimiter.AsyncLimiter`, of which each HTTP request takes one; clients may share it.
     - `session`: a session of your own, for proxies, CAs or tracing. It is used and never closed.
     - `max_response_size`: how many bytes of an answer are read at most, after decompression.
     - `create_path`: where the endpoint stands below `base_url`.
@@ -52,6 +76,8 @@ class PersonaAPI:
         "_max_connections",
         "_max_response_size",
         "_owns_session",
+        "_pacing",
+        "_retry",
         "_session",
         "_timeout",
         "_total",
@@ -65,6 +91,8 @@ class PersonaAPI:
         base_url: str | None = None,
         max_connections: int = 32,
         timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=60, sock_connect=10),
+        retry: RetryPolicy = RetryPolicy(),
+        rate_limit: AsyncLimiter | None = None,
         session: aiohttp.ClientSession | None = None,
         max_response_size: int = 4 * 1024 * 1024,
         allow_insecure: bool = False,
@@ -78,6 +106,9 @@ class PersonaAPI:
         self._max_connections = options.count("max_connections", max_connections)
         self._max_response_size = options.count("max_response_size", max_response_size)
         self._total, self._timeout = options.timeouts(timeout)
+        self._retry = options.instance("retry", retry, RetryPolicy)
+        limiter = None if rate_limit is None else options.instance("rate_limit", rate_limit, AsyncLimiter)
+        self._pacing = Pacing(self._max_connections, retry.longest_wait, limiter)
         self._session = options.session(session)
         self._owns_session = session is None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,14 +119,30 @@ class PersonaAPI:
 
         Raises a `NotCreatedError` where there is certainly no persona, an `OutcomeUnknownError` where there
         may be one, and a `UsageError` where the client is closed or belongs to another event loop. An
-        `InvalidRequestError` says that `request` is no `CreatePersonaRequest`. Nothing is sent twice.
+        `InvalidRequestError` says that `request` is no `CreatePersonaRequest`. What is repeated first is said by
+        `RetryPolicy`: unless told otherwise, nothing that may have created a persona.
         """
         if not isinstance(request, CreatePersonaRequest):
-            raise InvalidRequestError(
-                message=f"request: expected a CreatePersonaRequest, found a {type(request).__name__}"
-            )
+            message = f"request: expected a CreatePersonaRequest, found a {type(request).__name__}"
+            raise InvalidRequestError(message=message)
+        body = dump_request(request)
+        url = self._url
+        attempt = 0
         try:
-            return self._read(await self._exchange(dump_request(request)))
+            self._open_session()
+            async with self._pacing.turns:
+                while True:
+                    try:
+                        place = await self._pacing.start()
+                        attempt += 1
+                        answer = await self._attempt(place, url, body, attempt)
+                    except (NotCreatedError, OutcomeUnknownError) as error:
+                        error.attempts = attempt
+                        await self._wait_for_next(error, attempt)
+                    else:
+                        if isinstance(answer, Persona):
+                            return answer
+                        url = answer
         except PersonaError as error:
             error.request = request
             raise
@@ -132,30 +179,65 @@ class PersonaAPI:
     def __reduce__(self) -> NoReturn:
         raise TypeError("PersonaAPI cannot be pickled or copied: it holds connections and a key. Make one per process")
 
-    async def _exchange(self, body: bytes) -> Response:
-        session = self._open_session()
-        response = await self._post(session, self._url, body)
-        if target := slash_redirect(self._url, response):
-            response = await self._post(session, target, body)
-        return response
-
-    async def _post(self, session: aiohttp.ClientSession, url: URL, body: bytes) -> Response:
-        return await transport.post(
-            session,
-            url,
-            headers=self._headers,
-            body=body,
-            total=self._total,
-            timeout=self._timeout,
-            max_response_size=self._max_response_size,
-        )
-
-    def _read(self, response: Response) -> Persona:
+    async def _attempt(self, place: int, url: URL, body: bytes, attempt: int) -> Persona | URL:
+        """Send the request once, and give the place back; the result is that of `_exchange`."""
+        answered = False
         try:
+            answer = await self._exchange(url, body, attempt)
+            answered = True
+        except (RateLimitedError, ServiceUnavailableError) as refusal:
+            if cools_all(refusal):
+                self._pacing.cool(refusal, wait_after(self._retry, refusal, attempt))
+            raise
+        except (RejectedError, OutcomeUnknownError) as error:
+            answered = error.status is not None
+            raise
+        else:
+            return answer
+        finally:
+            self._pacing.end(place, answered=answered)
+
+    async def _exchange(self, url: URL, body: bytes, attempt: int) -> Persona | URL:
+        """Give the persona, or the address to send the request to instead."""
+        response: Response | None = None
+        started = time.perf_counter()
+        try:
+            response = await transport.post(
+                self._open_session(),
+                url,
+                headers=self._headers,
+                body=body,
+                total=self._total,
+                timeout=self._timeout,
+                max_response_size=self._max_response_size,
+            )
+            if url is self._url and (target := slash_redirect(url, response)):
+                return target
+            try:
+                return read_persona(response)
+            except PersonaError:
+                # Read again without the key, so that neither the error nor a frame of its traceback holds an echo.
+                response = without_secret(response, self._key)
             return read_persona(response)
-        except PersonaError:
-            response = without_secret(response, self._key)
-        return read_persona(response)
+        finally:
+            if _log.isEnabledFor(logging.DEBUG):
+                self._log_attempt(attempt, response, time.perf_counter() - started)
+
+    async def _wait_for_next(self, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> None:
+        """Wait as long as the error asks for, or raise it."""
+        if not is_repeated(self._retry, error, attempt):
+            raise error
+        shared = cools_all(error)
+        wait = self._pacing.cooling() if shared else wait_after(self._retry, error, attempt)
+        _log.info("attempt %d of %d in %.2f s, after: %s", attempt + 1, self._retry.attempts, wait, error)
+        if not shared:  # the next attempt waits for the cool-down, as those of all other calls do
+            await asyncio.sleep(wait)
+
+    def _log_attempt(self, attempt: int, response: Response | None, elapsed: float) -> None:
+        status, ident = "no answer", None
+        if response is not None:
+            status, ident = f"HTTP {response.status}", request_id(without_secret(response, self._key).headers)
+        _log.debug("attempt %d: %s, request id %s, %.3f s", attempt, status, ident, elapsed)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._closed:
@@ -165,7 +247,8 @@ class PersonaAPI:
         self._check_loop()
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections), cookie_jar=aiohttp.DummyCookieJar()
+                connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE),
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         elif self._session.closed:
             raise UsageError(message="the session that was passed as session= is closed: pass an open one")

@@ -5,7 +5,7 @@ The key is a `Secret` from its first line here on, and no message shows it.
 
 import ipaddress
 import os
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -110,6 +110,16 @@ def timeouts(timeout: object) -> tuple[float | None, aiohttp.ClientTimeout]:
         sock_read=timeout.sock_read,
         ceil_threshold=timeout.ceil_threshold,
     )
+
+
+_T = TypeVar("_T")
+
+
+def instance(name: str, value: object, kind: type[_T]) -> _T:
+    """An object of a class."""
+    if not isinstance(value, kind):
+        raise _refuse(name, f"a {kind.__name__}", repr(value))
+    return value
 
 
 def session(session: object) -> aiohttp.ClientSession | None:

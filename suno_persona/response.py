@@ -175,7 +175,7 @@ def _with_answer(error: _E, response: Response, document: object) -> _E:
     error.headers = response.headers
     error.body = response.body
     error.code = _code(document)
-    error.request_id = _request_id(response.headers, document)
+    error.request_id = request_id(response.headers, document)
     return error
 
 
@@ -194,7 +194,8 @@ def _code(document: object) -> str | int | None:
 _REQUEST_ID_HEADERS = ("X-Request-Id", "Request-Id", "X-Oneapi-Request-Id", "CF-Ray")
 
 
-def _request_id(headers: Mapping[str, str], document: object) -> str | None:
+def request_id(headers: Mapping[str, str], document: object = None) -> str | None:
+    """The service's id of the exchange, from a header or else from the body."""
     found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), _member(document, "request_id"))
     return found if isinstance(found, str) else None
 
@@ -262,7 +263,7 @@ def _http_date(value: str) -> datetime | None:
 
 
 # Never fails on a quote that is not closed: so the search takes one pass, whatever the bytes.
-_TOKEN = r'(?s)"((?:[^"\\]|\\.)*+)("?)|[{}\[\],:]'
+_LEXEME = r'(?s)"((?:[^"\\]|\\.)*+)("?)|[{}\[\],:]'
 _WRAPPERS = {"data", "persona", "response", "result"}
 
 
@@ -284,7 +285,7 @@ def _own_ids(text: str) -> Iterator[str]:
         return
     path: list[str] = []  # the names under which the open objects and lists stand
     name, named = "", False  # the last text, and whether a colon followed it
-    for token in re.finditer(_TOKEN, text):
+    for token in re.finditer(_LEXEME, text):
         match token[0]:
             case "{" | "[":
                 path.append(name if named else "")

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
-from suno_persona import CreatePersonaRequest
+from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
+from suno_persona.testing import FakeSuno
 
+ONCE = RetryPolicy(attempts=1)
 CONTRACT_EXAMPLE = Path(__file__).with_name("contract_example.json").read_bytes()
 
 
@@ -27,6 +29,13 @@ def example() -> dict[str, Any]:
 def request_() -> CreatePersonaRequest:
     """A request that the fake service grants."""
     return CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
+
+
+@pytest.fixture
+async def once(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
+    """A client of the fake service that repeats nothing."""
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE) as api:
+        yield api
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ NAMES = [
     "RateLimitedError",
     "RejectedError",
     "ResponseTimeoutError",
+    "RetryPolicy",
     "ServerError",
     "ServiceUnavailableError",
     "UnreadableResponseError",

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
+from conftest import ONCE
 
 from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError
 from suno_persona.testing import FakeSuno, Fault
@@ -67,7 +68,7 @@ async def test_no_error_shows_the_key(
     """Not in its text, its fields, its traceback, its pickle or a log, also where the service repeats it."""
     caplog.set_level(logging.DEBUG)
     fake_suno.script(fault)
-    async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
+    async with PersonaAPI(KEY, retry=ONCE, base_url=fake_suno.base_url) as api:
         with pytest.raises(PersonaError) as caught:
             await api.create(request_)
     assert SECRET not in everything(caught.value)
@@ -79,7 +80,7 @@ async def test_a_connection_that_fails_does_not_show_the_key(request_: CreatePer
     """Aiohttp's own frames are not in the traceback."""
     async with FakeSuno() as fake:
         base_url = fake.base_url
-    async with PersonaAPI(KEY, base_url=base_url) as api:
+    async with PersonaAPI(KEY, retry=ONCE, base_url=base_url) as api:
         with pytest.raises(PersonaError) as caught:
             await api.create(request_)
     assert SECRET not in everything(caught.value)
@@ -88,7 +89,7 @@ async def test_a_connection_that_fails_does_not_show_the_key(request_: CreatePer
 async def test_a_cancelled_call_does_not_show_the_key(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
     """Not while it waits for the answer."""
     fake_suno.script(Fault.hang())
-    async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
+    async with PersonaAPI(KEY, retry=ONCE, base_url=fake_suno.base_url) as api:
         call = asyncio.create_task(api.create(request_))
         while not fake_suno.requests:
             await asyncio.sleep(0)
@@ -118,7 +119,7 @@ def test_a_wrong_configuration_does_not_show_the_key(arguments: dict[str, Any]) 
 
 async def test_a_client_does_not_show_its_key(fake_suno: FakeSuno) -> None:
     """Neither its `repr` nor that of anything that it holds does, and what would carry it off is refused."""
-    async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
+    async with PersonaAPI(KEY, retry=ONCE, base_url=fake_suno.base_url) as api:
         assert not hasattr(api, "__dict__")
         held = [getattr(api, name) for name in api.__slots__ if name != "__weakref__"]
     assert SECRET not in repr(api) + str(api) + repr(held)

@@ -147,20 +147,20 @@ async def test_refusals_arrive_as_the_right_errors(persona_api: PersonaAPI) -> N
 
 
 async def test_faults_are_used_once_and_in_order(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """After the last one the service works again."""
-    fake_suno.script(Fault.rate_limited(retry_after=1), Fault.unavailable(retry_after="soon"), Fault.rate_limited())
+    fake_suno.script(Fault.rate_limited(retry_after=0), Fault.unavailable(retry_after="soon"), Fault.rate_limited())
     fake_suno.script(Fault.unavailable())
     waits = []
     for expected in (RateLimitedError, ServiceUnavailableError, RateLimitedError, ServiceUnavailableError):
         with pytest.raises(expected) as caught:
-            await persona_api.create(request_)
+            await once.create(request_)
         assert isinstance(caught.value, RateLimitedError | ServiceUnavailableError)
         waits.append(caught.value.retry_after)
-    assert waits == [1.0, None, None, None]
+    assert waits == [0.0, None, None, None]
     assert fake_suno.personas == []
-    await persona_api.create(request_)
+    await once.create(request_)
     assert len(fake_suno.personas) == 1
 
 

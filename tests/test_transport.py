@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.client_exceptions import UnixClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
+from conftest import ONCE
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -93,7 +94,7 @@ async def test_each_exception_of_aiohttp_says_whether_the_request_left(
     arguments, expected = EXCEPTIONS[kind]
     cause = kind(*arguments)
     mocked.post("https://gateway.example/suno/persona/create/", exception=cause)
-    async with PersonaAPI("sk-0123456789", base_url="https://gateway.example") as api:
+    async with PersonaAPI("sk-0123456789", retry=ONCE, base_url="https://gateway.example") as api:
         with pytest.raises(PersonaError) as caught:
             await api.create(request_)
     assert type(caught.value) is expected
@@ -117,13 +118,13 @@ def free_port() -> int:
 
 async def test_a_refused_connection_sent_nothing(request_: CreatePersonaRequest) -> None:
     """Nobody listens: there is certainly no persona."""
-    async with PersonaAPI("sk-0123456789", base_url=f"http://127.0.0.1:{free_port()}") as api:
+    async with PersonaAPI("sk-0123456789", retry=ONCE, base_url=f"http://127.0.0.1:{free_port()}") as api:
         assert type(await failure(api, request_)) is ConnectionFailedError
 
 
 async def test_a_failed_handshake_sent_nothing(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
     """The service speaks no TLS: there is certainly no persona."""
-    async with PersonaAPI("sk-0123456789", base_url=fake_suno.base_url.replace("http:", "https:")) as api:
+    async with PersonaAPI("sk-0123456789", retry=ONCE, base_url=fake_suno.base_url.replace("http:", "https:")) as api:
         assert type(await failure(api, request_)) is ConnectionFailedError
     assert fake_suno.requests == []
 
@@ -154,7 +155,7 @@ def resolver() -> Resolver:
 async def elsewhere(resolver: Resolver) -> AsyncIterator[PersonaAPI]:
     """A client whose service is found by the resolver of the test."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as session:
-        yield PersonaAPI("sk-0123456789", base_url="https://gateway.example", session=session)
+        yield PersonaAPI("sk-0123456789", retry=ONCE, base_url="https://gateway.example", session=session)
 
 
 async def test_an_unknown_host_sent_nothing(elsewhere: PersonaAPI, request_: CreatePersonaRequest) -> None:
@@ -178,14 +179,14 @@ async def test_a_timeout_while_connecting_sent_nothing(
 @pytest.mark.parametrize("creates", [False, True])
 async def test_a_timeout_after_sending_leaves_the_outcome_open(
     fake_suno: FakeSuno,
-    persona_api: PersonaAPI,
+    once: PersonaAPI,
     request_: CreatePersonaRequest,
     advance: Callable[[float], None],
     creates: bool,
 ) -> None:
     """The service has the request and does not answer: a persona may exist."""
     fake_suno.script(Fault.hang(creates=creates))
-    call = asyncio.create_task(failure(persona_api, request_))
+    call = asyncio.create_task(failure(once, request_))
     while not fake_suno.requests:
         await asyncio.sleep(0)
     advance(61)
@@ -198,20 +199,20 @@ async def test_a_timeout_after_sending_leaves_the_outcome_open(
 
 @pytest.mark.parametrize("fault", [Fault.dropped(), Fault.lost_answer()])
 async def test_a_lost_answer_leaves_the_outcome_open(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, fault: Fault
+    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest, fault: Fault
 ) -> None:
     """The connection closes without an answer: a persona may exist, and nothing is sent again."""
     fake_suno.script(fault)
-    assert type(await failure(persona_api, request_)) is ConnectionLostError
+    assert type(await failure(once, request_)) is ConnectionLostError
     assert len(fake_suno.requests) == 1
 
 
 async def test_an_answer_that_breaks_off_gives_what_arrived(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The error holds the status, the part of the body that came, and the id that was in it."""
     fake_suno.script(Fault.truncated_answer())
-    error = await failure(persona_api, request_)
+    error = await failure(once, request_)
     assert type(error) is ConnectionLostError
     assert error.status == 200
     assert error.body.startswith(b'{"id"')
@@ -219,23 +220,23 @@ async def test_an_answer_that_breaks_off_gives_what_arrived(
 
 
 async def test_a_refusal_that_breaks_off_is_a_refusal(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The status line said no; the rest of the body changes nothing."""
     fake_suno.script(Fault(status=400, body=b"no such clip, really none", ending="cut"))
-    error = await failure(persona_api, request_)
+    error = await failure(once, request_)
     assert type(error) is RejectedError
     assert error.message == "no such clip"
 
 
 async def test_a_client_goes_on_after_a_broken_call(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The next call has a connection that works."""
     fake_suno.script(Fault.truncated_answer(), Fault.dropped())
-    await failure(persona_api, request_)
-    await failure(persona_api, request_)
-    assert (await persona_api.create(request_)).name == "Neon"
+    await failure(once, request_)
+    await failure(once, request_)
+    assert (await once.create(request_)).name == "Neon"
 
 
 def large(size: int) -> bytes:
@@ -270,11 +271,11 @@ async def test_answers_are_bounded_after_decompression(
 
 @pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(large(1000))[:-20], zlib.compress(large(1000))])
 async def test_an_answer_that_cannot_be_decompressed_leaves_the_outcome_open(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, body: bytes
+    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest, body: bytes
 ) -> None:
     """Broken compression under a 200 may hide a persona."""
     fake_suno.script(Fault.answer(200, body, headers={"Content-Encoding": "gzip"}))
-    assert isinstance(await failure(persona_api, request_), OutcomeUnknownError)
+    assert isinstance(await failure(once, request_), OutcomeUnknownError)
 
 
 async def test_an_answer_that_is_not_http_leaves_the_outcome_open(request_: CreatePersonaRequest) -> None:
@@ -289,7 +290,9 @@ async def test_an_answer_that_is_not_http_leaves_the_outcome_open(request_: Crea
     server = await asyncio.start_server(garbage, "127.0.0.1", 0)
     async with (
         server,
-        PersonaAPI("sk-0123456789", base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as api,
+        PersonaAPI(
+            "sk-0123456789", retry=ONCE, base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ) as api,
     ):
         assert type(await failure(api, request_)) is UnreadableResponseError
 

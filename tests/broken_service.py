@@ -1,0 +1,128 @@
+"""A raw HTTP/1.1 service on a loopback port that breaks in the ways that a test names, byte by byte."""
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+Act = Callable[["Exchange"], Awaitable[None]]
+
+
+@attrs.define
+class Exchange:
+    """One request, and the connection on which it came."""
+
+    service: "BrokenService"
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    head: bytes
+    body: bytes
+
+    def create(self) -> bytes:
+        """Make a persona, as the request says, and give the document that describes it."""
+        request = json.loads(self.body)
+        self.service.personas.append(request["name"])
+        document = {"id": f"persona-{len(self.service.personas)}", "name": request["name"]}
+        return json.dumps(document).encode()
+
+    def answer(self, body: bytes | None = None) -> bytes:
+        """A whole answer with this body, or with the persona that it makes."""
+        body = self.create() if body is None else body
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    async def send(self, data: bytes) -> None:
+        """Send these bytes, as far as the client takes them."""
+        self.writer.write(data)
+        await self.writer.drain()
+
+    def close(self) -> None:
+        """End the connection as polite servers do."""
+        self.writer.close()
+
+    def reset(self) -> None:
+        """End the connection as a crash does."""
+        reset(self.writer)
+
+    async def until_the_client_leaves(self) -> None:
+        """Wait as long as the client does."""
+        await self.reader.read()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Send RST instead of FIN."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+class BrokenService:
+    """It meets its first requests with these acts, one each, in order, and serves the others properly."""
+
+    def __init__(self, *acts: Act, on_connect: Act | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self.requests: list[bytes] = []
+        """The head of every request that arrived whole."""
+        self.personas: list[str] = []
+        """The name of every persona that was made."""
+        self.connections = 0
+        """How many connections were opened."""
+        self._acts = deque(acts)
+        self._on_connect = on_connect
+        self._tls = tls
+
+    @property
+    def base_url(self) -> str:
+        """Its address."""
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aenter__(self) -> Self:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            if self._on_connect is not None:
+                act, self._on_connect = self._on_connect, None
+                await act(Exchange(self, reader, writer, b"", b""))
+            while not writer.is_closing():
+                exchange = await self._read(reader, writer)
+                act = self._acts.popleft() if self._acts else _serve_properly
+                await act(exchange)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client left
+        finally:
+            writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        self.requests.append(head)
+        return Exchange(self, reader, writer, head, body)
+
+
+async def _serve_properly(exchange: Exchange) -> None:
+    await exchange.send(exchange.answer())

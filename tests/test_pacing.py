@@ -1,0 +1,341 @@
+"""Turns, the rate limit, and the cool-down that all calls share."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiolimiter import AsyncLimiter
+from broken_service import BrokenService, Exchange
+
+from suno_persona import (
+    ConfigurationError,
+    CreatePersonaRequest,
+    PersonaAPI,
+    PersonaError,
+    RateLimitedError,
+    RetryPolicy,
+    ServiceUnavailableError,
+)
+from suno_persona.testing import FakeSuno, Fault
+
+Clock = Callable[[float], None]
+
+
+def requests(count: int) -> list[CreatePersonaRequest]:
+    """Requests that can be told apart by their names."""
+    return [CreatePersonaRequest(root_clip_id="c", name=str(number), description="D") for number in range(count)]
+
+
+class Desk:
+    """A service that keeps every request until the test answers it."""
+
+    def __init__(self, count: int) -> None:
+        self.arrived: list[Exchange] = []
+        self.service = BrokenService(*[self._keep] * count)
+        self._answers: dict[int, asyncio.Future[bytes | None]] = {}
+
+    async def _keep(self, exchange: Exchange) -> None:
+        number = len(self.arrived)
+        self.arrived.append(exchange)
+        self._answers[number] = asyncio.get_running_loop().create_future()
+        await exchange.send(await self._answers[number] or exchange.answer())
+
+    async def after(self, count: int) -> None:
+        """Go on when this many requests are there, and see that no more come of their own."""
+        while len(self.arrived) < count:
+            await asyncio.sleep(0)
+        await turns()
+        assert len(self.arrived) == count
+
+    def grant(self, number: int) -> None:
+        """Create what this request asks for."""
+        self._answers[number].set_result(None)
+
+    def refuse(self, number: int, status: int = 429, retry_after: float | None = 5) -> None:
+        """Answer this request with a refusal."""
+        header = b"" if retry_after is None else b"Retry-After: %d\r\n" % retry_after
+        self._answers[number].set_result(b"HTTP/1.1 %d No\r\n%bContent-Length: 0\r\n\r\n" % (status, header))
+
+
+async def turns(count: int = 200) -> None:
+    """Let the loop turn, so that whatever can happen without time passing has happened."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def calls(api: PersonaAPI, count: int) -> list[asyncio.Task[Any]]:
+    """This many calls at once."""
+    return [asyncio.create_task(api.create(request)) for request in requests(count)]
+
+
+@pytest.fixture
+async def desk() -> Any:
+    """A service that keeps every request until the test answers it."""
+    desk = Desk(100)
+    async with desk.service:
+        yield desk
+
+
+def client(desk: Desk, **options: Any) -> PersonaAPI:
+    """A client of the desk."""
+    return PersonaAPI("sk-0123456789", base_url=desk.service.base_url, **options)
+
+
+async def test_no_more_calls_are_under_way_than_there_are_connections(desk: Desk) -> None:
+    """The others come as turns get free, in the order in which they were made."""
+    async with client(desk, max_connections=3) as api:
+        tasks = calls(api, 6)
+        await desk.after(3)
+        for number in range(3):
+            desk.grant(number)
+        await desk.after(6)
+        for number in range(3, 6):
+            desk.grant(number)
+        personas = await asyncio.gather(*tasks)
+    assert {persona.name for persona in personas[:3]} == set(desk.service.personas[:3])
+    assert desk.service.connections == 3
+
+
+async def test_waiting_for_a_turn_is_no_timeout(desk: Desk, advance: Clock) -> None:
+    """Each call's time starts with its turn: here the last one starts after four minutes of a timeout of one."""
+    async with client(desk, max_connections=1) as api:
+        tasks = calls(api, 5)
+        for number in range(5):
+            await desk.after(number + 1)
+            advance(50)
+            desk.grant(number)
+        assert len(await asyncio.gather(*tasks)) == 5
+
+
+async def test_a_turn_is_given_back_after_every_outcome(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+    """With one turn only, the last call would wait for ever."""
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=1) as api:
+        fake_suno.script(Fault.answer(400), Fault.lost_answer(), Fault.unavailable(3600))
+        for _ in range(2):
+            with pytest.raises(PersonaError):
+                await api.create(request_)
+        with pytest.raises(ServiceUnavailableError):
+            await api.create(request_)
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=1) as api:
+        await api.create(request_)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_one_refusal_cools_all(desk: Desk, advance: Clock, status: int) -> None:
+    """Nobody starts until the wait is over; then one goes first, and each answer lets twice as many follow."""
+    async with client(desk, max_connections=8) as api:
+        tasks = calls(api, 30)
+        await desk.after(8)
+        desk.refuse(0, status)
+        await turns()
+        for number in range(1, 8):  # those that were under way already
+            desk.grant(number)
+        await desk.after(8)
+        advance(4.9)
+        await desk.after(8)
+        advance(0.2)
+        await desk.after(9)
+        desk.grant(8)
+        await desk.after(11)
+        desk.grant(9)
+        await desk.after(14)  # 4 places: one is still taken, three are new
+        desk.grant(10)
+        await desk.after(19)  # all 8 places
+        for number in range(11, 31):
+            await desk.after(min(31, number + 8))
+            desk.grant(number)
+        await asyncio.gather(*tasks)
+    assert len(desk.arrived) == 31
+    assert len(desk.service.personas) == 30
+
+
+async def test_a_refusal_of_the_first_one_cools_all_again(desk: Desk, advance: Clock) -> None:
+    """Each round costs one refusal, not as many as there are calls."""
+    async with client(desk, max_connections=8, retry=RetryPolicy(attempts=50)) as api:
+        tasks = calls(api, 8)
+        await desk.after(8)
+        for number in range(8):
+            desk.refuse(number)
+        for arrived in range(9, 20):
+            await turns()
+            advance(5.1)
+            await desk.after(arrived)
+            desk.refuse(arrived - 1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_refusal_without_a_time_cools_all_by_the_backoff(desk: Desk, advance: Clock) -> None:
+    """429 always asks all to wait; here for at most `first_wait`."""
+    async with client(desk, max_connections=4, retry=RetryPolicy(first_wait=2.0)) as api:
+        tasks = calls(api, 4)
+        await desk.after(4)
+        for number in range(4):
+            desk.refuse(number, retry_after=None)
+        advance(2.1)
+        while len(desk.arrived) < 5:
+            await asyncio.sleep(0)
+            advance(2.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_shorter_wait_does_not_end_a_longer_one(desk: Desk, advance: Clock) -> None:
+    """The latest end counts, whichever refusal named it."""
+    async with client(desk, max_connections=3) as api:
+        tasks = calls(api, 3)
+        await desk.after(3)
+        desk.refuse(0, retry_after=20)
+        await turns()
+        desk.refuse(1, retry_after=1)
+        await turns()
+        desk.refuse(2, retry_after=25)
+        await turns()
+        advance(24.5)
+        await desk.after(3)
+        advance(1)
+        await desk.after(4)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_wait_that_is_too_long_is_raised_for_all_and_nobody_sends(desk: Desk, advance: Clock) -> None:
+    """Those that wait, and those that come later, get the refusal with the seconds that are left."""
+    async with client(desk, max_connections=2) as api:
+        tasks = calls(api, 3)
+        await desk.after(2)
+        desk.refuse(0, retry_after=10)
+        await turns()
+        desk.refuse(1, retry_after=100)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        advance(60)
+        with pytest.raises(RateLimitedError) as caught:
+            await api.create(requests(1)[0])
+        assert caught.value.retry_after == pytest.approx(40, abs=5)
+        assert caught.value.attempts == 0
+        advance(20)  # what is left now is not too long
+        late = asyncio.create_task(api.create(requests(1)[0]))
+        await desk.after(2)
+        advance(25)
+        await desk.after(3)
+        desk.grant(2)
+        assert (await late).name == "0"
+    assert all(isinstance(result, RateLimitedError) for result in results)
+    assert [result.attempts for result in results if isinstance(result, RateLimitedError)] == [1, 1, 0]
+
+
+class Quota:
+    """A service that grants ten requests a second, by a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.left = 10
+        self.refusals = 0
+
+    async def __call__(self, exchange: Exchange) -> None:
+        if self.left:
+            self.left -= 1
+            await exchange.send(exchange.answer())
+        else:
+            self.refusals += 1
+            await exchange.send(b"HTTP/1.1 429 No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+
+
+async def test_calls_beyond_a_quota_all_succeed(advance: Clock) -> None:
+    """100 calls against ten a second: nobody starves, and the service refuses less often than it grants."""
+    quota = Quota()
+    async with BrokenService(*[quota] * 1000) as service:
+        policy = RetryPolicy(attempts=20)
+        async with PersonaAPI("sk-0123456789", base_url=service.base_url, retry=policy) as api:
+            tasks = calls(api, 100)
+            while not all(task.done() for task in tasks):
+                before = -1
+                while before != len(service.requests):  # until nothing more comes in this second
+                    before = len(service.requests)
+                    await turns()
+                advance(1.0)
+                quota.left = 10
+            personas = await asyncio.gather(*tasks)
+    assert sorted(int(persona.name or "") for persona in personas) == list(range(100))
+    assert len(service.personas) == 100
+    assert quota.refusals < 100
+
+
+async def test_each_http_request_takes_one_of_the_rate_limit(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+    """Repeated requests and followed redirects count too."""
+    limit = AsyncLimiter(10, 3600)
+    fake_suno.script(Fault.rate_limited(0), Fault.redirect("/suno/persona/create"), Fault.answer(200, b'{"id": "x"}'))
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, rate_limit=limit) as api:
+        await api.create(request_)
+    assert len(fake_suno.requests) == 3
+    assert limit.has_capacity(7)
+    assert not limit.has_capacity(8)
+
+
+async def test_a_rate_limit_may_be_shared(fake_suno: FakeSuno, request_: CreatePersonaRequest, advance: Clock) -> None:
+    """Two clients together stay within it."""
+    limit = AsyncLimiter(3, 10)
+    async with (
+        PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, rate_limit=limit) as one,
+        PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, rate_limit=limit) as two,
+    ):
+        tasks = [*calls(one, 4), *calls(two, 4)]
+        while len(fake_suno.personas) < 3:
+            await asyncio.sleep(0)
+        await turns()
+        assert len(fake_suno.requests) == 3
+        while not all(task.done() for task in tasks):
+            advance(3.4)
+            await turns()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_refusal_also_stops_those_who_wait_for_the_rate_limit(desk: Desk, advance: Clock) -> None:
+    """A call that gets through the limit while others cool waits for the cool-down too, and takes no second one."""
+    limit = AsyncLimiter(1, 10)
+    async with client(desk, max_connections=2, rate_limit=limit) as api:
+        tasks = calls(api, 2)
+        await desk.after(1)
+        desk.refuse(0, retry_after=30)
+        await turns()
+        advance(11)
+        await desk.after(1)
+        advance(20)
+        await desk.after(2)
+        desk.grant(1)
+        await turns()
+        advance(11)
+        await desk.after(3)
+        desk.grant(2)
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"retry": 3}, "retry: expected a RetryPolicy, found 3"),
+        ({"rate_limit": 10}, "rate_limit: expected a AsyncLimiter, found 10"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused(arguments: dict[str, Any], message: str) -> None:
+    """The error names the option."""
+    with pytest.raises(ConfigurationError, match=message):
+        PersonaAPI("sk-0123456789", base_url="https://gateway.example", **arguments)
+
+
+async def test_idle_connections_are_dropped_before_servers_do(
+    advance: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection is used again within four seconds, and not after them."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: loop.time())  # aiohttp asks no loop for this time
+    async with BrokenService() as service:
+        async with PersonaAPI("sk-0123456789", base_url=service.base_url) as api:
+            for wait, connections in ((0, 1), (3, 1), (4.5, 2)):
+                advance(wait)
+                await turns()
+                await api.create(requests(1)[0])
+                assert service.connections == connections
