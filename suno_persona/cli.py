@@ -6,6 +6,7 @@ Results go to stdout, errors to stderr in one line. The exit status is one of `_
 import asyncio
 import csv
 import io
+import os
 import sys
 from collections.abc import Coroutine
 from importlib.resources import files
@@ -32,15 +33,33 @@ app: typer.Typer = typer.Typer(
 _T = TypeVar("_T")
 
 
-def _run(work: Coroutine[None, None, _T]) -> _T:
+def _run(work: Coroutine[None, None, _T], interrupted: str = "") -> _T:
     """Run a command's work, and turn what stops it into one line and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no terminal is too old for an answer that was paid for
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
+        if interrupted:
+            print(f"suno-persona: interrupted: {interrupted}", file=sys.stderr)
         raise typer.Exit(130) from None
     except PersonaError as error:
         print(f"suno-persona: {error}", file=sys.stderr)
         raise typer.Exit(_exit_status(error)) from None
+
+
+def _show(persona: Persona, text: str) -> None:
+    """Print what was created; where stdout does not take it, the id goes to stderr and is not lost."""
+    if sys.stdout is None:  # as Python has it where the shell closed it
+        print(f"suno-persona: created {persona.id}, and stdout is closed", file=sys.stderr)
+        return
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        print(f"suno-persona: created {persona.id}, which stdout did not take: {error}", file=sys.stderr)
+        # Python flushes it once more at the end, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_status(error: PersonaError) -> int:
@@ -82,8 +101,8 @@ def create(
         async with PersonaAPI(base_url=base_url) as api:
             return await api.create(request)
 
-    persona = _run(work())
-    print(dumps(persona).decode() if json else persona.id)
+    persona = _run(work(), interrupted="a persona may exist, look before you repeat")
+    _show(persona, dumps(persona).decode() if json else persona.id)
 
 
 @app.command()
@@ -127,6 +146,6 @@ def demo() -> None:
         console.print(table)
         created = next(result.id for result in results if isinstance(result, Persona))
         console.print("Next step: pass an id on as persona_id when you generate music:")
-        console.print(f'  {{"persona_id": "{created}", …}}')
+        console.print(f'  {{"persona_id": "{created}", ...}}')
 
     _run(work())

@@ -4,10 +4,9 @@ import asyncio
 import logging
 import time
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import aiohttp
-from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from suno_persona import options, transport
@@ -26,6 +25,10 @@ from suno_persona.models import CreatePersonaRequest, Persona
 from suno_persona.pacing import Pacing
 from suno_persona.response import Response, read_persona, request_id, slash_redirect, without_secret
 from suno_persona.retry import RetryPolicy, cools_all, is_repeated, wait_after
+from suno_persona.secret import Secret
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 _log = logging.getLogger("suno_persona")
 
@@ -46,7 +49,7 @@ class PersonaAPI:
       `allow_insecure=True`.
     - `max_connections`: how many connections its pool holds, and how many calls are under way at once. The others
       wait for their turn; first come, first served.
-    - `timeout`: `total` bounds each attempt, in seconds, from the moment at which it starts: waiting for a turn
+    - `timeout`: `total` bounds each HTTP request, in seconds, from the moment at which it starts: waiting for a turn
       does not count. The other bounds of aiohttp's class hold too.
     - `retry`: what is repeated, how often and after how long.
     - `rate_limit`: an `aiolimiter.AsyncLimiter`, of which each HTTP request takes one; clients may share it.
@@ -92,7 +95,7 @@ class PersonaAPI:
         max_connections: int = 32,
         timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=60, sock_connect=10),
         retry: RetryPolicy = RetryPolicy(),
-        rate_limit: AsyncLimiter | None = None,
+        rate_limit: "AsyncLimiter | None" = None,
         session: aiohttp.ClientSession | None = None,
         max_response_size: int = 4 * 1024 * 1024,
         allow_insecure: bool = False,
@@ -101,14 +104,13 @@ class PersonaAPI:
         masked = options.mask(api_key)
         del api_key  # first of all, so that no frame of a traceback shows it
         self._key = options.key(masked)
-        self._headers = {"Authorization": options.Secret(f"Bearer {self._key}")}
+        self._headers = {"Authorization": Secret(f"Bearer {self._key}"), "Content-Type": "application/json"}
         self._url = options.endpoint(base_url, create_path, allow_insecure=allow_insecure)
         self._max_connections = options.count("max_connections", max_connections)
         self._max_response_size = options.count("max_response_size", max_response_size)
         self._total, self._timeout = options.timeouts(timeout)
         self._retry = options.instance("retry", retry, RetryPolicy)
-        limiter = None if rate_limit is None else options.instance("rate_limit", rate_limit, AsyncLimiter)
-        self._pacing = Pacing(self._max_connections, retry.longest_wait, limiter)
+        self._pacing = Pacing(self._max_connections, retry.longest_wait, options.rate_limit(rate_limit))
         self._session = options.session(session)
         self._owns_session = session is None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -148,7 +150,10 @@ class PersonaAPI:
             raise
 
     async def close(self) -> None:
-        """Close the connections, unless the session is yours. Calls still in flight break off."""
+        """Close the connections, unless the session is yours.
+
+        Calls that are under way end with a `ConnectionLostError`, those that wait with a `UsageError`.
+        """
         if self._closed:
             return
         if self._loop is not None:
@@ -210,6 +215,7 @@ class PersonaAPI:
                 total=self._total,
                 timeout=self._timeout,
                 max_response_size=self._max_response_size,
+                secret=self._key,
             )
             if url is self._url and (target := slash_redirect(url, response)):
                 return target

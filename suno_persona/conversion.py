@@ -143,8 +143,8 @@ def _model_writer(model: type, converter: Converter) -> Callable[[object], dict[
         document: dict[str, object] = {}
         for name, hook in writers:
             value = getattr(instance, name)
-            # An empty field gives way to the value that did not fit it.
-            if value or (value is not None and name not in extra):
+            # An empty list gives way to the value that did not fit it; other fields are `None` then.
+            if value is not None and (value != () or name not in extra):
                 document[name] = hook(value)
         for name, value in extra.items():
             document.setdefault(name, value)
@@ -171,7 +171,7 @@ _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}\d*[1-9]")
 def _instant(value: object, _: type) -> datetime:
     if type(value) is not str or _FINER_THAN_MICROSECONDS.search(value):
         raise ValueError(f"$: expected an RFC 3339 time in whole microseconds, found {_shown(value)}")
-    time = datetime.fromisoformat(value)
+    time = datetime.fromisoformat(value.upper())  # RFC 3339, section 5.6: `t` and `z` too
     if time.tzinfo is None:
         raise ValueError(f"$: expected a time with its zone, found {_shown(value)}")
     return time

@@ -1,33 +1,29 @@
 """What is sent and what comes back: frozen attrs classes, with no knowledge of JSON."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import NoReturn, Self
 
 import attrs
 
 from suno_persona.errors import InvalidRequestError
 
 
-class _Extra(Mapping[str, object]):
-    """A read-only mapping that, unlike `types.MappingProxyType`, can be pickled and copied."""
+class _Extra(dict[str, object]):
+    """A read-only mapping that, unlike `types.MappingProxyType`, can be pickled, copied and written as JSON."""
 
-    __slots__ = ("_members",)
+    __slots__ = ()
 
-    def __init__(self, members: Mapping[str, object]) -> None:
-        self._members = dict(members)
+    def __reduce__(self) -> tuple[type[Self], tuple[dict[str, object]]]:
+        return type(self), (dict(self),)
 
-    def __getitem__(self, name: str) -> object:
-        return self._members[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
+def _refuse_change(*_: object, **__: object) -> NoReturn:
+    raise TypeError("extra is read-only")
 
-    def __len__(self) -> int:
-        return len(self._members)
 
-    def __repr__(self) -> str:
-        return repr(self._members)
-
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(_Extra, _name, _refuse_change)
 
 _NOTHING_EXTRA = _Extra({})
 
@@ -198,7 +194,9 @@ def _refuse(field: str, expected: str, found: object) -> InvalidRequestError:
 
 def _check_text(field: str, value: object) -> str:
     if type(value) is not str or not value:
-        raise _refuse(field, "non-empty text", value)
+        raise _refuse(
+            field, "non-empty text (a plain str)" if isinstance(value, str) and value else "non-empty text", value
+        )
     if not value.isascii():
         try:
             value.encode()

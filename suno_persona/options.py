@@ -5,24 +5,17 @@ The key is a `Secret` from its first line here on, and no message shows it.
 
 import ipaddress
 import os
-from typing import NoReturn, TypeVar
+import re
+from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 from yarl import URL
 
 from suno_persona.errors import ConfigurationError
+from suno_persona.secret import Secret
 
-
-class Secret(str):
-    """Text that passes through aiohttp as it is, and shows as `'***'` wherever variables are printed."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret cannot be pickled")
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 
 def mask(api_key: object) -> object:
@@ -37,13 +30,13 @@ def key(masked: object) -> Secret:
     found = Secret(os.environ.get("SUNO_API_KEY", "")) if masked is None else masked
     if not isinstance(found, Secret):
         raise _refuse("api_key", "text", getattr(found, "__name__", "another type"))
-    if found[:7].lower() == "bearer ":
+    if found[:7].lower() in ("bearer", "bearer "):
         found = Secret(found[7:])
     if not found:
         raise _refuse("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
     for place, character in enumerate(found, start=1):
         if not "!" <= character <= "~":
-            what = "a space or control character" if character <= " " else "a character that is not ASCII"
+            what = "a character that is not ASCII" if character > "\x7f" else "a space or control character"
             raise _refuse("api_key", "visible ASCII characters only", f"{what} at place {place} of {len(found)}")
     return found
 
@@ -56,8 +49,12 @@ def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -
         raise _refuse("base_url", "text", type(base_url).__name__)
     if not base_url:
         raise _refuse("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
-    if not isinstance(create_path, str) or not create_path.startswith("/") or {"?", "#"} & set(create_path):
-        raise _refuse("create_path", "a path that starts with '/', without '?' and '#'", repr(create_path))
+    if not isinstance(create_path, str) or not re.fullmatch(r"(/(?!\.\.?(/|$))[^/?#\\\s]*)+", create_path):
+        raise _refuse(
+            "create_path", "a path that starts with '/', without '?', '#', '..' or white space", repr(create_path)
+        )
+    if not base_url.isprintable() or not create_path.isprintable() or " " in base_url:
+        raise _refuse("base_url", "no white space or control characters", "some")
     try:
         url = URL(f"{base_url.rstrip('/')}{create_path}")
     except ValueError as error:
@@ -67,8 +64,12 @@ def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -
         raise _refuse("base_url", "an address such as 'https://gateway.example'", "a text that is none")
     if url.user is not None or url.password is not None:
         raise _refuse("base_url", "no user name or password", f"some before {url.host!r}")
-    if url.query_string or url.fragment or any(character.isspace() for character in base_url):
-        raise _refuse("base_url", "no '?', '#' or white space", "some")
+    if url.query_string or url.fragment:
+        raise _refuse("base_url", "no '?' or '#'", "some")
+    try:
+        url.host.encode("idna")
+    except UnicodeError as error:
+        raise _refuse("base_url", "a host name", f"{url.host!r} ({error})") from None
     if url.scheme == "http" and not insecure and not _is_loopback(url.host):
         raise _refuse(
             "base_url",
@@ -80,9 +81,16 @@ def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
+        return f".{host.rstrip('.')}".endswith(".localhost")  # RFC 6761, section 6.3
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def is_seconds(value: object) -> bool:
+    """Whether it is a finite number from 0 on."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
 
 
 def flag(name: str, value: object) -> bool:
@@ -103,6 +111,10 @@ def timeouts(timeout: object) -> tuple[float | None, aiohttp.ClientTimeout]:
     """The total in seconds, and the other bounds without it."""
     if not isinstance(timeout, aiohttp.ClientTimeout):
         raise _refuse("timeout", "an aiohttp.ClientTimeout, such as aiohttp.ClientTimeout(total=60)", repr(timeout))
+    for name in ("total", "connect", "sock_connect", "sock_read"):
+        bound = getattr(timeout, name)
+        if bound is not None and not is_seconds(bound):
+            raise _refuse(f"timeout.{name}", "seconds from 0 on, or None", repr(bound))
     # As in aiohttp, 0 means no bound.
     return timeout.total or None, aiohttp.ClientTimeout(
         connect=timeout.connect,
@@ -118,8 +130,18 @@ _T = TypeVar("_T")
 def instance(name: str, value: object, kind: type[_T]) -> _T:
     """An object of a class."""
     if not isinstance(value, kind):
-        raise _refuse(name, f"a {kind.__name__}", repr(value))
+        raise _refuse(name, f"an object of {kind.__name__}", repr(value))
     return value
+
+
+def rate_limit(limit: object) -> "AsyncLimiter | None":
+    """The caller's rate limit, where there is one."""
+    if limit is None:
+        return None
+    # Not imported before somebody uses it: it would be a third of what importing this package costs.
+    from aiolimiter import AsyncLimiter
+
+    return instance("rate_limit", limit, AsyncLimiter)
 
 
 def session(session: object) -> aiohttp.ClientSession | None:

@@ -5,11 +5,14 @@ Knows nothing of HTTP. While nothing was refused and a turn is free, nothing her
 
 import asyncio
 from collections import deque
+from typing import TYPE_CHECKING
 
 import attrs
-from aiolimiter import AsyncLimiter
 
 from suno_persona.errors import RateLimitedError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 Refusal = RateLimitedError | ServiceUnavailableError
 
@@ -36,7 +39,7 @@ class Pacing:
         "turns",
     )
 
-    def __init__(self, max_connections: int, longest_wait: float, rate_limit: AsyncLimiter | None) -> None:
+    def __init__(self, max_connections: int, longest_wait: float, rate_limit: "AsyncLimiter | None") -> None:
         self.turns = asyncio.Semaphore(max_connections)
         """A call holds one from its first attempt to its last; first come, first served."""
         self._most = max_connections

@@ -29,6 +29,7 @@ from suno_persona.errors import (
     UnreadableResponseError,
 )
 from suno_persona.models import Persona
+from suno_persona.secret import Secret
 
 
 @attrs.frozen(kw_only=True)
@@ -51,27 +52,26 @@ def read_persona(response: Response) -> Persona:
     document = None
     try:
         document = parse_json(response.body)
-        if _is_error_envelope(document):
-            raise _answered(RejectedError, response, document)
-        return to_persona(document)
+        if not _is_error_envelope(document):
+            return to_persona(document)
+        reason = "it is an error"
     except ValueError as error:
-        message = f"the answer is no persona ({error}); it says: {_words(document) or _text(response)}"
-        raise _unknown(UnreadableResponseError(message=message), response, document) from None
+        reason = str(error)
+    says = _words(document) or _text(response)
+    unreadable = UnreadableResponseError(message=f"the answer is no persona ({reason}); it says: {says}")
+    unknown = _unknown(unreadable, response, document)
+    # An error that holds the id of a persona does not certainly mean that there is none.
+    if reason == "it is an error" and unknown.persona_id is None:
+        raise _answered(RejectedError, response, document)
+    raise unknown
 
 
-def without_secret(response: Response, secret: str) -> Response:
+def without_secret(response: Response, secret: Secret) -> Response:
     """The same response with every echo of a secret masked: some gateways repeat the key in their errors."""
-    if len(secret) < 8:
-        return response  # No real key is that short, and masking it would tear the answer up.
-
-    def mask(text: str) -> str:
-        # "/" may stand in JSON as "\/" (RFC 8259, section 7).
-        return text.replace(secret, "***").replace(secret.replace("/", "\\/"), "***")
-
     return attrs.evolve(
         response,
-        headers=CIMultiDict((name, mask(value)) for name, value in response.headers.items()),
-        body=mask(response.body.decode("latin-1")).encode("latin-1"),
+        headers=CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items()),
+        body=secret.mask(response.body.decode("latin-1")).encode("latin-1"),
     )
 
 
@@ -130,7 +130,7 @@ def _redirected(response: Response, document: object) -> RejectedError:
     error = _answered(RejectedError, response, document)
     if location := response.headers.get("Location"):
         error.message = (
-            f"the service redirects to {_clean(location)}, which is not followed; "
+            f"the service redirects to {one_line(location)}, which is not followed; "
             "set base_url to the address that serves the endpoint itself"
         )
     return error
@@ -141,7 +141,7 @@ def _is_invalid_request(document: object) -> bool:
     return isinstance(document, dict) and _member(document.get("error"), "code") == "invalid_request"
 
 
-_SUCCESS = {"ok", "success", "succeeded"}
+_SUCCESS = {"0", "ok", "success", "succeeded"}
 
 
 def _is_error_envelope(document: object) -> bool:
@@ -154,7 +154,7 @@ def _is_error_envelope(document: object) -> bool:
     if type(code) not in (int, str) or code == "":
         return False
     text = str(code).lower()
-    return not (text in _SUCCESS or text == "0" or (text.isascii() and text.isdigit() and 200 <= int(text) < 300))
+    return text not in _SUCCESS and not re.fullmatch("2[0-9][0-9]", text)
 
 
 _E = TypeVar("_E", RejectedError, OutcomeUnknownError)
@@ -187,7 +187,7 @@ def _code(document: object) -> str | int | None:
     for place in (_member(document, "error"), document, _member(document, "detail")):
         code = _member(place, "code")
         if isinstance(code, str | int) and not isinstance(code, bool):
-            return code
+            return one_line(code) if isinstance(code, str) else code
     return None
 
 
@@ -197,7 +197,7 @@ _REQUEST_ID_HEADERS = ("X-Request-Id", "Request-Id", "X-Oneapi-Request-Id", "CF-
 def request_id(headers: Mapping[str, str], document: object = None) -> str | None:
     """The service's id of the exchange, from a header or else from the body."""
     found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), _member(document, "request_id"))
-    return found if isinstance(found, str) else None
+    return one_line(found) if isinstance(found, str) else None
 
 
 _WORD_MEMBERS = ("message", "msg", "error", "errors", "detail", "error_description", "title", "reason")
@@ -209,14 +209,14 @@ def _words(value: object, depth: int = 5) -> str:
         return ""
     match value:
         case str():
-            return _clean(value)
+            return one_line(value)
         case list():
-            return _clean("; ".join(filter(None, (_words(item, depth - 1) for item in value[:20]))))
+            return one_line("; ".join(filter(None, (_words(item, depth - 1) for item in value[:20]))))
         case dict():
             words = next(filter(None, (_words(value.get(name), depth - 1) for name in _WORD_MEMBERS)), "")
             # FastAPI names the place of an error beside its message.
-            place = ".".join(str(part) for part in value["loc"]) if isinstance(value.get("loc"), list) else ""
-            return f"{_clean(place)}: {words}" if place and words else words
+            place = _place(value.get("loc"))
+            return f"{one_line(place)}: {words}" if place and words else words
         case _:
             return ""
 
@@ -227,7 +227,7 @@ def _text(response: Response) -> str:
     if text.lstrip().startswith("<"):
         title = re.search(r"(?i)<title[^>]*>([^<]*)", text)
         text = title[1] if title else re.sub(r"<[^>]*>", " ", text)
-    if words := _clean(text):
+    if words := one_line(text):
         return words
     try:
         return HTTPStatus(response.status).phrase
@@ -235,7 +235,12 @@ def _text(response: Response) -> str:
         return "the answer holds no words"
 
 
-def _clean(text: str) -> str:
+def _place(loc: object) -> str:
+    parts = loc if isinstance(loc, list) else []
+    return ".".join(str(part) for part in parts if isinstance(part, str | int))
+
+
+def one_line(text: str) -> str:
     """Text from outside as one printable line of at most 500 characters; the whole is in `body`."""
     text = " ".join("".join(character if character.isprintable() else " " for character in text[:2000]).split())
     return text if len(text) <= 500 else f"{text[:499]}…"
@@ -283,15 +288,15 @@ def find_persona_id(body: bytes) -> str | None:
 def _own_ids(text: str) -> Iterator[str]:
     if not text.lstrip("\ufeff \t\r\n").startswith("{"):
         return
-    path: list[str] = []  # the names under which the open objects and lists stand
+    foreign: list[bool] = []  # for each open object or list, whether it belongs to something else than the persona
     name, named = "", False  # the last text, and whether a colon followed it
     for token in re.finditer(_LEXEME, text):
         match token[0]:
             case "{" | "[":
-                path.append(name if named else "")
+                foreign.append(bool(foreign) and (foreign[-1] or not named or name not in _WRAPPERS))
                 name, named = "", False
             case "}" | "]":
-                del path[-1:]
+                del foreign[-1:]
                 name, named = "", False
             case ",":
                 name, named = "", False
@@ -299,11 +304,12 @@ def _own_ids(text: str) -> Iterator[str]:
                 named = True
             case _ if not named:
                 name = token[1]
+            case _ if name in ("id", "persona_id") and token[2] and foreign[-1:] == [False]:
+                try:
+                    value = json.loads(token[0])
+                except ValueError:
+                    continue
+                if value:
+                    yield value
             case _:
-                if name in ("id", "persona_id") and token[2] and _WRAPPERS.issuperset(path[1:]):
-                    try:
-                        value = json.loads(token[0])
-                    except ValueError:
-                        continue
-                    if value:
-                        yield value
+                pass

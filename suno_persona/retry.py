@@ -21,7 +21,7 @@ def _is_count(_: object, attribute: "attrs.Attribute[int]", value: object) -> No
 
 
 def _is_wait(_: object, attribute: "attrs.Attribute[float]", value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if not options.is_seconds(value):
         message = f"{attribute.name}: expected seconds from 0 on, found {value!r}"
         raise ConfigurationError(message=message)
 

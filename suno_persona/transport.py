@@ -8,9 +8,11 @@ from collections.abc import Mapping
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from suno_persona.errors import (
+    ConfigurationError,
     ConnectionFailedError,
     ConnectionLostError,
     OutcomeUnknownError,
@@ -18,7 +20,8 @@ from suno_persona.errors import (
     UnreadableResponseError,
     UsageError,
 )
-from suno_persona.response import Response
+from suno_persona.response import Response, one_line
+from suno_persona.secret import Secret
 
 # What an exception of aiohttp says about the request; the first class in its MRO that stands here decides.
 # Only what is raised while the connection is made says "never sent". All else may have been received.
@@ -35,12 +38,12 @@ FAILURES: dict[type[BaseException], type[ConnectionFailedError | OutcomeUnknownE
     TimeoutError: ResponseTimeoutError,
     aiohttp.ClientResponseError: UnreadableResponseError,  # the answer is not HTTP
     aiohttp.ClientError: ConnectionLostError,
-    Exception: ConnectionLostError,
+    OSError: ConnectionLostError,
 }
 
 
 class _Body(aiohttp.BytesPayload):
-    """A request body that remembers whether aiohttp began to write the request."""
+    """A request body that remembers whether aiohttp began to write the request: `False` is certain."""
 
     sent = False
 
@@ -59,11 +62,12 @@ async def post(
     total: float | None,
     timeout: aiohttp.ClientTimeout,
     max_response_size: int,
+    secret: Secret,
 ) -> Response:
     """Send one POST and give its answer, also one whose body broke off (then with a `flaw`).
 
     `total` bounds the exchange in seconds. `timeout` holds aiohttp's other bounds and no total of its own, so
-    that a total which strikes before the first byte is written is known to have sent nothing.
+    that a total which strikes before the first byte is written is known to have sent nothing. No error shows `secret`.
 
     Raises `ConnectionFailedError` where nothing was sent, and an `OutcomeUnknownError` where something
     was and no status came back. Redirects are not followed.
@@ -95,33 +99,68 @@ async def post(
                         message=f"the answer is larger than max_response_size, {max_response_size} bytes"
                     )
                     break
-    except Exception as error:
-        failure = _failure(error, expired=deadline.expired(), sent=payload.sent, total=total)
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
+        failure = _failure(error, expired=deadline.expired(), sent=payload.sent, total=total, secret=secret)
         _forget_frames(error)
+        # The cause goes along, unless it is what the secret must be kept out of.
+        cause = error if secret.mask(str(error)) == str(error) else None
         if response is None or not isinstance(failure, OutcomeUnknownError):
-            raise failure from error
-        failure.__cause__ = error
+            raise failure from cause
+        failure.__cause__ = cause
         flaw = failure
     return Response(status=response.status, headers=response.headers, body=bytes(received), flaw=flaw)
 
 
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this task. aiohttp raises `CancelledError` also where its session was closed."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _failure(
-    error: Exception, *, expired: bool, sent: bool, total: float | None
-) -> ConnectionFailedError | OutcomeUnknownError | UsageError:
+    error: BaseException, *, expired: bool, sent: bool, total: float | None, secret: Secret
+) -> ConfigurationError | ConnectionFailedError | OutcomeUnknownError | UsageError:
     if expired and isinstance(error, TimeoutError):
         if not sent:
             return ConnectionFailedError(message=f"no connection within {total:g} seconds (timeout.total)")
         return ResponseTimeoutError(message=f"no whole answer within {total:g} seconds (timeout.total)")
-    if isinstance(error, RuntimeError) and not sent:
-        return UsageError(message=f"aiohttp cannot use its session here: {error}")
-    kind = next(FAILURES[c] for c in type(error).__mro__ if c in FAILURES)
-    return kind(message=str(error) or type(error).__name__)
+    message = one_line(secret.mask(_reason(error)))
+    known = next((FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES), None)
+    if known is None and not sent:
+        # Not of aiohttp's own: its session refused the request, or a hook of the caller's failed.
+        if isinstance(error, RuntimeError):
+            return UsageError(message=f"aiohttp could not send the request: {message}")
+        if isinstance(error, ValueError | TypeError):
+            return ConfigurationError(message=f"aiohttp could not send the request: {message}")
+        return ConnectionFailedError(message=message)
+    if isinstance(error.__cause__, ContentEncodingError):
+        return UnreadableResponseError(message=message)
+    return (known or ConnectionLostError)(message=message)
 
 
-def _forget_frames(error: BaseException | None) -> None:
+def _reason(error: BaseException) -> str:
+    match error:
+        case aiohttp.ClientResponseError():
+            return f"the answer is not HTTP: {error.message}"
+        case aiohttp.ClientPayloadError(__cause__=ContentEncodingError() as cause):
+            return f"the answer cannot be decompressed: {cause.message}"
+        case aiohttp.ServerDisconnectedError():
+            return "the server closed the connection before its answer was complete"
+        case asyncio.CancelledError():
+            return "the session was closed meanwhile"
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _forget_frames(error: BaseException) -> None:
     """Take the frames out of an exception and its causes: aiohttp's hold the request's headers as bytes,
-    the key among them, and crash reporters print the variables of every frame.
-    """
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+    the key among them, and crash reporters print the variables of every frame."""
+    chain, seen = [error], set[int]()
+    while chain:
+        link = chain.pop()
+        if id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            chain += filter(None, (link.__cause__, link.__context__))

@@ -18,6 +18,11 @@ ONCE = RetryPolicy(attempts=1)
 CONTRACT_EXAMPLE = Path(__file__).with_name("contract_example.json").read_bytes()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes what the docs show of the tests."""
+    parser.addoption("--write-docs", action="store_true", help="write the tables in docs/ anew")
+
+
 @pytest.fixture
 def example() -> dict[str, Any]:
     """The persona that the contract shows, as JSON values."""

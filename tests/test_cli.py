@@ -110,6 +110,40 @@ async def test_what_cannot_be_used_is_said_before_anything_is_sent(
     assert fake_suno.requests == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("target", [">/dev/full", ">&-"])
+async def test_an_id_that_stdout_does_not_take_is_not_lost(
+    target: str, fake_suno: FakeSuno, env: dict[str, str]
+) -> None:
+    """It goes to stderr, and the status still says that the persona was created."""
+    command = f"{COMMAND} create --root-clip-id 54834687 --name Neon --description 'Night drive' {target}"
+    done = await run("sh", "-c", command, env=env)
+    assert done.status == 0
+    assert fake_suno.personas[0].id in done.errors
+    assert done.errors.count("\n") == 1
+
+
+async def test_a_terminal_of_another_encoding_gets_what_it_can_show(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Nothing that was created fails at being printed."""
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    done = await run(COMMAND, *CREATE[:-3], "Néon", *CREATE[-2:], "--json", env=env | ascii_only)
+    assert (done.status, done.errors) == (0, "")
+    assert fake_suno.personas[0].id in done.output
+    assert (await run(COMMAND, "demo", env=ascii_only)).status == 0
+
+
+async def test_ctrl_c_says_that_a_persona_may_exist(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Nobody knows what the service made of the request."""
+    fake_suno.script(Fault.hang(creates=True))
+    process = await start(COMMAND, *CREATE, env=env)
+    while not fake_suno.requests:
+        await asyncio.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    output, errors = await process.communicate()
+    assert (process.returncode, output) == (130, b"")
+    assert errors == b"suno-persona: interrupted: a persona may exist, look before you repeat\n"
+
+
 async def test_the_demo_needs_nothing() -> None:
     """No key, no address: it shows the personas with their ids, the refused clip with its reason, and what is next."""
     done = await run(sys.executable, "-m", "suno_persona", "demo", env={})

@@ -15,6 +15,7 @@ from yarl import URL
 
 from suno_persona import (
     ConfigurationError,
+    ConnectionLostError,
     CreatePersonaRequest,
     InvalidRequestError,
     PersonaAPI,
@@ -141,9 +142,9 @@ async def test_arguments_win_over_the_environment(
         ({"base_url": "https://"}, "base_url: expected an address such as 'https://gateway.example'"),
         ({"base_url": "https://[::1"}, "base_url: expected an address such as 'https://gateway.example'"),
         ({"base_url": "https://user:pw@gateway.example"}, "base_url: expected no user name or password"),
-        ({"base_url": f"{BASE}?x=1"}, "base_url: expected no '?', '#' or white space"),
-        ({"base_url": f"{BASE}#x"}, "base_url: expected no '?', '#' or white space"),
-        ({"base_url": f"{BASE}/a b"}, "base_url: expected no '?', '#' or white space"),
+        ({"base_url": f"{BASE}?x=1"}, "base_url: expected no '?' or '#'"),
+        ({"base_url": f"{BASE}#x"}, "base_url: expected no '?' or '#'"),
+        ({"base_url": f"{BASE}/a b"}, "base_url: expected no white space or control characters"),
         ({"base_url": "http://gateway.example"}, "base_url: expected https://"),
         ({"base_url": "http://192.168.0.1"}, "base_url: expected https://"),
         ({"base_url": "http://localhost.gateway.example"}, "base_url: expected https://"),
@@ -155,6 +156,20 @@ async def test_arguments_win_over_the_environment(
             {"timeout": 30},
             "timeout: expected an aiohttp.ClientTimeout, such as aiohttp.ClientTimeout(total=60), found 30",
         ),
+        ({"api_key": "bearer"}, "api_key: expected the service's key, as api_key= or in SUNO_API_KEY, found none"),
+        ({"base_url": "https://ex\x00ample"}, "base_url: expected no white space or control characters"),
+        ({"base_url": "https://gateway..example"}, "base_url: expected a host name, found 'gateway..example'"),
+        ({"base_url": f"https://{'x' * 64}.example"}, "base_url: expected a host name, found 'xxx"),
+        ({"timeout": aiohttp.ClientTimeout(total=-1)}, "timeout.total: expected seconds from 0 on, or None, found -1"),
+        ({"timeout": aiohttp.ClientTimeout(sock_read=float("nan"))}, "timeout.sock_read: expected seconds from 0 on"),
+        (
+            {"timeout": aiohttp.ClientTimeout(sock_connect=-1)},
+            "timeout.sock_connect: expected seconds from 0 on",
+        ),
+        ({"timeout": aiohttp.ClientTimeout(total=10**400)}, "timeout.total: expected seconds from 0 on"),
+        ({"create_path": "/../create"}, "create_path: expected a path that starts with '/'"),
+        ({"create_path": "/a b"}, "create_path: expected a path that starts with '/'"),
+        ({"create_path": "/\ud800"}, "base_url: expected no white space or control characters"),
         ({"session": "x"}, "session: expected an aiohttp.ClientSession, found 'x'"),
         ({"create_path": "create"}, "create_path: expected a path that starts with '/'"),
         ({"create_path": "/create?x=1"}, "create_path: expected a path that starts with '/'"),
@@ -172,11 +187,19 @@ def test_a_configuration_that_cannot_work_is_refused_at_once(arguments: dict[str
 
 
 @pytest.mark.parametrize(
-    "base_url", ["http://localhost:8000", "http://gateway.localhost", "http://127.8.8.8", "http://[::1]:8000"]
+    "base_url",
+    [
+        "http://localhost:8000",
+        "http://gateway.localhost",
+        "http://127.8.8.8",
+        "http://[::1]:8000",
+        "http://localhost.",
+        "http://[::ffff:127.0.0.1]",
+    ],
 )
 def test_plain_http_is_fine_on_loopback(base_url: str) -> None:
     """Nothing leaves the machine."""
-    assert base_url in repr(PersonaAPI(KEY, base_url=base_url))
+    assert repr(PersonaAPI(KEY, base_url=base_url)).startswith("<PersonaAPI http://")
 
 
 def test_plain_http_to_elsewhere_is_a_choice() -> None:
@@ -198,7 +221,7 @@ async def test_a_session_of_the_callers_is_used_and_left_open(
 ) -> None:
     """Its own settings hold: here a header, `raise_for_status` and a reader that does not decompress."""
     async with aiohttp.ClientSession(
-        headers={"X-App": "demo"}, raise_for_status=True, auto_decompress=False
+        headers={"X-App": "demo", "Content-Type": "text/plain"}, raise_for_status=True, auto_decompress=False
     ) as session:
         async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session) as api:
             await api.create(request_)
@@ -230,6 +253,20 @@ async def test_use_after_close_is_a_usage_error(fake_suno: FakeSuno, request_: C
     with pytest.raises(UsageError, match="closed"):
         async with api:
             pass
+
+
+async def test_closing_ends_the_calls_that_wait(fake_suno: FakeSuno) -> None:
+    """Those under way may have created something, those that wait have not; none looks as if it was cancelled."""
+    fake_suno.script(Fault.hang())
+    api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=1)
+    requests = [CreatePersonaRequest(root_clip_id="c", name=str(number), description="D") for number in range(3)]
+    calls = [asyncio.create_task(api.create(request)) for request in requests]
+    while not fake_suno.requests:
+        await asyncio.sleep(0)
+    await api.close()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results] == [ConnectionLostError, UsageError, UsageError]
+    assert len(fake_suno.requests) == 1
 
 
 async def test_a_client_that_was_never_used_can_be_closed() -> None:

@@ -137,8 +137,19 @@ def test_a_member_named_extra_is_like_any_other() -> None:
 
 def test_a_field_that_was_set_wins_over_extra_when_written() -> None:
     """Who corrects a field with `evolve` finds the correction in the document."""
-    persona = attrs.evolve(loads(b'{"id": "x", "name": 12}'), name="Neon")
-    assert json.loads(dumps(persona))["name"] == "Neon"
+    persona = loads(b'{"id": "x", "name": 12, "clip": {"is_public": "no", "play_count": "1", "title": 7}}')
+    assert persona.clip is not None
+    clip = attrs.evolve(persona.clip, is_public=False, play_count=0, title="")
+    written = json.loads(dumps(attrs.evolve(persona, name="Neon", clip=clip)))
+    assert written["name"] == "Neon"
+    assert written["clip"] == {"is_public": False, "play_count": 0, "title": ""}
+
+
+@pytest.mark.parametrize("time", ["2024-12-23T10:34:30Z", "2024-12-23t10:34:30z", "2024-12-23T11:34:30+01:00"])
+def test_times_are_read_in_each_form_of_rfc_3339(time: str) -> None:
+    """With an offset, and in lower case (section 5.6)."""
+    clip = loads(json.dumps({"id": "x", "clip": {"created_at": time}})).clip
+    assert clip == Clip(created_at=datetime(2024, 12, 23, 10, 34, 30, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

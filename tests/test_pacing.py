@@ -65,7 +65,7 @@ async def turns(count: int = 200) -> None:
 
 
 def calls(api: PersonaAPI, count: int) -> list[asyncio.Task[Any]]:
-    """This many calls at once."""
+    """So many calls at once."""
     return [asyncio.create_task(api.create(request)) for request in requests(count)]
 
 
@@ -264,7 +264,9 @@ async def test_calls_beyond_a_quota_all_succeed(advance: Clock) -> None:
     assert quota.refusals < 100
 
 
-async def test_each_http_request_takes_one_of_the_rate_limit(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+async def test_each_http_request_takes_one_of_the_rate_limit(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest
+) -> None:
     """Repeated requests and followed redirects count too."""
     limit = AsyncLimiter(10, 3600)
     fake_suno.script(Fault.rate_limited(0), Fault.redirect("/suno/persona/create"), Fault.answer(200, b'{"id": "x"}'))
@@ -316,8 +318,8 @@ async def test_a_refusal_also_stops_those_who_wait_for_the_rate_limit(desk: Desk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"retry": 3}, "retry: expected a RetryPolicy, found 3"),
-        ({"rate_limit": 10}, "rate_limit: expected a AsyncLimiter, found 10"),
+        ({"retry": 3}, "retry: expected an object of RetryPolicy, found 3"),
+        ({"rate_limit": 10}, "rate_limit: expected an object of AsyncLimiter, found 10"),
     ],
 )
 def test_options_of_the_wrong_kind_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -326,16 +328,13 @@ def test_options_of_the_wrong_kind_are_refused(arguments: dict[str, Any], messag
         PersonaAPI("sk-0123456789", base_url="https://gateway.example", **arguments)
 
 
-async def test_idle_connections_are_dropped_before_servers_do(
-    advance: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_idle_connections_are_dropped_before_servers_do(advance: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection is used again within four seconds, and not after them."""
     loop = asyncio.get_running_loop()
     monkeypatch.setattr("aiohttp.connector.monotonic", lambda: loop.time())  # aiohttp asks no loop for this time
-    async with BrokenService() as service:
-        async with PersonaAPI("sk-0123456789", base_url=service.base_url) as api:
-            for wait, connections in ((0, 1), (3, 1), (4.5, 2)):
-                advance(wait)
-                await turns()
-                await api.create(requests(1)[0])
-                assert service.connections == connections
+    async with BrokenService() as service, PersonaAPI("sk-0123456789", base_url=service.base_url) as api:
+        for wait, connections in ((0, 1), (3, 1), (4.5, 2)):
+            advance(wait)
+            await turns()
+            await api.create(requests(1)[0])
+            assert service.connections == connections

@@ -69,6 +69,9 @@ SHAPES: dict[bytes, tuple[str | None, str | int | None, bool]] = {
     b"<h1>Bad gateway</h1><p>nginx</p>": ("Bad gateway nginx", None, False),
     b"<br>": (None, None, False),
     b"": (None, None, False),
+    b'{"detail": [{"loc": ' + b"[" * 480 + b"]" * 480 + b', "msg": "no clip"}]}': ("no clip", None, False),
+    b'{"code": ' + b"9" * 4000 + b', "message": "no clip"}': ("no clip", int("9" * 4000), True),
+    b'{"error": {"message": "no\\u001b]0;clip\\u0007", "code": "c\\n1"}}': ("no ]0;clip", "c 1", True),
     b"\xff\xfe\x00": (None, None, False),
     b'{"message": "no clip", "nested": ' + b"[" * 500 + b"]" * 500 + b"}": ("no clip", None, False),
     b"[" * 900 + b'"no clip"' + b"]" * 900: (None, None, False),
@@ -233,6 +236,17 @@ def test_retry_after_is_seconds_or_a_date(status: int, headers: dict[str, str], 
 def test_an_id_is_saved_from_an_answer_that_is_no_persona(body: bytes, found: str | None) -> None:
     """The persona's own id is found wherever gateways wrap it or break off after it; a clip's never is."""
     assert find_persona_id(body) == found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"id": "p", "code": 1}', b'{"id": "p", "error": {"message": "warn"}}', b'{"code": 1, "data": {"id": "p"}}'],
+)
+def test_an_error_that_holds_an_id_is_not_certainly_a_refusal(body: bytes) -> None:
+    """Where the answer contradicts itself, a persona may exist, and its id is on the error."""
+    error = failure(answer(200, body))
+    assert type(error) is UnreadableResponseError
+    assert error.persona_id == "p"
 
 
 def test_a_wrapped_persona_is_unreadable_and_its_id_is_on_the_error() -> None:

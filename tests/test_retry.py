@@ -106,7 +106,9 @@ async def test_a_refusal_is_repeated_until_it_is_granted(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """Three refusals of both kinds, then a persona: one only."""
-    fake_suno.script(Fault.rate_limited(0), Fault.unavailable("Thu, 01 Jan 1970 00:00:00 GMT"), Fault.rate_limited("0.0"))
+    fake_suno.script(
+        Fault.rate_limited(0), Fault.unavailable("Thu, 01 Jan 1970 00:00:00 GMT"), Fault.rate_limited("0.0")
+    )
     assert (await persona_api.create(request_)).name == "Neon"
     assert len(fake_suno.requests) == 4
     assert len(fake_suno.personas) == 1

@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ async def test_a_fault_can_answer_anything(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """Status, body and headers are the test's own."""
-    fake_suno.script(Fault.answer(418, b'{"detail": "short and stout"}', headers={"X-Request-Id": "pot"}))
+    fake_suno.script(Fault.answer(418, b'{"detail": "short and stout"}', headers={"x-request-id": "pot"}))
     with pytest.raises(RejectedError, match="short and stout") as caught:
         await persona_api.create(request_)
     assert (caught.value.status, caught.value.request_id) == (418, "pot")
@@ -195,6 +195,32 @@ async def test_it_has_an_address_only_while_it_runs() -> None:
     with pytest.raises(UsageError, match="async with FakeSuno"):
         _ = fake.base_url
     await fake.__aexit__(None, None, None)
+
+
+async def test_it_runs_once_at_a_time_and_again_later() -> None:
+    """Entering it twice is an error; after its end it can be started again, also in another loop."""
+    fake = FakeSuno()
+    async with fake:
+        with pytest.raises(UsageError, match="running already"):
+            await fake.__aenter__()
+
+    async def again() -> int:
+        async with fake:
+            return (await send(fake, GOOD))[0]
+
+    assert await asyncio.to_thread(asyncio.run, again()) == 200
+
+
+def test_a_fault_that_is_none_is_refused_at_once() -> None:
+    """The mistake shows where it was made."""
+    mistakes: list[Callable[[], object]] = [
+        lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # what this test is about
+        lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # what this test is about
+        lambda: Fault.answer("400"),  # type: ignore[arg-type]  # what this test is about
+    ]
+    for mistake in mistakes:
+        with pytest.raises((UsageError, ValueError, TypeError)):
+            mistake()
 
 
 async def test_a_port_that_is_taken_is_a_configuration_error(fake_suno: FakeSuno) -> None:
@@ -218,7 +244,9 @@ async def test_it_stops_at_once_while_a_request_hangs() -> None:
 
 def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> None:
     """The plugin is loaded in every project; a project with no asynchronous tests does not notice."""
-    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    (tmp_path / "test_it.py").write_text(
+        "def test_it():\n    pass\n\n\ndef test_with_a_fixture(persona_api):\n    pass\n"
+    )
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     code = """if True:
         import sys, pytest
@@ -233,7 +261,8 @@ def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> No
         """
     command = [sys.executable, "-c", code, str(tmp_path / "pytest.ini"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "persona_api needs pytest-asyncio: pip install 'suno-persona[testing]'" in done.stdout
 
 
 async def test_what_it_creates_can_be_read(fake_suno: FakeSuno) -> None:

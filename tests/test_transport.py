@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from suno_persona import (
+    ConfigurationError,
     ConnectionFailedError,
     ConnectionLostError,
     CreatePersonaRequest,
@@ -67,11 +68,14 @@ EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[PersonaError]]] = 
     aiohttp.RedirectClientError: (("x",), ConnectionLostError),
     aiohttp.ServerConnectionError: ((), ConnectionLostError),
     aiohttp.ServerDisconnectedError: ((), ConnectionLostError),
-    aiohttp.WSMessageTypeError: ((), ConnectionLostError),
+    aiohttp.WSMessageTypeError: ((), ConfigurationError),
     TimeoutError: ((), ResponseTimeoutError),
     ConnectionResetError: ((), ConnectionLostError),
     OSError: ((), ConnectionLostError),
-    AssertionError: ((), ConnectionLostError),
+    # Whatever else comes before the first byte was written sent nothing.
+    AssertionError: ((), ConnectionFailedError),
+    RuntimeError: (("Session is closed",), UsageError),
+    ValueError: (("Cannot combine AUTHORIZATION header with AUTH argument",), ConfigurationError),
 }
 # Newer than the oldest aiohttp that is supported.
 for name in ("UploadAbortedError",):
@@ -267,6 +271,36 @@ async def test_answers_are_bounded_after_decompression(
         assert "max_response_size, 1000 bytes" in error.message
     else:
         assert type(error) is RejectedError
+
+
+async def test_a_failure_of_the_callers_after_sending_leaves_the_outcome_open(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest
+) -> None:
+    """Here a trace of its session fails when the answer is there."""
+
+    async def fail(*_: object) -> None:
+        error = LookupError("no span")
+        raise error from error  # a chain may even be a circle
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(fail)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
+        error = await failure(api, request_)
+    assert type(error) is ConnectionLostError
+    assert error.message == "no span"
+    assert len(fake_suno.personas) == 1
+
+
+async def test_a_session_closed_while_it_connects_sent_nothing(request_: CreatePersonaRequest) -> None:
+    """Aiohttp cancels what waits for an address; the caller was not cancelled, and is told so."""
+    resolver = Resolver(forever=True)
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver))
+    api = PersonaAPI("sk-0123456789", base_url="https://gateway.example", session=session)
+    call = asyncio.create_task(failure(api, request_))
+    await resolver.asked.wait()
+    await session.close()
+    assert not (await call).may_have_created
 
 
 @pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(large(1000))[:-20], zlib.compress(large(1000))])

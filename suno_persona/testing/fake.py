@@ -92,11 +92,13 @@ class FakeSuno:
         self._create_path = create_path
         self._port = port
         self._faults: deque[Fault] = deque()
-        self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
     def script(self, *faults: Fault) -> None:
         """Let the next requests meet these faults, one each, in order; those after them are served."""
+        for fault in faults:
+            if not isinstance(fault, Fault):
+                raise UsageError(message=f"script: expected a Fault, found {fault!r}")
         self._faults.extend(faults)
 
     @property
@@ -108,6 +110,8 @@ class FakeSuno:
         return f"http://{host}:{port}"
 
     async def __aenter__(self) -> Self:
+        if self._runner is not None:
+            raise UsageError(message="FakeSuno is running already: make another one")
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
@@ -118,15 +122,15 @@ class FakeSuno:
             await runner.cleanup()
             message = f"port: expected a free one, found {self._port} ({error.strerror})"
             raise ConfigurationError(message=message) from error
-        self._stopping.clear()
+        self._stopping = asyncio.Event()
         self._runner = runner
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stopping.set()
         if self._runner is not None:
+            self._stopping.set()
             await self._runner.cleanup()
             self._runner = None
 
@@ -139,7 +143,8 @@ class FakeSuno:
         status, body = self._serve(request) if fault.creates else (200, b"")
         if fault.status is not None:
             status, body = fault.status, fault.body
-        headers = {"Content-Type": "application/json", "X-Request-Id": uuid.uuid4().hex, **fault.headers}
+        headers = CIMultiDict({"Content-Type": "application/json", "X-Request-Id": uuid.uuid4().hex})
+        headers.update(fault.headers)
         match fault.ending:
             case "hanging":
                 await self._stopping.wait()
@@ -147,7 +152,8 @@ class FakeSuno:
             case "closed":
                 http.protocol.force_close()
             case "cut":
-                response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(body))})
+                headers["Content-Length"] = str(len(body))
+                response = web.StreamResponse(status=status, headers=headers)
                 await response.prepare(http)
                 await response.write(body[: len(body) // 2])
                 http.protocol.force_close()

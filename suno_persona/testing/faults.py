@@ -28,7 +28,9 @@ class Fault:
     creates: bool = False
     """Whether the request is checked and carried out before the fault strikes."""
 
-    status: int | None = None
+    status: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.instance_of(int))
+    )
     """The status of the answer; `None` for the service's own answer."""
 
     headers: Mapping[str, str] = attrs.field(factory=_no_headers, hash=False)
@@ -37,7 +39,9 @@ class Fault:
     body: bytes = b""
     """The body of the answer."""
 
-    ending: Literal["whole", "cut", "closed", "hanging"] = "whole"
+    ending: Literal["whole", "cut", "closed", "hanging"] = attrs.field(
+        default="whole", validator=attrs.validators.in_(("whole", "cut", "closed", "hanging"))
+    )
     """How the answer leaves: whole, cut in its middle, as a closed connection, or never."""
 
     @classmethod

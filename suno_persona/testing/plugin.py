@@ -1,18 +1,30 @@
-"""The pytest fixtures `fake_suno` and `persona_api`, which pytest finds by itself."""
+"""The pytest fixtures `fake_suno` and `persona_api`, which pytest finds by itself.
 
-from collections.abc import AsyncIterator
+They live in the event loop of one test. A test whose loop lives longer opens `FakeSuno` itself.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+import pytest
 
 from suno_persona.client import PersonaAPI
 from suno_persona.testing.fake import FakeSuno
 
-try:
-    from pytest_asyncio import fixture
-except ModuleNotFoundError:
-    # pytest imports this module in every project that has the package installed, also where another
-    # plugin runs the asynchronous tests.
-    import pytest
+_T = TypeVar("_T")
 
-    fixture = pytest.fixture  # type: ignore[assignment]  # used like the other one
+
+def fixture(function: Callable[..., AsyncIterator[_T]]) -> object:
+    """Make a fixture of pytest-asyncio, or one that says that it is missing."""
+    try:
+        import pytest_asyncio
+    except ModuleNotFoundError:
+        # pytest imports this module in every project that has the package installed: only who uses a fixture is told.
+        def missing() -> None:
+            pytest.fail(f"{function.__name__} needs pytest-asyncio: pip install 'suno-persona[testing]'")
+
+        return pytest.fixture(missing, name=function.__name__)
+    return pytest_asyncio.fixture(function)
 
 
 @fixture

@@ -1,0 +1,382 @@
+# ruff: noqa: E501 - a row of the table is a line
+"""The fault matrix: whatever breaks, no request that may have created a persona is sent again, and every
+persona that was made is returned or announced by the error.
+
+The rows of `FAULTS` are the table in `docs/faults.md`; `pytest --write-docs` writes it anew.
+"""
+
+import asyncio
+import gzip
+import ssl
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+import trustme
+from broken_service import Act, BrokenService, Exchange, reset
+
+from suno_persona import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    CreatePersonaRequest,
+    NotFoundError,
+    OutcomeUnknownError,
+    Persona,
+    PersonaAPI,
+    PersonaError,
+    RateLimitedError,
+    RejectedError,
+    ResponseTimeoutError,
+    RetryPolicy,
+    ServerError,
+    ServiceUnavailableError,
+    UnreadableResponseError,
+)
+
+DOCS = Path(__file__).parent.parent / "docs" / "faults.md"
+RETRY = RetryPolicy(attempts=3, first_wait=0)
+
+
+@attrs.frozen
+class Fault:
+    """One row: what the service does to the first request, and what comes of the call."""
+
+    does: str
+    act: Act
+    outcome: type[Persona | PersonaError]
+    requests: int = 1
+    personas: int = 0
+    hangs: bool = False
+
+
+def sends(answer: Callable[[Exchange], bytes], then: str = "close") -> Act:
+    """Send these bytes, then close, reset or keep the connection, or wait until the client leaves."""
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(answer(exchange))
+        match then:
+            case "close":
+                exchange.close()
+            case "reset":
+                exchange.reset()
+            case "hang":
+                await exchange.until_the_client_leaves()
+
+    return act
+
+
+def head(*headers: str, status: str = "200 OK") -> bytes:
+    """A status line and headers."""
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
+
+
+def whole(body: bytes, *headers: str, status: str = "200 OK") -> Act:
+    """A proper answer with a body that is no persona."""
+    return sends(lambda _: head(*headers, f"Content-Length: {len(body)}", status=status) + body, then="keep")
+
+
+def created(change: Callable[[bytes], bytes], then: str = "close") -> Act:
+    """Make the persona, then spoil the whole answer like this."""
+    return sends(lambda exchange: change(exchange.answer()), then)
+
+
+def wrapped(*headers: str, by: Callable[[bytes], bytes], then: str = "close") -> Act:
+    """Make the persona, and send its document in another way."""
+    return sends(lambda exchange: head(*headers) + by(exchange.create()), then)
+
+
+def chunks(*parts: bytes) -> bytes:
+    """A chunked body without its end (RFC 9112, section 7.1)."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+async def trickles(exchange: Exchange) -> None:
+    """Send the answer's head, then a byte now and then, for ever."""
+    exchange.create()
+    await exchange.send(head("Content-Length: 1000000"))
+    while not exchange.reader.at_eof():
+        await exchange.send(b"x")
+        await asyncio.sleep(0)
+
+
+async def floods(exchange: Exchange) -> None:
+    """Send one interim answer after another, for ever."""
+    exchange.create()
+    while not exchange.reader.at_eof():
+        await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await asyncio.sleep(0)
+
+
+async def endless_headers(exchange: Exchange) -> None:
+    """Send one header after another, for ever."""
+    exchange.create()
+    await exchange.send(b"HTTP/1.1 200 OK\r\n")
+    number = 0
+    while not exchange.reader.at_eof():
+        number += 1
+        await exchange.send(f"X-{number}: {'x' * 100}\r\n".encode())
+        await asyncio.sleep(0)
+
+
+def bomb() -> bytes:
+    """64 MB of spaces, in a few kilobytes."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join([*(packer.compress(b" " * 1_000_000) for _ in range(64)), packer.flush()])
+
+
+LOST, UNREADABLE, TIMEOUT = ConnectionLostError, UnreadableResponseError, ResponseTimeoutError
+
+FAULTS = [
+    # The connection
+    Fault("closes without an answer", sends(lambda _: b""), LOST),
+    Fault("resets without an answer", sends(lambda _: b"", "reset"), LOST),
+    Fault("creates, then closes without an answer", created(lambda _: b""), LOST, personas=1),
+    Fault("creates, then resets without an answer", created(lambda _: b"", "reset"), LOST, personas=1),
+    Fault("creates, then closes in the status line", created(lambda answer: answer[:9]), LOST, personas=1),
+    Fault("creates, then closes in the headers", created(lambda answer: answer[:25]), LOST, personas=1),
+    Fault("creates, then closes in the body", created(lambda answer: answer[:-9]), LOST, personas=1),
+    Fault("creates, then resets in the body", created(lambda answer: answer[:-9], "reset"), LOST, personas=1),
+    Fault("creates, answers, then closes", created(lambda answer: answer), Persona, personas=1),
+    # Time
+    Fault("hangs before it creates", sends(lambda _: b"", "hang"), TIMEOUT, hangs=True),
+    Fault("creates, then hangs", created(lambda _: b"", "hang"), TIMEOUT, personas=1, hangs=True),
+    Fault("creates, then hangs in the headers", created(lambda a: a[:25], "hang"), TIMEOUT, personas=1, hangs=True),
+    Fault("creates, then hangs in the body", created(lambda a: a[:-9], "hang"), TIMEOUT, personas=1, hangs=True),
+    Fault("creates, then trickles without end", trickles, TIMEOUT, personas=1, hangs=True),
+    Fault("creates, then sends 1xx without end", floods, TIMEOUT, personas=1, hangs=True),
+    # The length of the body
+    Fault(
+        "creates, and promises more bytes than it sends",
+        wrapped("Content-Length: 999", by=bytes),
+        LOST,
+        personas=1,
+    ),
+    Fault("creates, and promises fewer bytes than it sends", wrapped("Content-Length: 9", by=bytes), UNREADABLE, personas=1),
+    Fault("creates, and promises no bytes", wrapped("Content-Length: 0", by=bytes), UNREADABLE, personas=1),
+    Fault("creates, and promises a negative length", wrapped("Content-Length: -1", by=bytes), UNREADABLE, personas=1),
+    Fault(
+        "creates, and promises two lengths",
+        wrapped("Content-Length: 9", "Content-Length: 99", by=bytes),
+        UNREADABLE,
+        personas=1,
+    ),
+    Fault("creates, and ends the body by closing", wrapped(by=bytes), Persona, personas=1),
+    Fault(
+        "creates, and ends the chunks properly",
+        wrapped("Transfer-Encoding: chunked", by=lambda body: chunks(body[:5], body[5:]) + b"0\r\n\r\n", then="keep"),
+        Persona,
+        personas=1,
+    ),
+    Fault("creates, and never ends the chunks", wrapped("Transfer-Encoding: chunked", by=chunks), LOST, personas=1),
+    Fault(
+        "creates, and sends a chunk without a size",
+        wrapped("Transfer-Encoding: chunked", by=lambda body: b"zz\r\n" + body),
+        UNREADABLE,
+        personas=1,
+    ),
+    # No HTTP
+    Fault("creates, then sends garbage", created(lambda _: b"\x16\x03\x01\x02\x00garbage\r\n\r\n"), UNREADABLE, personas=1),
+    Fault("creates, then greets like a mail server", created(lambda _: b"220 ready\r\n\r\n"), UNREADABLE, personas=1),
+    Fault("creates, then sends headers without end", endless_headers, UNREADABLE, personas=1),
+    Fault("creates, and sends a header of a megabyte", wrapped("X: " + "x" * 1_000_000, by=bytes), UNREADABLE, personas=1),
+    Fault("creates, and sends a few 1xx before its answer", created(lambda a: head(status="103 Early Hints") * 3 + a), Persona, personas=1),
+    Fault("answers 101 Switching Protocols", whole(b"", "Upgrade: x", "Connection: upgrade", status="101 Switching"), UNREADABLE),
+    # The body
+    Fault("answers 200 with HTML", whole(b"<title>Welcome</title>"), UNREADABLE),
+    Fault("answers 200 with nothing", whole(b""), UNREADABLE),
+    Fault("answers 204", sends(lambda _: head(status="204 No Content"), "keep"), UNREADABLE),
+    Fault("answers 200 with an error", whole(b'{"error": {"message": "no such clip"}}'), RejectedError),
+    Fault("answers 200 with a code", whole(b'{"code": 40001, "message": "no such clip"}'), RejectedError),
+    Fault("creates, and wraps the persona", wrapped(by=lambda body: b'{"code": 200, "data": %b}' % body), UNREADABLE, personas=1),
+    Fault("creates, and compresses the persona", wrapped("Content-Encoding: gzip", by=gzip.compress), Persona, personas=1),
+    Fault(
+        "creates, and breaks the compression",
+        wrapped("Content-Encoding: gzip", by=lambda body: b"\x00" + gzip.compress(body)),
+        UNREADABLE,
+        personas=1,
+    ),
+    Fault("answers with 64 MB in a gzip bomb", whole(bomb(), "Content-Encoding: gzip"), UNREADABLE),
+    Fault("answers with 30 MB", whole(b" " * 30_000_000), UNREADABLE),
+    # Refusals
+    Fault("answers 400", whole(b'{"detail": "no"}', status="400 Bad Request"), RejectedError),
+    Fault("answers 400, and breaks off", sends(lambda _: head("Content-Length: 99", status="400 No") + b"no"), RejectedError),
+    Fault("answers 404", whole(b"", status="404 Not Found"), NotFoundError),
+    Fault("answers 429 once", whole(b"", "Retry-After: 0", status="429 Slow"), Persona, requests=2, personas=1),
+    Fault("answers 503 once", whole(b"", status="503 Busy"), Persona, requests=2, personas=1),
+    Fault("answers 429 with a wait of an hour", whole(b"", "Retry-After: 3600", status="429 Slow"), RateLimitedError),
+    Fault("answers 503 with a wait of an hour", whole(b"", "Retry-After: 3600", status="503 Busy"), ServiceUnavailableError),
+    Fault("answers 500", whole(b"", status="500 Oops"), ServerError),
+    Fault("creates, then answers 500", sends(lambda e: (e.create(), head("Content-Length: 0", status="500 Oops"))[1], "keep"), ServerError, personas=1),
+    Fault("answers 502 with HTML", whole(b"<title>Bad Gateway</title>", status="502 Bad Gateway"), ServerError),
+    Fault("answers 504", whole(b"", status="504 Gateway Timeout"), ServerError),
+    # Redirects
+    Fault("redirects by the trailing slash (308)", whole(b"", "Location: /suno/persona/create", status="308 Moved"), Persona, requests=2, personas=1),
+    Fault("redirects to itself (308)", whole(b"", "Location: /suno/persona/create/", status="308 Moved"), RejectedError),
+    Fault("redirects to another path (307)", whole(b"", "Location: /other", status="307 Moved"), RejectedError),
+    Fault("redirects as GET by the trailing slash (302)", whole(b"", "Location: /suno/persona/create", status="302 Found"), RejectedError),
+    Fault("redirects to another host (308)", whole(b"", "Location: http://127.0.0.2/suno/persona/create", status="308 Moved"), RejectedError),
+    Fault("redirects to another scheme (308)", whole(b"", "Location: https://127.0.0.1/suno/persona/create", status="308 Moved"), RejectedError),
+    Fault("redirects to nowhere (308)", whole(b"", status="308 Moved"), RejectedError),
+    Fault("redirects to what is no address (308)", whole(b"", "Location: http://[::1", status="308 Moved"), RejectedError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.does)
+async def test_nothing_is_created_twice_and_nothing_is_lost(
+    fault: Fault, request_: CreatePersonaRequest, advance: Callable[[float], None]
+) -> None:
+    """The outcome, the requests that the service saw and the personas that it made are those of the table."""
+    async with (
+        BrokenService(fault.act) as service,
+        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+    ):
+        call = asyncio.create_task(api.create(request_))
+        if fault.hangs:
+            while not service.requests:
+                await asyncio.sleep(0)
+            advance(61)
+        (result,) = await asyncio.gather(call, return_exceptions=True)
+    assert type(result) is fault.outcome
+    assert len(service.requests) == fault.requests
+    assert len(service.personas) == fault.personas
+    if isinstance(result, PersonaError):
+        assert result.may_have_created or not service.personas
+
+
+def test_the_docs_show_the_matrix(pytestconfig: pytest.Config) -> None:
+    """The table in the docs is made of the rows that are tested here."""
+    rows = [
+        f"| {fault.does} | {'the persona' if fault.outcome is Persona else f'`{fault.outcome.__name__}`'}"
+        f" | {'**yes**' if issubclass(fault.outcome, OutcomeUnknownError) else 'no' if fault.outcome is not Persona else ''}"
+        f" | {fault.requests} | {fault.personas} |"
+        for fault in FAULTS
+    ]
+    table = "\n".join(
+        [
+            "| the service | the call gives | may a persona exist? | requests sent | personas made |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+        ]
+    )
+    text = DOCS.read_text(encoding="utf-8")
+    before, marker, _ = text.partition("<!-- the table -->\n\n")
+    if pytestconfig.getoption("write_docs"):
+        DOCS.write_text(f"{before}{marker}{table}\n", encoding="utf-8")
+    assert DOCS.read_text(encoding="utf-8") == f"{before}{marker}{table}\n"
+
+
+def answer_of(exchange: Exchange) -> bytes:
+    """The whole answer to a request, with the persona made."""
+    return exchange.answer()
+
+
+LENGTH = len(
+    Exchange(BrokenService(), None, None, b"", b'{"name": "Neon"}').answer()  # type: ignore[arg-type]  # not sent
+)
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_an_answer_may_break_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
+    """Before its last byte the outcome is unknown and nothing is sent again; after it there is the persona."""
+    saved = None
+    for sent in range(LENGTH):
+        async with (
+            BrokenService(created(lambda answer, sent=sent: answer[:sent], end)) as service,  # type: ignore[misc]  # mypy cannot see the default
+            PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+        ):
+            with pytest.raises(ConnectionLostError) as caught:
+                await api.create(request_)
+        assert (len(service.requests), service.personas) == (1, ["Neon"])
+        assert caught.value.persona_id in (saved, "persona-1")
+        saved = caught.value.persona_id
+    assert saved == "persona-1"  # its end came long before that of the answer
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("received", [0, 1, 50, 150, 250])
+async def test_a_request_may_break_off_at_any_byte(end: str, received: int, request_: CreatePersonaRequest) -> None:
+    """As soon as the request is under way nobody can know what arrived: it is not sent again."""
+
+    async def act(exchange: Exchange) -> None:
+        if received:
+            await exchange.reader.readexactly(received)
+        else:
+            await asyncio.sleep(0)
+        exchange.writer.close() if end == "close" else reset(exchange.writer)
+
+    async with (
+        BrokenService(on_connect=act) as service,
+        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+    ):
+        with pytest.raises(ConnectionLostError):
+            await api.create(request_)
+    assert service.connections == 1
+    assert service.personas == []
+
+
+async def test_every_status_is_tried_as_often_as_it_is_safe(request_: CreatePersonaRequest) -> None:
+    """Only 429 and 503 are sent again; every other status ends the call after one request."""
+    for status in range(200, 600):
+        act = sends(lambda _, status=status: head("Content-Length: 0", status=f"{status} X"), "keep")  # type: ignore[misc]  # mypy cannot see the default
+        async with (
+            BrokenService(*[act] * 3) as service,
+            PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+        ):
+            with pytest.raises(PersonaError) as caught:
+                await api.create(request_)
+        assert len(service.requests) == (3 if status in (429, 503) else 1)
+        unknown = status < 300 or (status >= 500 and status != 503)
+        assert caught.value.may_have_created is unknown
+
+
+async def test_a_connection_closed_while_idle_costs_nothing(request_: CreatePersonaRequest) -> None:
+    """The next call opens another one."""
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(exchange.answer())
+        exchange.close()
+
+    async with (
+        BrokenService(act) as service,
+        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+    ):
+        await api.create(request_)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await api.create(request_)
+    assert (service.connections, len(service.requests), len(service.personas)) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_a_kept_connection_closed_as_the_request_goes_out_is_unknown(
+    end: str, request_: CreatePersonaRequest
+) -> None:
+    """It may have been received: nothing is sent again, by this client or by aiohttp."""
+
+    async def serve(exchange: Exchange) -> None:
+        await exchange.send(exchange.answer())
+
+    async with (
+        BrokenService(serve, sends(lambda _: b"", end)) as service,
+        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+    ):
+        await api.create(request_)
+        with pytest.raises(ConnectionLostError):
+            await api.create(request_)
+    assert (service.connections, len(service.requests), len(service.personas)) == (1, 2, 1)
+
+
+async def test_a_certificate_that_is_not_trusted_sends_nothing(request_: CreatePersonaRequest) -> None:
+    """The connection fails before the first byte of the request, on every attempt."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with (
+        BrokenService(tls=context) as service,
+        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+    ):
+        with pytest.raises(ConnectionFailedError) as caught:
+            await api.create(request_)
+    assert caught.value.attempts == 3
+    assert service.requests == []
