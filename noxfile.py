@@ -1,4 +1,4 @@
-"""Everything that is checked. `nox` alone runs it all; `nox -s tests` and so on run a part."""
+"""Everything that is checked. `nox` alone runs it all but the soak; `nox -s tests` and so on run a part."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "demo"]  # and `coverage`, which the tests notify
 nox.options.error_on_missing_interpreters = False  # test each Python that is there
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -47,6 +48,13 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     if not session.posargs:  # a part of the tests covers a part
         session.notify("coverage")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Send 20,000 calls to a service that breaks, cancel some, and account for every persona."""
+    session.install(".", *groups("tests"))
+    session.run("python", "tests/soak.py", *session.posargs)
 
 
 @nox.session

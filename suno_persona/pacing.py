@@ -27,6 +27,7 @@ class Pacing:
     """
 
     __slots__ = (
+        "_cooling_until",
         "_longest_wait",
         "_most",
         "_places",
@@ -50,6 +51,7 @@ class Pacing:
         self._round = 0  # counts the refusals: an attempt from before the last one takes no place
         self._waiting: deque[asyncio.Future[int]] = deque()
         self._refusal: Refusal | None = None
+        self._cooling_until = 0.0  # by the loop's clock
         self._reopening: asyncio.TimerHandle | None = None
 
     async def start(self) -> int:
@@ -92,9 +94,10 @@ class Pacing:
         self._round += 1
         self._taken = self._places = 0
         if self._reopening is not None:
-            if self._reopening.when() >= until:
+            if self._cooling_until >= until:
                 return
             self._reopening.cancel()
+        self._cooling_until = until
         self._refusal = refusal
         self._reopening = loop.call_at(until, self._reopen)
         if wait > self._longest_wait:
@@ -105,7 +108,7 @@ class Pacing:
         """Seconds until attempts may start again."""
         if self._reopening is None:
             return 0.0
-        return max(0.0, self._reopening.when() - asyncio.get_running_loop().time())
+        return max(0.0, self._cooling_until - asyncio.get_running_loop().time())
 
     def _reopen(self) -> None:
         self._reopening = self._refusal = None

@@ -63,9 +63,15 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 class BrokenService:
-    """It meets its first requests with these acts, one each, in order, and serves the others properly."""
+    """It meets its first requests with these acts, one each, in order, and all others properly, or with `then`."""
 
-    def __init__(self, *acts: Act, on_connect: Act | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *acts: Act,
+        then: Act | None = None,
+        on_connect: Act | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.requests: list[bytes] = []
         """The head of every request that arrived whole."""
         self.personas: list[str] = []
@@ -73,6 +79,7 @@ class BrokenService:
         self.connections = 0
         """How many connections were opened."""
         self._acts = deque(acts)
+        self._then = then or _serve_properly
         self._on_connect = on_connect
         self._tls = tls
 
@@ -109,7 +116,7 @@ class BrokenService:
                 await act(Exchange(self, reader, writer, b"", b""))
             while not writer.is_closing():
                 exchange = await self._read(reader, writer)
-                act = self._acts.popleft() if self._acts else _serve_properly
+                act = self._acts.popleft() if self._acts else self._then
                 await act(exchange)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client left

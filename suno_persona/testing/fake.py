@@ -101,6 +101,10 @@ class FakeSuno:
                 raise UsageError(message=f"script: expected a Fault, found {fault!r}")
         self._faults.extend(faults)
 
+    def forget_script(self) -> None:
+        """Serve the next requests, whatever was scripted for them."""
+        self._faults.clear()
+
     @property
     def base_url(self) -> str:
         """Its address; raises `UsageError` before it is started."""

@@ -1,0 +1,159 @@
+"""The soak: many calls at once against a service that breaks in all ways at random, with cancellations.
+
+Run it as `nox -s soak`, or `python tests/soak.py [CALLS [SEED]]`; it ends by itself. The test suite runs a
+smaller one.
+"""
+
+import asyncio
+import os
+import random
+import resource
+import sys
+import time
+from collections import Counter
+
+import aiohttp
+import attrs
+from broken_service import BrokenService, Exchange
+
+from suno_persona import CreatePersonaRequest, Persona, PersonaAPI, PersonaError, RetryPolicy
+
+FAULTS = 0.2  # the share of requests that meet a fault
+CANCELLED = 0.02  # the share of calls that are cancelled
+TIMEOUT = aiohttp.ClientTimeout(total=2)
+RETRY = RetryPolicy(attempts=50, first_wait=0.01, longest_wait=0.1)
+
+
+class Chaos:
+    """What the service does to a request: mostly its duty, and otherwise anything."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.faults = Counter[str]()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        if self._rng.random() >= FAULTS:
+            await exchange.send(exchange.answer())
+            return
+        # A call that hangs takes two seconds of its turn, and so there are fewer of them.
+        fault = self._rng.choices(["refuse", "fail", "break off", "lie", "redirect", "hang"], [9, 4, 4, 3, 2, 0.2])[0]
+        self.faults[fault] += 1
+        creates = self._rng.random() < 0.5
+        answer = exchange.answer() if creates else b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
+        match fault:
+            case "refuse":
+                status = self._rng.choice(["429 Slow\r\nRetry-After: 0", "429 Slow", "503 Busy", "400 No", "401 No"])
+                if creates:
+                    exchange.service.personas.pop()
+                await exchange.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+            case "fail":
+                status = self._rng.choice(["500 Oops", "502 Bad Gateway", "504 Timeout", "524 Timeout"])
+                await exchange.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+            case "break off":
+                await exchange.send(answer[: self._rng.randrange(len(answer))])
+                exchange.reset() if self._rng.random() < 0.5 else exchange.close()
+            case "lie":
+                garbage = [b"220 ready\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<p/>"]
+                await exchange.send(self._rng.choice(garbage))
+                exchange.close()
+            case "redirect":
+                if creates:
+                    exchange.service.personas.pop()
+                await exchange.send(
+                    b"HTTP/1.1 308 Moved\r\nLocation: /suno/persona/create\r\nContent-Length: 0\r\n\r\n"
+                )
+            case _:
+                await exchange.until_the_client_leaves()
+
+
+@attrs.frozen
+class Report:
+    """What a soak found."""
+
+    calls: int
+    seconds: float
+    requests: int
+    faults: dict[str, int]
+    outcomes: dict[str, int]
+    created_twice: list[str]
+    lost: list[str]
+    tasks_left: int
+    files_left: int
+    peak_growth: int
+
+    def check(self) -> None:
+        """Fail where a promise was broken."""
+        assert sum(self.outcomes.values()) == self.calls, "a call has no outcome"
+        assert not self.created_twice, f"created twice: {self.created_twice}"
+        assert not self.lost, f"personas that no call speaks of: {self.lost}"
+        assert self.tasks_left == 0, f"{self.tasks_left} tasks are left"
+        assert self.files_left == 0, f"{self.files_left} file descriptors are left"
+
+
+def open_files() -> int:
+    """How many file descriptors this process holds."""
+    return len(os.listdir("/dev/fd"))
+
+
+def peak() -> int:
+    """The peak of this process's memory, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+async def soak(calls: int, seed: int) -> Report:
+    """Send so many calls at once, and account for what came of them."""
+    rng = random.Random(seed)
+    chaos = Chaos(rng)
+    tasks_before, files_before, peak_before = asyncio.all_tasks(), open_files(), peak()
+    started = time.perf_counter()
+    service = BrokenService(then=chaos)
+    requests = [CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(calls)]
+    async with (
+        # No call may hang: those under way end within their timeout, whatever the service does.
+        asyncio.timeout(60 + calls / 100),
+        service,
+        PersonaAPI("sk-0123456789", base_url=service.base_url, timeout=TIMEOUT, retry=RETRY) as api,
+    ):
+        tasks = [asyncio.create_task(api.create(request)) for request in requests]
+        loop = asyncio.get_running_loop()
+        for task in tasks:
+            if rng.random() < CANCELLED:
+                loop.call_later(rng.random() * calls / 500, task.cancel)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    seconds = time.perf_counter() - started
+    for _ in range(10):  # transports that were closed leave with the next turns of the loop
+        await asyncio.sleep(0)
+    spoken_for = {
+        request.name
+        for request, result in zip(requests, results, strict=True)
+        if isinstance(result, Persona | asyncio.CancelledError)
+        or (isinstance(result, PersonaError) and result.may_have_created)
+    }
+    made = Counter(service.personas)
+    return Report(
+        calls=calls,
+        seconds=seconds,
+        requests=len(service.requests),
+        faults=dict(chaos.faults),
+        outcomes=dict(Counter(type(result).__name__ for result in results)),
+        created_twice=[name for name, times in made.items() if times > 1],
+        lost=[name for name in made if name not in spoken_for],
+        tasks_left=len(asyncio.all_tasks() - tasks_before),
+        files_left=open_files() - files_before,
+        peak_growth=peak() - peak_before,
+    )
+
+
+def main() -> None:
+    """Run the soak and print what it found."""
+    calls, seed = [*map(int, sys.argv[1:]), 20_000, 1][:2] if len(sys.argv) < 3 else map(int, sys.argv[1:3])
+    report = asyncio.run(soak(calls, seed))
+    for field in attrs.fields(Report):
+        print(f"{field.name:>14}: {getattr(report, field.name)}")
+    report.check()
+    assert report.peak_growth < 20_000 * calls, "a call holds more than 20 kB"
+    print("nothing was created twice, and nothing is lost")
+
+
+if __name__ == "__main__":
+    main()

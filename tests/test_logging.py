@@ -1,0 +1,76 @@
+"""The log tells what happened to each attempt, quietly."""
+
+import logging
+import re
+
+import pytest
+
+from suno_persona import CreatePersonaRequest, PersonaAPI, PersonaError
+from suno_persona.testing import FakeSuno, Fault
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the package logs, all of it."""
+    caplog.set_level(logging.DEBUG, logger="suno_persona")
+    return caplog
+
+
+def lines(log: pytest.LogCaptureFixture, level: int) -> list[str]:
+    """What the package logged at this level."""
+    return [record.getMessage() for record in log.records if record.name == "suno_persona" and record.levelno == level]
+
+
+async def test_each_attempt_is_one_debug_line(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
+) -> None:
+    """With the status, the request id and the seconds; the attempts of a call are counted."""
+    fake_suno.script(Fault.rate_limited(0))
+    await persona_api.create(request_)
+    first, second = lines(log, logging.DEBUG)
+    assert re.fullmatch(r"attempt 1: HTTP 429, request id [0-9a-f]{32}, \d+\.\d{3} s", first)
+    assert re.fullmatch(r"attempt 2: HTTP 200, request id [0-9a-f]{32}, \d+\.\d{3} s", second)
+
+
+async def test_an_attempt_without_an_answer_is_logged_too(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
+) -> None:
+    """The line says that there was none."""
+    fake_suno.script(Fault.dropped())
+    with pytest.raises(PersonaError):
+        await persona_api.create(request_)
+    (line,) = lines(log, logging.DEBUG)
+    assert line.startswith("attempt 1: no answer, request id None, ")
+
+
+async def test_each_retry_is_one_info_line(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
+) -> None:
+    """With the reason and the wait."""
+    fake_suno.script(Fault.unavailable(0))
+    await persona_api.create(request_)
+    (line,) = lines(log, logging.INFO)
+    assert line.startswith("attempt 2 of 4 in 0.00 s, after: HTTP 503 (unavailable): try again later")
+
+
+async def test_a_failure_that_the_caller_gets_is_not_logged_as_one(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
+) -> None:
+    """Nothing at WARNING or above: who catches the error decides what it means."""
+    fake_suno.script(Fault.answer(400), Fault.lost_answer(), Fault.answer(200, b"<html>"))
+    for _ in range(3):
+        with pytest.raises(PersonaError):
+            await persona_api.create(request_)
+    assert [record for record in log.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_who_does_not_ask_gets_nothing(
+    fake_suno: FakeSuno,
+    persona_api: PersonaAPI,
+    request_: CreatePersonaRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At the usual level a call that succeeds says nothing."""
+    caplog.set_level(logging.INFO)
+    await persona_api.create(request_)
+    assert [record for record in caplog.records if record.name == "suno_persona"] == []
