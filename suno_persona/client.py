@@ -10,6 +10,7 @@ import aiohttp
 from yarl import URL
 
 from suno_persona import options, transport
+from suno_persona.body import request_id
 from suno_persona.conversion import dump_request
 from suno_persona.errors import (
     InvalidRequestError,
@@ -23,7 +24,7 @@ from suno_persona.errors import (
 )
 from suno_persona.models import CreatePersonaRequest, Persona
 from suno_persona.pacing import Pacing
-from suno_persona.response import Response, read_persona, request_id, slash_redirect, without_secret
+from suno_persona.response import Response, read_persona, slash_redirect, without_secret
 from suno_persona.retry import RetryPolicy, cools_all, is_repeated, wait_after
 from suno_persona.secret import Secret
 

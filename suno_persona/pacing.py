@@ -5,7 +5,7 @@ Knows nothing of HTTP. While nothing was refused and a turn is free, nothing her
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
@@ -14,7 +14,7 @@ from suno_persona.errors import RateLimitedError, ServiceUnavailableError
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-Refusal = RateLimitedError | ServiceUnavailableError
+Refusal: TypeAlias = RateLimitedError | ServiceUnavailableError
 
 _LOOK_AGAIN = -1
 
@@ -41,7 +41,7 @@ class Pacing:
     )
 
     def __init__(self, max_connections: int, longest_wait: float, rate_limit: "AsyncLimiter | None") -> None:
-        self.turns = asyncio.Semaphore(max_connections)
+        self.turns: asyncio.Semaphore = asyncio.Semaphore(max_connections)
         """A call holds one from its first attempt to its last; first come, first served."""
         self._most = max_connections
         self._longest_wait = longest_wait
@@ -106,8 +106,6 @@ class Pacing:
 
     def cooling(self) -> float:
         """Seconds until attempts may start again."""
-        if self._reopening is None:
-            return 0.0
         return max(0.0, self._cooling_until - asyncio.get_running_loop().time())
 
     def _reopen(self) -> None:

@@ -4,18 +4,17 @@ Pure: no aiohttp, no awaits. It reads errors in every shape that gateways use, a
 the errors of `suno_persona.errors`.
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import TypeVar
 
 import attrs
 from multidict import CIMultiDict
 from yarl import URL
 
+from suno_persona.body import code_of, find_persona_id, member, one_line, request_id, text_of, words_of
 from suno_persona.conversion import parse_json, to_persona
 from suno_persona.errors import (
     AuthenticationError,
@@ -57,7 +56,7 @@ def read_persona(response: Response) -> Persona:
         reason = "it is an error"
     except ValueError as error:
         reason = str(error)
-    says = _words(document) or _text(response)
+    says = words_of(document) or text_of(response.status, response.body)
     unreadable = UnreadableResponseError(message=f"the answer is no persona ({reason}); it says: {says}")
     unknown = _unknown(unreadable, response, document)
     # An error that holds the id of a persona does not certainly mean that there is none.
@@ -138,7 +137,7 @@ def _redirected(response: Response, document: object) -> RejectedError:
 
 def _is_invalid_request(document: object) -> bool:
     # A 5xx with this code says that the request was malformed, so that nothing ran.
-    return isinstance(document, dict) and _member(document.get("error"), "code") == "invalid_request"
+    return isinstance(document, dict) and member(document.get("error"), "code") == "invalid_request"
 
 
 _SUCCESS = {"0", "ok", "success", "succeeded"}
@@ -162,7 +161,7 @@ _E = TypeVar("_E", RejectedError, OutcomeUnknownError)
 
 def _answered(kind: type[_E], response: Response, document: object) -> _E:
     """An error of the given kind in the service's own words."""
-    return _with_answer(kind(message=_words(document) or _text(response)), response, document)
+    return _with_answer(kind(message=words_of(document) or text_of(response.status, response.body)), response, document)
 
 
 def _unknown(error: OutcomeUnknownError, response: Response, document: object) -> OutcomeUnknownError:
@@ -174,76 +173,9 @@ def _with_answer(error: _E, response: Response, document: object) -> _E:
     error.status = response.status
     error.headers = response.headers
     error.body = response.body
-    error.code = _code(document)
+    error.code = code_of(document)
     error.request_id = request_id(response.headers, document)
     return error
-
-
-def _member(value: object, name: str) -> object:
-    return value.get(name) if isinstance(value, dict) else None
-
-
-def _code(document: object) -> str | int | None:
-    for place in (_member(document, "error"), document, _member(document, "detail")):
-        code = _member(place, "code")
-        if isinstance(code, str | int) and not isinstance(code, bool):
-            return one_line(code) if isinstance(code, str) else code
-    return None
-
-
-_REQUEST_ID_HEADERS = ("X-Request-Id", "Request-Id", "X-Oneapi-Request-Id", "CF-Ray")
-
-
-def request_id(headers: Mapping[str, str], document: object = None) -> str | None:
-    """The service's id of the exchange, from a header or else from the body."""
-    found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), _member(document, "request_id"))
-    return one_line(found) if isinstance(found, str) else None
-
-
-_WORD_MEMBERS = ("message", "msg", "error", "errors", "detail", "error_description", "title", "reason")
-
-
-def _words(value: object, depth: int = 5) -> str:
-    """The sentence in an error body of any shape; empty where there is none."""
-    if depth == 0:
-        return ""
-    match value:
-        case str():
-            return one_line(value)
-        case list():
-            return one_line("; ".join(filter(None, (_words(item, depth - 1) for item in value[:20]))))
-        case dict():
-            words = next(filter(None, (_words(value.get(name), depth - 1) for name in _WORD_MEMBERS)), "")
-            # FastAPI names the place of an error beside its message.
-            place = _place(value.get("loc"))
-            return f"{one_line(place)}: {words}" if place and words else words
-        case _:
-            return ""
-
-
-def _text(response: Response) -> str:
-    """A body that is no JSON, or JSON without a sentence, as one line of text."""
-    text = response.body[:4096].decode("utf-8", "replace")
-    if text.lstrip().startswith("<"):
-        title = re.search(r"(?i)<title[^>]*>([^<]*)", text)
-        text = title[1] if title else re.sub(r"<[^>]*>", " ", text)
-    if words := one_line(text):
-        return words
-    try:
-        return HTTPStatus(response.status).phrase
-    except ValueError:
-        return "the answer holds no words"
-
-
-def _place(loc: object) -> str:
-    parts = loc if isinstance(loc, list) else []
-    return ".".join(str(part) for part in parts if isinstance(part, str | int))
-
-
-def one_line(text: str) -> str:
-    """Text from outside as one printable line of at most 500 characters; the whole is in `body`."""
-    text = " ".join("".join(character if character.isprintable() else " " for character in text[:2000]).split())
-    return text if len(text) <= 500 else f"{text[:499]}…"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -265,51 +197,3 @@ def _http_date(value: str) -> datetime | None:
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-
-
-# Never fails on a quote that is not closed: so the search takes one pass, whatever the bytes.
-_LEXEME = r'(?s)"((?:[^"\\]|\\.)*+)("?)|[{}\[\],:]'
-_WRAPPERS = {"data", "persona", "response", "result"}
-
-
-def find_persona_id(body: bytes) -> str | None:
-    """The persona's id in an answer that is no persona: wrapped in another object, cut off or broken.
-
-    Only an id in the place of the persona's own counts, never one of a clip.
-
-    >>> find_persona_id(b'{"code": 0, "data": {"id": "fd213afd"}}')
-    'fd213afd'
-    >>> find_persona_id(b'{"clip": {"id": "54834687"}, "id": "fd213') is None
-    True
-    """
-    return next(_own_ids(body.decode("utf-8", "replace")), None)
-
-
-def _own_ids(text: str) -> Iterator[str]:
-    if not text.lstrip("\ufeff \t\r\n").startswith("{"):
-        return
-    foreign: list[bool] = []  # for each open object or list, whether it belongs to something else than the persona
-    name, named = "", False  # the last text, and whether a colon followed it
-    for token in re.finditer(_LEXEME, text):
-        match token[0]:
-            case "{" | "[":
-                foreign.append(bool(foreign) and (foreign[-1] or not named or name not in _WRAPPERS))
-                name, named = "", False
-            case "}" | "]":
-                del foreign[-1:]
-                name, named = "", False
-            case ",":
-                name, named = "", False
-            case ":":
-                named = True
-            case _ if not named:
-                name = token[1]
-            case _ if name in ("id", "persona_id") and token[2] and foreign[-1:] == [False]:
-                try:
-                    value = json.loads(token[0])
-                except ValueError:
-                    continue
-                if value:
-                    yield value
-            case _:
-                pass

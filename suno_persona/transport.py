@@ -11,6 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
+from suno_persona.body import one_line
 from suno_persona.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -20,7 +21,7 @@ from suno_persona.errors import (
     UnreadableResponseError,
     UsageError,
 )
-from suno_persona.response import Response, one_line
+from suno_persona.response import Response
 from suno_persona.secret import Secret
 
 # What an exception of aiohttp says about the request; the first class in its MRO that stands here decides.
