@@ -12,6 +12,7 @@ import attrs
 import pytest
 from broken_service import BrokenService, Exchange
 from conftest import ONCE
+from test_cancellation import cancelled_at
 
 from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError, UnreadableResponseError
 from suno_persona.testing import FakeSuno, Fault
@@ -106,16 +107,36 @@ async def test_a_connection_that_fails_does_not_show_the_key(request_: CreatePer
     assert SECRET not in everything(caught.value)
 
 
-async def test_a_cancelled_call_does_not_show_the_key(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """Not while it waits for the answer."""
-    fake_suno.script(Fault.hang())
-    async with PersonaAPI(KEY, retry=ONCE, base_url=fake_suno.base_url) as api:
-        call = asyncio.create_task(api.create(request_))
-        while not fake_suno.requests:
-            await asyncio.sleep(0)
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await call
+async def test_a_cancelled_call_does_not_show_the_key(request_: CreatePersonaRequest) -> None:
+    """Wherever it suspends: aiohttp's frames are in this traceback, and hold the key masked."""
+    point, shown, in_aiohttp = -1, "x", False
+    while shown:
+        point += 1
+        async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, base_url=fake.base_url) as api:
+            fake.script(Fault.rate_limited(0))
+
+            async def cancelled(point: int = point, api: PersonaAPI = api) -> str:
+                try:
+                    await cancelled_at(point, api.create(request_))
+                except asyncio.CancelledError as error:
+                    return everything(error)
+                return ""
+
+            shown = await asyncio.create_task(cancelled())
+        assert SECRET not in shown
+        in_aiohttp = in_aiohttp or "/aiohttp/" in shown
+    assert in_aiohttp, "no traceback went through aiohttp"
+    assert point >= 3, "the call was cancelled at several points"
+
+
+async def test_the_last_of_many_refusals_does_not_show_the_key(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest
+) -> None:
+    """The errors of the attempts before it are not in its chain with anything more."""
+    fake_suno.script(*[Fault.answer(429, ECHO, headers={"Retry-After": "0"})] * 4)
+    async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
+        with pytest.raises(PersonaError) as caught:
+            await api.create(request_)
     assert SECRET not in everything(caught.value)
 
 
