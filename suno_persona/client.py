@@ -131,6 +131,7 @@ class PersonaAPI:
         body = dump_request(request)
         url = self._url
         attempt = 0
+        unknown: OutcomeUnknownError | None = None
         try:
             self._open_session()
             async with self._pacing.turns:
@@ -141,14 +142,20 @@ class PersonaAPI:
                         answer = await self._attempt(place, url, body, attempt)
                     except (NotCreatedError, OutcomeUnknownError) as error:
                         error.attempts = attempt
+                        if isinstance(error, OutcomeUnknownError):
+                            unknown = error
                         await self._wait_for_next(error, attempt)
                     else:
                         if isinstance(answer, Persona):
                             return answer
-                        url = answer
+                        url, attempt = answer, attempt - 1  # the same attempt goes on there
         except PersonaError as error:
             error.request = request
-            raise
+            if unknown is None or error is unknown:
+                raise
+            # With `repeat_unknown` an earlier attempt may have created a persona, whatever became of the last one.
+            unknown.request, unknown.attempts = request, attempt
+            raise unknown from error
 
     async def close(self) -> None:
         """Close the connections, unless the session is yours.
@@ -160,6 +167,7 @@ class PersonaAPI:
         if self._loop is not None:
             self._check_loop()
         self._closed = True
+        self._pacing.close()
         if self._owns_session and self._session is not None:
             await self._session.close()
 
@@ -238,7 +246,7 @@ class PersonaAPI:
         wait = self._pacing.cooling() if shared else wait_after(self._retry, error, attempt)
         _log.info("attempt %d of %d in %.2f s, after: %s", attempt + 1, self._retry.attempts, wait, error)
         if not shared:  # the next attempt waits for the cool-down, as those of all other calls do
-            await asyncio.sleep(wait)
+            await self._pacing.rest(wait)
 
     def _log_attempt(self, attempt: int, response: Response | None, elapsed: float) -> None:
         status, ident = "no answer", None

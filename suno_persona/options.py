@@ -141,6 +141,8 @@ def rate_limit(limit: object) -> "AsyncLimiter | None":
     # Not imported before somebody uses it: it would be a third of what importing this package costs.
     from aiolimiter import AsyncLimiter
 
+    if isinstance(limit, AsyncLimiter) and limit.max_rate < 1:
+        raise _refuse("rate_limit", "one that lets a request pass (max_rate from 1 on)", f"max_rate={limit.max_rate}")
     return instance("rate_limit", limit, AsyncLimiter)
 
 
@@ -150,6 +152,10 @@ def session(session: object) -> aiohttp.ClientSession | None:
         return None
     if not isinstance(session, aiohttp.ClientSession):
         raise _refuse("session", "an aiohttp.ClientSession", repr(session))
+    if "Expect" in session.headers:
+        raise _refuse(
+            "session", "one without the header Expect, with which the key leaves before the body", "one with it"
+        )
     if session.auth is not None:
         raise _refuse("session", "one without auth=, which would replace the key", "one that has it")
     return session

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from suno_persona.errors import RateLimitedError, ServiceUnavailableError
+from suno_persona.errors import RateLimitedError, ServiceUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -27,6 +27,7 @@ class Pacing:
     """
 
     __slots__ = (
+        "_closed",
         "_cooling_until",
         "_longest_wait",
         "_most",
@@ -34,6 +35,7 @@ class Pacing:
         "_rate_limit",
         "_refusal",
         "_reopening",
+        "_resting",
         "_round",
         "_taken",
         "_waiting",
@@ -50,6 +52,8 @@ class Pacing:
         self._taken = 0  # how many are
         self._round = 0  # counts the refusals: an attempt from before the last one takes no place
         self._waiting: deque[asyncio.Future[int]] = deque()
+        self._resting: set[asyncio.Future[int]] = set()
+        self._closed = False
         self._refusal: Refusal | None = None
         self._cooling_until = 0.0  # by the loop's clock
         self._reopening: asyncio.TimerHandle | None = None
@@ -57,11 +61,13 @@ class Pacing:
     async def start(self) -> int:
         """Wait until an attempt may start. Gives its round, which `end` takes.
 
-        Raises the refusal again, with the seconds that are left, where the service asks all calls for a longer
-        wait than `longest_wait`: nobody waits that long, and nobody sends either.
+        Raises a `UsageError` once the pace is closed. Raises the refusal again, with the seconds that are left, where
+        the service asks all calls for a longer wait than `longest_wait`: nobody waits that long, and nobody sends.
         """
         limit = self._rate_limit
         while True:
+            if self._closed:
+                raise UsageError(message="the client was closed meanwhile: make a new PersonaAPI")
             if self._taken < self._places and not self._waiting:
                 self._taken += 1
                 place = self._round
@@ -73,8 +79,8 @@ class Pacing:
                 except BaseException:
                     self.end(place, answered=False)
                     raise
-                limit = None
-            # A refusal of another call may have come meanwhile.
+            # A refusal of another call may have come meanwhile. What was taken of the limit by then is not kept for
+            # the time after the cool-down, or all would be sent at once then.
             if place == self._round:
                 return place
 
@@ -101,8 +107,25 @@ class Pacing:
         self._refusal = refusal
         self._reopening = loop.call_at(until, self._reopen)
         if wait > self._longest_wait:
-            while self._waiting:
-                _wake(self._waiting.popleft(), _LOOK_AGAIN)
+            self._wake_all()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next attempt of one call; `close` ends it."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        timer = asyncio.get_running_loop().call_later(seconds, _wake, future, _LOOK_AGAIN)
+        self._resting.add(future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._resting.discard(future)
+
+    def close(self) -> None:
+        """Let nobody start an attempt any more: `start` raises a `UsageError`, also for those who wait in it."""
+        self._closed = True
+        self._wake_all()
+        for future in self._resting:
+            _wake(future, _LOOK_AGAIN)
 
     def cooling(self) -> float:
         """Seconds until attempts may start again."""
@@ -112,6 +135,10 @@ class Pacing:
         self._reopening = self._refusal = None
         self._places = 1
         self._admit()
+
+    def _wake_all(self) -> None:
+        while self._waiting:
+            _wake(self._waiting.popleft(), _LOOK_AGAIN)
 
     def _admit(self) -> None:
         while self._waiting and self._taken < self._places:

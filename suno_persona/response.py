@@ -178,17 +178,21 @@ def _with_answer(error: _E, response: Response, document: object) -> _E:
     return error
 
 
+_A_YEAR = 366 * 24 * 3600.0
+
+
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from a number or a date (RFC 9110, section 10.2.3); `None` for anything else."""
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10})?", value):
-        return float(value)
-    until = _http_date(value)
-    if until is None:
+        wait = float(value)
+    elif until := _http_date(value):
+        # The service's own clock, where it tells it, is the one that the date was read off.
+        now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
+        wait = max(0.0, (until - now).total_seconds())
+    else:
         return None
-    # The service's own clock, where it tells it, is the one that the date was read off.
-    now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
-    return max(0.0, (until - now).total_seconds())
+    return wait if wait <= _A_YEAR else None  # beyond it is no wait, but a point in time written as a number
 
 
 def _http_date(value: str) -> datetime | None:

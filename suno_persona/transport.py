@@ -4,6 +4,7 @@ It draws the line between "never sent" and "may have been received", and knows n
 """
 
 import asyncio
+import sys
 from collections.abc import Mapping
 
 import aiohttp
@@ -44,14 +45,24 @@ FAILURES: dict[type[BaseException], type[ConnectionFailedError | OutcomeUnknownE
 
 
 class _Body(aiohttp.BytesPayload):
-    """A request body that remembers whether aiohttp began to write the request: `False` is certain."""
+    """A request body that remembers whether aiohttp may have begun to write the request: `False` is certain."""
 
-    sent = False
+    def __init__(self, value: bytes, handled: BaseException | None) -> None:
+        super().__init__(value, content_type="application/json")
+        self.sent = False
+        self._handled = handled
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         # Headers wait in the writer's buffer and leave together with the body's first byte.
         self.sent = True
         await super().write_with_length(writer, content_length)
+
+    async def close(self) -> None:
+        # aiohttp closes the body when a request failed, and also when a middleware of the caller's session puts
+        # another one in its place. What becomes of that one is not known here.
+        if sys.exception() is self._handled:
+            self.sent = True
+        await super().close()
 
 
 async def post(
@@ -73,7 +84,8 @@ async def post(
     Raises `ConnectionFailedError` where nothing was sent, and an `OutcomeUnknownError` where something
     was and no status came back. Redirects are not followed.
     """
-    payload = _Body(body, content_type="application/json")
+    handled = sys.exception()
+    payload = _Body(body, handled)
     response: aiohttp.ClientResponse | None = None
     received = bytearray()
     flaw: OutcomeUnknownError | None = None
@@ -104,7 +116,7 @@ async def post(
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
         failure = _failure(error, expired=deadline.expired(), sent=payload.sent, total=total, secret=secret)
-        _forget_frames(error)
+        _forget_frames(error, handled)
         # The cause goes along, unless it is what the secret must be kept out of.
         cause = error if secret.mask(str(error)) == str(error) else None
         if response is None or not isinstance(failure, OutcomeUnknownError):
@@ -129,6 +141,9 @@ def _failure(
         return ResponseTimeoutError(message=f"no whole answer within {total:g} seconds (timeout.total)")
     message = one_line(secret.mask(_reason(error)))
     known = next((FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES), None)
+    if known is ConnectionFailedError and sent:
+        # Another connection than that of the request: of a hook, or of a middleware that tried again.
+        return ConnectionLostError(message=message)
     if known is None and not sent:
         # Not of aiohttp's own: its session refused the request, or a hook of the caller's failed.
         if isinstance(error, RuntimeError):
@@ -143,6 +158,8 @@ def _failure(
 
 def _reason(error: BaseException) -> str:
     match error:
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answered {error.status}: {error.message}"
         case aiohttp.ClientResponseError():
             return f"the answer is not HTTP: {error.message}"
         case aiohttp.ClientPayloadError(__cause__=ContentEncodingError() as cause):
@@ -155,10 +172,11 @@ def _reason(error: BaseException) -> str:
             return str(error) or type(error).__name__
 
 
-def _forget_frames(error: BaseException) -> None:
+def _forget_frames(error: BaseException, handled: BaseException | None) -> None:
     """Take the frames out of an exception and its causes: aiohttp's hold the request's headers as bytes,
-    the key among them, and crash reporters print the variables of every frame."""
-    chain, seen = [error], set[int]()
+    the key among them, and crash reporters print the variables of every frame. What the caller was handling
+    already is the caller's, and stays as it is."""
+    chain, seen = [error], {id(handled)}
     while chain:
         link = chain.pop()
         if id(link) not in seen:

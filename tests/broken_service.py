@@ -107,6 +107,7 @@ class BrokenService:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also where it was cancelled before it began
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -120,8 +121,6 @@ class BrokenService:
                 await act(exchange)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client left
-        finally:
-            writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange:
         head = await reader.readuntil(b"\r\n\r\n")

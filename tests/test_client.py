@@ -216,6 +216,13 @@ async def test_a_session_with_auth_of_its_own_is_refused() -> None:
             PersonaAPI(KEY, base_url=BASE, session=session)
 
 
+async def test_a_session_that_sends_the_head_first_is_refused() -> None:
+    """With `Expect` the key would be gone before it is known that the request is."""
+    async with aiohttp.ClientSession(headers={"Expect": "100-continue"}) as session:
+        with pytest.raises(ConfigurationError, match=r"^session: expected one without the header Expect"):
+            PersonaAPI(KEY, base_url=BASE, session=session)
+
+
 async def test_a_session_of_the_callers_is_used_and_left_open(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:

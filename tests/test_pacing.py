@@ -296,7 +296,7 @@ async def test_a_rate_limit_may_be_shared(fake_suno: FakeSuno, request_: CreateP
 
 
 async def test_a_refusal_also_stops_those_who_wait_for_the_rate_limit(desk: Desk, advance: Clock) -> None:
-    """A call that gets through the limit while others cool waits for the cool-down too, and takes no second one."""
+    """A call that gets through the limit while others cool waits for the cool-down, and then for the limit again."""
     limit = AsyncLimiter(1, 10)
     async with client(desk, max_connections=2, rate_limit=limit) as api:
         tasks = calls(api, 2)
@@ -315,9 +315,50 @@ async def test_a_refusal_also_stops_those_who_wait_for_the_rate_limit(desk: Desk
         await asyncio.gather(*tasks)
 
 
+async def test_the_rate_limit_holds_after_a_cool_down_too(desk: Desk, advance: Clock) -> None:
+    """What was taken of it meanwhile is not saved up: no burst when the service asked for calm."""
+    async with client(desk, max_connections=32, rate_limit=AsyncLimiter(2, 1)) as api:
+        tasks = calls(api, 32)
+        await desk.after(2)
+        desk.refuse(0)
+        desk.grant(1)
+        await turns()
+        for _ in range(6):  # the cool-down, in which the limit lets two a second pass
+            advance(1)
+            await turns()
+        number = 2
+        while len(desk.arrived) > number:  # no second passes any more
+            desk.grant(number)
+            number += 1
+            await turns()
+        assert len(desk.arrived) <= 2 + 4
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_closing_ends_the_calls_that_cool_or_rest(desk: Desk) -> None:
+    """At once, with a `UsageError`, and without another request."""
+    policy = RetryPolicy(first_wait=1e6, longest_wait=1e6)
+    api = client(desk, max_connections=3, retry=policy)
+    tasks = calls(api, 6)
+    await desk.after(3)
+    desk.refuse(0, 503, retry_after=None)  # rests on its own
+    await turns()
+    desk.refuse(1, 429, retry_after=600)  # cools all
+    await turns()
+    desk.grant(2)
+    await turns()
+    await api.close()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result).__name__ for result in results].count("UsageError") == 5
+    assert len(desk.arrived) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"rate_limit": AsyncLimiter(0.5, 1)}, "rate_limit: expected one that lets a request pass"),
         ({"retry": 3}, "retry: expected an object of RetryPolicy, found 3"),
         ({"rate_limit": 10}, "rate_limit: expected an object of AsyncLimiter, found 10"),
     ],

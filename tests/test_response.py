@@ -202,6 +202,8 @@ NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
         ({"Retry-After": "Sun, 22 Nov 2026 11:00:00 GMT", "Date": NOON}, 0.0),
         ({"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
         ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "1795344029"}, None),
+        ({"Retry-After": "Sun, 22 Nov 2099 12:00:30 GMT", "Date": NOON}, None),
         ({"Retry-After": "nan"}, None),
         ({"Retry-After": "1e9"}, None),
         ({"Retry-After": "soon"}, None),

@@ -146,6 +146,29 @@ async def test_repeating_unknown_outcomes_can_create_twice(fake_suno: FakeSuno, 
     assert len(fake_suno.personas) == 2
 
 
+@pytest.mark.parametrize("last", [Fault.answer(400), Fault.rate_limited(3600)])
+async def test_after_an_unknown_outcome_nothing_is_certain_any_more(
+    last: Fault, fake_suno: FakeSuno, request_: CreatePersonaRequest
+) -> None:
+    """With `repeat_unknown`, a refusal of a later attempt does not undo what an earlier one may have created."""
+    fake_suno.script(Fault.lost_answer(), last)
+    policy = RetryPolicy(first_wait=0, repeat_unknown=True)
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=policy) as api:
+        with pytest.raises(ConnectionLostError) as caught:
+            await api.create(request_)
+    assert caught.value.may_have_created
+    assert (caught.value.attempts, caught.value.request) == (2, request_)
+    assert isinstance(caught.value.__cause__, RejectedError)
+
+
+async def test_a_redirect_is_no_attempt_of_its_own(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+    """Who allows two attempts has them at the address that serves."""
+    fake_suno.script(Fault.redirect("/suno/persona/create"), Fault.rate_limited(0), Fault.answer(200, b'{"id": "x"}'))
+    policy = RetryPolicy(attempts=2)
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=policy) as api:
+        assert (await api.create(request_)).id == "x"
+
+
 async def test_a_connection_that_fails_is_tried_again(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
     """Every attempt counts, and nothing was sent."""
     async with FakeSuno() as gone:

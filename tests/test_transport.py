@@ -292,6 +292,58 @@ async def test_a_failure_of_the_callers_after_sending_leaves_the_outcome_open(
     assert len(fake_suno.personas) == 1
 
 
+async def test_a_connection_that_fails_after_sending_leaves_the_outcome_open(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest
+) -> None:
+    """Here that of a trace to its own backend: the request was answered, and must not be sent again."""
+
+    async def report(*_: object) -> None:
+        raise aiohttp.ClientConnectorError(KEY, REFUSED)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(report)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
+        assert type(await failure(api, request_)) is ConnectionLostError
+    assert len(fake_suno.requests) == len(fake_suno.personas) == 1
+
+
+async def test_a_body_that_a_middleware_replaces_may_have_been_sent(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest, advance: Callable[[float], None]
+) -> None:
+    """Nobody sees it being written: a timeout after that leaves the outcome open."""
+
+    async def sign(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        body = request.body
+        assert isinstance(body, aiohttp.Payload)
+        await request.update_body(await body.as_bytes())
+        return await handler(request)
+
+    fake_suno.script(Fault.hang(creates=True))
+    async with aiohttp.ClientSession(middlewares=[sign]) as session:
+        api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
+        call = asyncio.create_task(failure(api, request_))
+        while not fake_suno.requests:
+            await asyncio.sleep(0)
+        advance(61)
+        assert type(await call) is ResponseTimeoutError
+    assert len(fake_suno.personas) == 1
+
+
+async def test_what_the_caller_is_handling_keeps_its_traceback(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest
+) -> None:
+    """Only aiohttp's exceptions lose their frames."""
+    fake_suno.script(Fault.dropped())
+    try:
+        _ = {}["the caller's own"]
+    except KeyError as own:
+        async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
+            error = await failure(api, request_)
+        assert own.__traceback__ is not None
+    assert error.__cause__.__traceback__ is None
+
+
 async def test_a_session_closed_while_it_connects_sent_nothing(request_: CreatePersonaRequest) -> None:
     """Aiohttp cancels what waits for an address; the caller was not cancelled, and is told so."""
     resolver = Resolver(forever=True)
