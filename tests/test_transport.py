@@ -341,7 +341,7 @@ async def test_what_the_caller_is_handling_keeps_its_traceback(
         async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
             error = await failure(api, request_)
         assert own.__traceback__ is not None
-    assert error.__cause__.__traceback__ is None
+        assert error.__cause__.__traceback__ is None
 
 
 async def test_a_session_closed_while_it_connects_sent_nothing(request_: CreatePersonaRequest) -> None:
