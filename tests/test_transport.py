@@ -133,6 +133,28 @@ async def test_a_failed_handshake_sent_nothing(fake_suno: FakeSuno, request_: Cr
     assert fake_suno.requests == []
 
 
+async def test_a_connection_that_does_not_come_about_sent_nothing(
+    request_: CreatePersonaRequest, advance: Callable[[float], None]
+) -> None:
+    """The host does not answer: `sock_connect` strikes, and there is certainly no persona."""
+    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for other in (first, second):  # they fill the queue of those who wait to be accepted
+            other.setblocking(False)
+            other.connect_ex(server.getsockname())
+        base_url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        timeout = aiohttp.ClientTimeout(sock_connect=10)
+        async with PersonaAPI("sk-0123456789", retry=ONCE, base_url=base_url, timeout=timeout) as api:
+            call = asyncio.create_task(failure(api, request_))
+            while not call.done():
+                advance(1)
+                await asyncio.sleep(0)
+            error = await call
+    assert type(error) is ConnectionFailedError
+    assert isinstance(error.__cause__, aiohttp.ConnectionTimeoutError)
+
+
 class Resolver(AbstractResolver):
     """A resolver that knows no name, or takes for ever."""
 
