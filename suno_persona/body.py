@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 
 
@@ -90,12 +90,9 @@ def find_persona_id(body: bytes) -> str | None:
     >>> find_persona_id(b'{"clip": {"id": "54834687"}, "id": "fd213') is None
     True
     """
-    return next(_own_ids(body.decode("utf-8", "replace")), None)
-
-
-def _own_ids(text: str) -> Iterator[str]:
+    text = body.decode("utf-8", "replace")
     if not text.lstrip("\ufeff \t\r\n").startswith("{"):
-        return
+        return None
     foreign: list[bool] = []  # for each open object or list, whether it belongs to something else than the persona
     name, named = "", False  # the last text, and whether a colon followed it
     for token in re.finditer(_LEXEME, text):
@@ -117,7 +114,8 @@ def _own_ids(text: str) -> Iterator[str]:
                     value = json.loads(token[0])
                 except ValueError:
                     continue
-                if value:
-                    yield value
+                if isinstance(value, str) and value:
+                    return value
             case _:
-                pass
+                pass  # another text
+    return None

@@ -1,6 +1,6 @@
 """The `suno-persona` command: create one persona, run the fake service, show a demo.
 
-Results go to stdout, errors to stderr in one line. The exit status is one of `_STATUS`.
+Results go to stdout, errors to stderr in one line. The exit status is that of `_exit_status`.
 """
 
 import asyncio

@@ -49,11 +49,15 @@ def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -
         raise _refuse("base_url", "text", type(base_url).__name__)
     if not base_url:
         raise _refuse("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
-    if not isinstance(create_path, str) or not re.fullmatch(r"(/(?!\.\.?(/|$))[^/?#\\\s]*)+", create_path):
+    if (
+        not isinstance(create_path, str)
+        or not create_path.isprintable()
+        or not re.fullmatch(r"(/(?!\.\.?(/|$))[^/?#\\\s]*)+", create_path)
+    ):
         raise _refuse(
             "create_path", "a path that starts with '/', without '?', '#', '..' or white space", repr(create_path)
         )
-    if not base_url.isprintable() or not create_path.isprintable() or " " in base_url:
+    if not base_url.isprintable() or " " in base_url:
         raise _refuse("base_url", "no white space or control characters", "some")
     try:
         url = URL(f"{base_url.rstrip('/')}{create_path}")
@@ -88,9 +92,10 @@ def _is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def is_seconds(value: object) -> bool:
-    """Whether it is a finite number from 0 on."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+def seconds(name: str, value: object, expected: str = "seconds from 0 on") -> None:
+    """Check for a finite number from 0 on."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
+        raise _refuse(name, expected, repr(value))
 
 
 def flag(name: str, value: object) -> bool:
@@ -112,9 +117,8 @@ def timeouts(timeout: object) -> tuple[float | None, aiohttp.ClientTimeout]:
     if not isinstance(timeout, aiohttp.ClientTimeout):
         raise _refuse("timeout", "an aiohttp.ClientTimeout, such as aiohttp.ClientTimeout(total=60)", repr(timeout))
     for name in ("total", "connect", "sock_connect", "sock_read"):
-        bound = getattr(timeout, name)
-        if bound is not None and not is_seconds(bound):
-            raise _refuse(f"timeout.{name}", "seconds from 0 on, or None", repr(bound))
+        if (bound := getattr(timeout, name)) is not None:
+            seconds(f"timeout.{name}", bound, "seconds from 0 on, or None")
     # As in aiohttp, 0 means no bound.
     return timeout.total or None, aiohttp.ClientTimeout(
         connect=timeout.connect,
@@ -141,9 +145,10 @@ def rate_limit(limit: object) -> "AsyncLimiter | None":
     # Not imported before somebody uses it: it would be a third of what importing this package costs.
     from aiolimiter import AsyncLimiter
 
-    if isinstance(limit, AsyncLimiter) and limit.max_rate < 1:
-        raise _refuse("rate_limit", "one that lets a request pass (max_rate from 1 on)", f"max_rate={limit.max_rate}")
-    return instance("rate_limit", limit, AsyncLimiter)
+    limiter = instance("rate_limit", limit, AsyncLimiter)
+    if limiter.max_rate < 1:
+        raise _refuse("rate_limit", "one that lets a request pass (max_rate from 1 on)", f"max_rate={limiter.max_rate}")
+    return limiter
 
 
 def session(session: object) -> aiohttp.ClientSession | None:

@@ -53,16 +53,16 @@ def read_persona(response: Response) -> Persona:
         document = parse_json(response.body)
         if not _is_error_envelope(document):
             return to_persona(document)
-        reason = "it is an error"
     except ValueError as error:
         reason = str(error)
+    else:
+        # An error that holds the id of a persona does not certainly mean that there is none.
+        if find_persona_id(response.body) is None:
+            raise _answered(RejectedError, response, document)
+        reason = "it is an error"
     says = words_of(document) or text_of(response.status, response.body)
-    unreadable = UnreadableResponseError(message=f"the answer is no persona ({reason}); it says: {says}")
-    unknown = _unknown(unreadable, response, document)
-    # An error that holds the id of a persona does not certainly mean that there is none.
-    if reason == "it is an error" and unknown.persona_id is None:
-        raise _answered(RejectedError, response, document)
-    raise unknown
+    message = f"the answer is no persona ({reason}); it says: {says}"
+    raise _unknown(UnreadableResponseError(message=message), response, document)
 
 
 def without_secret(response: Response, secret: Secret) -> Response:

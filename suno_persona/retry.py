@@ -7,7 +7,6 @@ import attrs
 
 from suno_persona import options
 from suno_persona.errors import (
-    ConfigurationError,
     ConnectionFailedError,
     NotCreatedError,
     OutcomeUnknownError,
@@ -21,9 +20,7 @@ def _is_count(_: object, attribute: "attrs.Attribute[int]", value: object) -> No
 
 
 def _is_wait(_: object, attribute: "attrs.Attribute[float]", value: object) -> None:
-    if not options.is_seconds(value):
-        message = f"{attribute.name}: expected seconds from 0 on, found {value!r}"
-        raise ConfigurationError(message=message)
+    options.seconds(attribute.name, value)
 
 
 def _is_flag(_: object, attribute: "attrs.Attribute[bool]", value: object) -> None:

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from desk import Desk
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
 from suno_persona.testing import FakeSuno
@@ -41,6 +42,14 @@ async def once(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
     """A client of the fake service that repeats nothing."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE) as api:
         yield api
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    """A service that keeps every request until the test answers it."""
+    desk = Desk()
+    async with desk.service:
+        yield desk
 
 
 @pytest.fixture

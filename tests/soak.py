@@ -38,17 +38,21 @@ class Chaos:
         # A call that hangs takes two seconds of its turn, and so there are fewer of them.
         fault = self._rng.choices(["refuse", "fail", "break off", "lie", "redirect", "hang"], [9, 4, 4, 3, 2, 0.2])[0]
         self.faults[fault] += 1
-        creates = self._rng.random() < 0.5
-        answer = exchange.answer() if creates else b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
         match fault:
             case "refuse":
-                status = self._rng.choice(["429 Slow\r\nRetry-After: 0", "429 Slow", "503 Busy", "400 No", "401 No"])
-                if creates:
-                    exchange.service.personas.pop()
-                await exchange.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+                statuses = ["429 Slow\r\nRetry-After: 0", "429 Slow", "503 Busy", "400 No", "401 No"]
+                await exchange.send(self._head(statuses))
+            case "redirect":
+                await exchange.send(self._head(["308 Moved\r\nLocation: /suno/persona/create"]))
+            case _:
+                await self._leave_open(exchange, fault)
+
+    async def _leave_open(self, exchange: Exchange, fault: str) -> None:
+        """Break, with the persona made or not."""
+        answer = exchange.answer() if self._rng.random() < 0.5 else self._head(["500 Oops"])
+        match fault:
             case "fail":
-                status = self._rng.choice(["500 Oops", "502 Bad Gateway", "504 Timeout", "524 Timeout"])
-                await exchange.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+                await exchange.send(self._head(["500 Oops", "502 Bad Gateway", "504 Timeout", "524 Timeout"]))
             case "break off":
                 await exchange.send(answer[: self._rng.randrange(len(answer))])
                 exchange.reset() if self._rng.random() < 0.5 else exchange.close()
@@ -56,14 +60,12 @@ class Chaos:
                 garbage = [b"220 ready\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<p/>"]
                 await exchange.send(self._rng.choice(garbage))
                 exchange.close()
-            case "redirect":
-                if creates:
-                    exchange.service.personas.pop()
-                await exchange.send(
-                    b"HTTP/1.1 308 Moved\r\nLocation: /suno/persona/create\r\nContent-Length: 0\r\n\r\n"
-                )
             case _:
                 await exchange.until_the_client_leaves()
+
+    def _head(self, statuses: list[str]) -> bytes:
+        """A whole answer without a body, with one of these statuses."""
+        return f"HTTP/1.1 {self._rng.choice(statuses)}\r\nContent-Length: 0\r\n\r\n".encode()
 
 
 @attrs.frozen

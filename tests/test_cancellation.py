@@ -1,39 +1,16 @@
 """Cancelling is safe wherever a call stands: everything is given back, and nobody else is held up."""
 
 import asyncio
-import itertools
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 from aiolimiter import AsyncLimiter
-from test_pacing import Desk, calls, client, requests, turns
+from cancelling import cancelled_at
+from desk import Clock, Desk, calls, client, requests, turns
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
 from suno_persona.testing import FakeSuno, Fault
-
-Clock = Callable[[float], None]
-
-
-@types.coroutine
-def cancelled_at(point: int, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Run a coroutine, and cancel its task where it suspends for the time of this number."""
-    task = asyncio.current_task()
-    assert task is not None
-    value, error = None, None
-    for number in itertools.count():
-        try:
-            waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
-        except StopIteration as stop:
-            return stop.value
-        if number == point:
-            task.cancel()
-        value, error = None, None
-        try:
-            value = yield waits_for
-        except BaseException as raised:
-            error = raised
 
 
 async def run(point: int, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -77,14 +54,6 @@ async def test_a_call_can_be_cancelled_wherever_it_suspends(scenario: str, reque
         cancelled = call.cancelled()
         assert seen == 0 or point > 0, "there was no connection yet at the first point"
     assert point >= 2, "the call was cancelled at several points"
-
-
-@pytest.fixture
-async def desk() -> Any:
-    """A service that keeps every request until the test answers it."""
-    desk = Desk(100)
-    async with desk.service:
-        yield desk
 
 
 async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_nothing(desk: Desk) -> None:

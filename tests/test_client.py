@@ -169,7 +169,7 @@ async def test_arguments_win_over_the_environment(
         ({"timeout": aiohttp.ClientTimeout(total=10**400)}, "timeout.total: expected seconds from 0 on"),
         ({"create_path": "/../create"}, "create_path: expected a path that starts with '/'"),
         ({"create_path": "/a b"}, "create_path: expected a path that starts with '/'"),
-        ({"create_path": "/\ud800"}, "base_url: expected no white space or control characters"),
+        ({"create_path": "/\ud800"}, "create_path: expected a path that starts with '/'"),
         ({"session": "x"}, "session: expected an aiohttp.ClientSession, found 'x'"),
         ({"create_path": "create"}, "create_path: expected a path that starts with '/'"),
         ({"create_path": "/create?x=1"}, "create_path: expected a path that starts with '/'"),

@@ -267,11 +267,6 @@ def test_the_docs_show_the_matrix(pytestconfig: pytest.Config) -> None:
     assert DOCS.read_text(encoding="utf-8") == f"{before}{marker}{table}\n"
 
 
-def answer_of(exchange: Exchange) -> bytes:
-    """The whole answer to a request, with the persona made."""
-    return exchange.answer()
-
-
 LENGTH = len(
     Exchange(BrokenService(), None, None, b"", b'{"name": "Neon"}').answer()  # type: ignore[arg-type]  # not sent
 )

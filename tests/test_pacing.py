@@ -1,12 +1,12 @@
 """Turns, the rate limit, and the cool-down that all calls share."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiolimiter import AsyncLimiter
 from broken_service import BrokenService, Exchange
+from desk import Clock, Desk, calls, cancel, client, requests, turns
 
 from suno_persona import (
     ConfigurationError,
@@ -18,68 +18,6 @@ from suno_persona import (
     ServiceUnavailableError,
 )
 from suno_persona.testing import FakeSuno, Fault
-
-Clock = Callable[[float], None]
-
-
-def requests(count: int) -> list[CreatePersonaRequest]:
-    """Requests that can be told apart by their names."""
-    return [CreatePersonaRequest(root_clip_id="c", name=str(number), description="D") for number in range(count)]
-
-
-class Desk:
-    """A service that keeps every request until the test answers it."""
-
-    def __init__(self, count: int) -> None:
-        self.arrived: list[Exchange] = []
-        self.service = BrokenService(*[self._keep] * count)
-        self._answers: dict[int, asyncio.Future[bytes | None]] = {}
-
-    async def _keep(self, exchange: Exchange) -> None:
-        number = len(self.arrived)
-        self.arrived.append(exchange)
-        self._answers[number] = asyncio.get_running_loop().create_future()
-        await exchange.send(await self._answers[number] or exchange.answer())
-
-    async def after(self, count: int) -> None:
-        """Go on when this many requests are there, and see that no more come of their own."""
-        while len(self.arrived) < count:
-            await asyncio.sleep(0)
-        await turns()
-        assert len(self.arrived) == count
-
-    def grant(self, number: int) -> None:
-        """Create what this request asks for."""
-        self._answers[number].set_result(None)
-
-    def refuse(self, number: int, status: int = 429, retry_after: float | None = 5) -> None:
-        """Answer this request with a refusal."""
-        header = b"" if retry_after is None else b"Retry-After: %d\r\n" % retry_after
-        self._answers[number].set_result(b"HTTP/1.1 %d No\r\n%bContent-Length: 0\r\n\r\n" % (status, header))
-
-
-async def turns(count: int = 200) -> None:
-    """Let the loop turn, so that whatever can happen without time passing has happened."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def calls(api: PersonaAPI, count: int) -> list[asyncio.Task[Any]]:
-    """So many calls at once."""
-    return [asyncio.create_task(api.create(request)) for request in requests(count)]
-
-
-@pytest.fixture
-async def desk() -> Any:
-    """A service that keeps every request until the test answers it."""
-    desk = Desk(100)
-    async with desk.service:
-        yield desk
-
-
-def client(desk: Desk, **options: Any) -> PersonaAPI:
-    """A client of the desk."""
-    return PersonaAPI("sk-0123456789", base_url=desk.service.base_url, **options)
 
 
 async def test_no_more_calls_are_under_way_than_there_are_connections(desk: Desk) -> None:
@@ -109,16 +47,17 @@ async def test_waiting_for_a_turn_is_no_timeout(desk: Desk, advance: Clock) -> N
 
 
 async def test_a_turn_is_given_back_after_every_outcome(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """With one turn only, the last call would wait for ever."""
+    """With one turn only, each call would wait for ever for that of the one before."""
+    fake_suno.script(Fault.answer(400), Fault.lost_answer())
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=1) as api:
-        fake_suno.script(Fault.answer(400), Fault.lost_answer(), Fault.unavailable(3600))
         for _ in range(2):
             with pytest.raises(PersonaError):
                 await api.create(request_)
-        with pytest.raises(ServiceUnavailableError):
-            await api.create(request_)
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=1) as api:
         await api.create(request_)
+        fake_suno.script(Fault.unavailable(3600))
+        for _ in range(2):
+            with pytest.raises(ServiceUnavailableError):
+                await api.create(request_)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -162,9 +101,7 @@ async def test_a_refusal_of_the_first_one_cools_all_again(desk: Desk, advance: C
             advance(5.1)
             await desk.after(arrived)
             desk.refuse(arrived - 1)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
 
 
 async def test_a_refusal_without_a_time_cools_all_by_the_backoff(desk: Desk, advance: Clock) -> None:
@@ -178,9 +115,7 @@ async def test_a_refusal_without_a_time_cools_all_by_the_backoff(desk: Desk, adv
         while len(desk.arrived) < 5:
             await asyncio.sleep(0)
             advance(2.1)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
 
 
 async def test_a_shorter_wait_does_not_end_a_longer_one(desk: Desk, advance: Clock) -> None:
@@ -198,9 +133,7 @@ async def test_a_shorter_wait_does_not_end_a_longer_one(desk: Desk, advance: Clo
         await desk.after(3)
         advance(1)
         await desk.after(4)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
 
 
 async def test_a_wait_that_is_too_long_is_raised_for_all_and_nobody_sends(desk: Desk, advance: Clock) -> None:
@@ -247,7 +180,7 @@ class Quota:
 async def test_calls_beyond_a_quota_all_succeed(advance: Clock) -> None:
     """100 calls against ten a second: nobody starves, and the service refuses less often than it grants."""
     quota = Quota()
-    async with BrokenService(*[quota] * 1000) as service:
+    async with BrokenService(then=quota) as service:
         policy = RetryPolicy(attempts=20)
         async with PersonaAPI("sk-0123456789", base_url=service.base_url, retry=policy) as api:
             tasks = calls(api, 100)
@@ -332,9 +265,7 @@ async def test_the_rate_limit_holds_after_a_cool_down_too(desk: Desk, advance: C
             number += 1
             await turns()
         assert len(desk.arrived) <= 2 + 4
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
 
 
 async def test_closing_ends_the_calls_that_cool_or_rest(desk: Desk) -> None:

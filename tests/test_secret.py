@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 import pytest
 from broken_service import BrokenService, Exchange
+from cancelling import cancelled_at
 from conftest import ONCE
-from test_cancellation import cancelled_at
 
 from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError, UnreadableResponseError
 from suno_persona.testing import FakeSuno, Fault
