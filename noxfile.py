@@ -35,7 +35,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types: inside strictly, outside completely."""
-    session.install(".[cli,testing]", "nox", *groups("tests", "types"))
+    session.install(".[cli,postgres,testing]", "nox", *groups("tests", "types"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "suno_persona")
@@ -44,7 +44,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed package."""
-    session.install(".[cli,testing]", *groups("tests"))
+    session.install(".[cli,postgres,testing]", *groups("tests"))
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     if not session.posargs:  # a part of the tests covers a part
         session.notify("coverage")

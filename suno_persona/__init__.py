@@ -1,5 +1,6 @@
 """Turn a generated song into a reusable persona, with `await`."""
 
+from suno_persona.batch import Outcome
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import dumps, loads
 from suno_persona.errors import (
@@ -8,6 +9,7 @@ from suno_persona.errors import (
     ConnectionFailedError,
     ConnectionLostError,
     InvalidRequestError,
+    JournalError,
     NotCreatedError,
     NotFoundError,
     OutcomeUnknownError,
@@ -33,8 +35,10 @@ __all__ = [
     "ConnectionLostError",
     "CreatePersonaRequest",
     "InvalidRequestError",
+    "JournalError",
     "NotCreatedError",
     "NotFoundError",
+    "Outcome",
     "OutcomeUnknownError",
     "PermissionDeniedError",
     "Persona",

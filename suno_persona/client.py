@@ -1,37 +1,25 @@
 """`PersonaAPI`: what users hold. It checks its options, owns the session and composes the parts below."""
 
 import asyncio
-import logging
-import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
 import aiohttp
-from yarl import URL
 
-from suno_persona import options, transport
-from suno_persona.body import request_id
-from suno_persona.conversion import dump_request
-from suno_persona.errors import (
-    InvalidRequestError,
-    NotCreatedError,
-    OutcomeUnknownError,
-    PersonaError,
-    RateLimitedError,
-    RejectedError,
-    ServiceUnavailableError,
-    UsageError,
-)
+from suno_persona import options
+from suno_persona.batch import Batch, Outcome
+from suno_persona.errors import PersonaError, UsageError
 from suno_persona.models import CreatePersonaRequest, Persona
 from suno_persona.pacing import Pacing
-from suno_persona.response import Response, read_persona, slash_redirect, without_secret
-from suno_persona.retry import RetryPolicy, cools_all, is_repeated, wait_after
+from suno_persona.retry import RetryPolicy
 from suno_persona.secret import Secret
+from suno_persona.sending import Call, Sender
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-_log = logging.getLogger("suno_persona")
+    from suno_persona.journal import Journal
 
 # Shorter than the shortest that servers commonly keep an idle connection (5 seconds), so that a request seldom
 # meets one that is being closed: nobody could tell whether it was received.
@@ -74,17 +62,12 @@ class PersonaAPI:
     __slots__ = (
         "__weakref__",
         "_closed",
-        "_headers",
-        "_key",
         "_loop",
         "_max_connections",
-        "_max_response_size",
         "_owns_session",
         "_pacing",
-        "_retry",
+        "_sender",
         "_session",
-        "_timeout",
-        "_total",
         "_url",
     )
 
@@ -104,14 +87,24 @@ class PersonaAPI:
     ) -> None:
         masked = options.mask(api_key)
         del api_key  # first of all, so that no frame of a traceback shows it
-        self._key = options.key(masked)
-        self._headers = {"Authorization": Secret(f"Bearer {self._key}"), "Content-Type": "application/json"}
+        key = options.key(masked)
         self._url = options.endpoint(base_url, create_path, allow_insecure=allow_insecure)
         self._max_connections = options.count("max_connections", max_connections)
-        self._max_response_size = options.count("max_response_size", max_response_size)
-        self._total, self._timeout = options.timeouts(timeout)
-        self._retry = options.instance("retry", retry, RetryPolicy)
+        options.count("max_response_size", max_response_size)
+        total, other_bounds = options.timeouts(timeout)
+        options.instance("retry", retry, RetryPolicy)
         self._pacing = Pacing(self._max_connections, retry.longest_wait, options.rate_limit(rate_limit))
+        self._sender = Sender(
+            session=self._open_session,
+            url=self._url,
+            headers={"Authorization": Secret(f"Bearer {key}"), "Content-Type": "application/json"},
+            key=key,
+            total=total,
+            timeout=other_bounds,
+            max_response_size=max_response_size,
+            retry=retry,
+            pacing=self._pacing,
+        )
         self._session = options.session(session)
         self._owns_session = session is None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,37 +118,56 @@ class PersonaAPI:
         `InvalidRequestError` says that `request` is no `CreatePersonaRequest`. What is repeated first is said by
         `RetryPolicy`: unless told otherwise, nothing that may have created a persona.
         """
-        if not isinstance(request, CreatePersonaRequest):
-            message = f"request: expected a CreatePersonaRequest, found a {type(request).__name__}"
-            raise InvalidRequestError(message=message)
-        body = dump_request(request)
-        url = self._url
-        attempt = 0
-        unknown: OutcomeUnknownError | None = None
+        call = Call(request)
         try:
             self._open_session()
             async with self._pacing.turns:
-                while True:
-                    try:
-                        place = await self._pacing.start()
-                        attempt += 1
-                        answer = await self._attempt(place, url, body, attempt)
-                    except (NotCreatedError, OutcomeUnknownError) as error:
-                        error.attempts = attempt
-                        if isinstance(error, OutcomeUnknownError):
-                            unknown = error
-                        await self._wait_for_next(error, attempt)
-                    else:
-                        if isinstance(answer, Persona):
-                            return answer
-                        url, attempt = answer, attempt - 1  # the same attempt goes on there
+                return await self._sender.send(call)
         except PersonaError as error:
             error.request = request
-            if unknown is None or error is unknown:
-                raise
-            # With `repeat_unknown` an earlier attempt may have created a persona, whatever became of the last one.
-            unknown.request, unknown.attempts = request, attempt
-            raise unknown from error
+            raise
+
+    async def create_many(
+        self,
+        requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
+        *,
+        journal: "Journal | None" = None,
+    ) -> AsyncGenerator[Outcome, None]:
+        """Create a persona for each request, and yield one `Outcome` each, in the order in which they are completed.
+
+        `requests` is any iterable or async iterable. It is read as calls get their turn, and never more than
+        `2 * max_connections` ahead of the reader. With a `journal`, a batch that was stopped or killed is run again
+        without sending anything twice.
+
+        An error of a call is in its outcome. Raised are what `requests` itself raises, and a `JournalError` where the
+        record fails: both after the calls under way are finished and their outcomes are yielded. Also a `UsageError`
+        where the client is closed or belongs to another event loop.
+
+        A reader that stops early sends nothing more, and waits for the requests that are out: write
+        `async with contextlib.aclosing(api.create_many(...)) as outcomes:` to do so at a place of your choice. A reader
+        that is cancelled cancels them.
+
+        >>> import asyncio
+        >>> from suno_persona.testing import FakeSuno
+        >>> async def main():
+        ...     requests = (
+        ...         CreatePersonaRequest(root_clip_id=clip, name="Neon", description="Night drive")
+        ...         for clip in ["54834687", "unknown-1"]
+        ...     )
+        ...     async with FakeSuno() as fake, PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+        ...         return [outcome async for outcome in api.create_many(requests)]
+        >>> for outcome in sorted(asyncio.run(main()), key=lambda outcome: outcome.index):
+        ...     print(outcome.error.code if outcome.error else outcome.persona.name)
+        Neon
+        clip_not_found
+        """
+        self._open_session()
+        turns, ahead = self._pacing.turns, 2 * self._max_connections
+        async with Batch(
+            requests, self._sender.send, turns=turns, ahead=ahead, journal=options.journal(journal)
+        ) as batch:
+            async for outcome in batch:
+                yield outcome
 
     async def close(self) -> None:
         """Close the connections, unless the session is yours.
@@ -192,67 +204,6 @@ class PersonaAPI:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("PersonaAPI cannot be pickled or copied: it holds connections and a key. Make one per process")
-
-    async def _attempt(self, place: int, url: URL, body: bytes, attempt: int) -> Persona | URL:
-        """Send the request once, and give the place back; the result is that of `_exchange`."""
-        answered = False
-        try:
-            answer = await self._exchange(url, body, attempt)
-            answered = True
-        except (RateLimitedError, ServiceUnavailableError) as refusal:
-            if cools_all(refusal):
-                self._pacing.cool(refusal, wait_after(self._retry, refusal, attempt))
-            raise
-        except (RejectedError, OutcomeUnknownError) as error:
-            answered = error.status is not None
-            raise
-        else:
-            return answer
-        finally:
-            self._pacing.end(place, answered=answered)
-
-    async def _exchange(self, url: URL, body: bytes, attempt: int) -> Persona | URL:
-        """Give the persona, or the address to send the request to instead."""
-        response: Response | None = None
-        started = time.perf_counter()
-        try:
-            response = await transport.post(
-                self._open_session(),
-                url,
-                headers=self._headers,
-                body=body,
-                total=self._total,
-                timeout=self._timeout,
-                max_response_size=self._max_response_size,
-                secret=self._key,
-            )
-            if url is self._url and (target := slash_redirect(url, response)):
-                return target
-            try:
-                return read_persona(response)
-            except PersonaError:
-                # Read again without the key, so that neither the error nor a frame of its traceback holds an echo.
-                response = without_secret(response, self._key)
-            return read_persona(response)
-        finally:
-            if _log.isEnabledFor(logging.DEBUG):
-                self._log_attempt(attempt, response, time.perf_counter() - started)
-
-    async def _wait_for_next(self, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> None:
-        """Wait as long as the error asks for, or raise it."""
-        if not is_repeated(self._retry, error, attempt):
-            raise error
-        shared = cools_all(error)
-        wait = self._pacing.cooling() if shared else wait_after(self._retry, error, attempt)
-        _log.info("attempt %d of %d in %.2f s, after: %s", attempt + 1, self._retry.attempts, wait, error)
-        if not shared:  # the next attempt waits for the cool-down, as those of all other calls do
-            await self._pacing.rest(wait)
-
-    def _log_attempt(self, attempt: int, response: Response | None, elapsed: float) -> None:
-        status, ident = "no answer", None
-        if response is not None:
-            status, ident = f"HTTP {response.status}", request_id(without_secret(response, self._key).headers)
-        _log.debug("attempt %d: %s, request id %s, %.3f s", attempt, status, ident, elapsed)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._closed:

@@ -16,9 +16,13 @@ import attrs
 import msgspec
 from cattrs import Converter
 
+from suno_persona.errors import InvalidRequestError
 from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
 
 _MODELS: tuple[type, ...] = (ClipMetadata, Clip, PersonaClip, Persona)
+
+REQUEST_MEMBERS: tuple[str, ...] = tuple(field.name for field in attrs.fields(CreatePersonaRequest))
+REQUIRED_MEMBERS: tuple[str, ...] = REQUEST_MEMBERS[:3]
 
 _Hook = Callable[[object, type], object]
 
@@ -47,7 +51,11 @@ def dumps(persona: Persona) -> bytes:
     >>> dumps(loads('{"id": "fd213afd", "name": null, "mood": "blue"}'))
     b'{"id":"fd213afd","persona_clips":[],"mood":"blue"}'
     """
-    document = converter.unstructure(persona)
+    return dump_json(converter.unstructure(persona))
+
+
+def dump_json(document: object) -> bytes:
+    """Write any JSON value, in one line."""
     try:
         return msgspec.json.encode(document)
     except UnicodeEncodeError:
@@ -58,6 +66,21 @@ def dumps(persona: Persona) -> bytes:
 def dump_request(request: CreatePersonaRequest) -> bytes:
     """Write a request as the contract's body: always its five members, always in the same order."""
     return msgspec.json.encode(converter.unstructure(request))
+
+
+def to_request(document: object) -> CreatePersonaRequest:
+    """Make a request of a JSON value; raises `InvalidRequestError`, which names the member."""
+    if type(document) is not dict:
+        raise InvalidRequestError(message=f"expected an object, found {_shown(document)}")
+    if unknown := document.keys() - REQUEST_MEMBERS:
+        message = f"{min(unknown)}: expected one of {', '.join(REQUEST_MEMBERS)}, found an unknown member"
+        raise InvalidRequestError(message=message)
+    for name in REQUIRED_MEMBERS:
+        if name not in document:
+            raise InvalidRequestError(message=f"{name}: expected non-empty text, found no such member")
+    if "clips" in document and type(document["clips"]) is not list:
+        raise InvalidRequestError(message=f"clips: expected a list of clip ids, found {_shown(document['clips'])}")
+    return CreatePersonaRequest(**document)
 
 
 def to_persona(document: object) -> Persona:
@@ -75,9 +98,11 @@ def parse_json(data: bytes | str) -> object:
         return json.loads(data, parse_constant=_refuse_number, parse_float=_finite)
     except RecursionError:
         raise ValueError("$: nested too deep") from None
+    except json.JSONDecodeError as error:
+        found = f"an error at character {error.pos + 1}: {error.msg}" if data else "nothing"
     except ValueError as error:
-        reason = error if data else "nothing"
-        raise ValueError(f"$: expected a JSON document, found {reason}") from None
+        found = str(error)
+    raise ValueError(f"$: expected a JSON document, found {found}")
 
 
 def make_converter() -> Converter:

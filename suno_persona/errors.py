@@ -4,6 +4,7 @@ PersonaError
 ├── ConfigurationError (ValueError)
 ├── InvalidRequestError (ValueError)
 ├── UsageError (RuntimeError)
+├── JournalError
 ├── NotCreatedError
 │   ├── ConnectionFailedError
 │   └── RejectedError
@@ -76,6 +77,10 @@ class InvalidRequestError(PersonaError, ValueError):
 
 class UsageError(PersonaError, RuntimeError):
     """The client is closed, or belongs to another event loop. Nothing was sent."""
+
+
+class JournalError(PersonaError):
+    """The record of a batch cannot be read or written. Nothing unrecorded was sent."""
 
 
 @attrs.define(kw_only=True, slots=False, repr=False, str=False)

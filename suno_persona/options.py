@@ -17,6 +17,8 @@ from suno_persona.secret import Secret
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
+    from suno_persona.journal import Journal
+
 
 def mask(api_key: object) -> object:
     """The argument in a form that any traceback may show; never fails."""
@@ -164,6 +166,15 @@ def session(session: object) -> aiohttp.ClientSession | None:
     if session.auth is not None:
         raise _refuse("session", "one without auth=, which would replace the key", "one that has it")
     return session
+
+
+def journal(journal: object) -> "Journal | None":
+    """The caller's journal, where there is one."""
+    if journal is None:
+        return None
+    from suno_persona.journal import Journal  # which needs an extra
+
+    return instance("journal", journal, Journal)
 
 
 def _refuse(name: str, expected: str, found: str) -> ConfigurationError:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 from desk import Desk
+from postgres import Databases, server
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
 from suno_persona.testing import FakeSuno
@@ -42,6 +43,29 @@ async def once(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
     """A client of the fake service that repeats nothing."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE) as api:
         yield api
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """A PostgreSQL in which tests make databases."""
+    with server(tmp_path_factory.mktemp("postgres")) as url:
+        yield Databases(url)
+
+
+@pytest.fixture
+def postgres_url(databases: Databases) -> Iterator[str]:
+    """A PostgreSQL database of the test's own."""
+    with databases.new() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the test's journal is: once in an SQLite file, and once in PostgreSQL."""
+    if request.param == "sqlite":
+        return str(tmp_path / "personas.db")
+    url: str = request.getfixturevalue("postgres_url")
+    return url
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ NAMES = [
     "ConnectionLostError",
     "CreatePersonaRequest",
     "InvalidRequestError",
+    "JournalError",
     "NotCreatedError",
     "NotFoundError",
+    "Outcome",
     "OutcomeUnknownError",
     "PermissionDeniedError",
     "Persona",
@@ -57,4 +59,6 @@ def test_importing_the_package_imports_no_extra() -> None:
     """Who does not use an extra need not have it."""
     code = "import sys, suno_persona; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"typer", "rich", "pytest", "pytest_asyncio", "aiohttp.web", "aiolimiter"} & set(done.stdout.split())
+    assert not {"typer", "rich", "pytest", "pytest_asyncio", "aiohttp.web", "aiolimiter", "sqlalchemy"} & set(
+        done.stdout.split()
+    )

@@ -1,27 +1,23 @@
-"""The `suno-persona` command: create one persona, run the fake service, show a demo.
-
-Results go to stdout, errors to stderr in one line. The exit status is that of `_exit_status`.
-"""
+"""The `suno-persona` command. Results go to stdout, errors to stderr in one line."""
 
 import asyncio
-import csv
-import io
 import os
 import sys
-from collections.abc import Coroutine
 from importlib.resources import files
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from suno_persona.cli.batch import batch
+from suno_persona.cli.journal import journal_app
+from suno_persona.cli.rows import read_rows
+from suno_persona.cli.running import run
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import dumps
-from suno_persona.errors import NotCreatedError, OutcomeUnknownError, PersonaError
 from suno_persona.models import CreatePersonaRequest, Persona
-from suno_persona.testing import FakeSuno
 
 app: typer.Typer = typer.Typer(
     name="suno-persona",
@@ -29,24 +25,6 @@ app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-_T = TypeVar("_T")
-
-
-def _run(work: Coroutine[None, None, _T], interrupted: str = "") -> _T:
-    """Run a command's work, and turn what stops it into one line and an exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no terminal is too old for an answer that was paid for
-    try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        if interrupted:
-            print(f"suno-persona: interrupted: {interrupted}", file=sys.stderr)
-        raise typer.Exit(130) from None
-    except PersonaError as error:
-        print(f"suno-persona: {error}", file=sys.stderr)
-        raise typer.Exit(_exit_status(error)) from None
 
 
 def _show(persona: Persona, text: str) -> None:
@@ -62,15 +40,8 @@ def _show(persona: Persona, text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _exit_status(error: PersonaError) -> int:
-    """1: not created; 3: nobody knows; 2: usage, configuration or input, so that nothing was sent."""
-    match error:
-        case NotCreatedError():
-            return 1
-        case OutcomeUnknownError():
-            return 3
-        case _:
-            return 2
+app.command()(batch)
+app.add_typer(journal_app, name="journal")
 
 
 @app.command()
@@ -101,7 +72,7 @@ def create(
         async with PersonaAPI(base_url=base_url) as api:
             return await api.create(request)
 
-    persona = _run(work(), interrupted="a persona may exist, look before you repeat")
+    persona = run(work(), interrupted="a persona may exist, look before you repeat")
     _show(persona, dumps(persona).decode() if json else persona.id)
 
 
@@ -110,6 +81,7 @@ def fake(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for one that is free.")] = 8000,
 ) -> None:
     """Run the fake service on a loopback port, for curl and for clients in any language."""
+    from suno_persona.testing import FakeSuno
 
     async def work() -> None:
         async with FakeSuno(port=port) as service:
@@ -122,30 +94,30 @@ def fake(
             )
             await asyncio.Event().wait()
 
-    _run(work())
+    run(work())
 
 
 @app.command()
 def demo() -> None:
     """Create a few personas on the fake service: no key, no network."""
+    from suno_persona.testing import FakeSuno
 
     async def work() -> None:
-        rows = csv.DictReader(io.StringIO(files("suno_persona").joinpath("personas.csv").read_text("utf-8")))
-        requests = [
-            CreatePersonaRequest(root_clip_id=row["root_clip_id"], name=row["name"], description=row["description"])
-            for row in rows
-        ]
+        with files("suno_persona").joinpath("personas.csv").open("rb") as rows:
+            requests = [row for _, row in read_rows(rows, ".csv") if isinstance(row, CreatePersonaRequest)]
         async with FakeSuno() as service, PersonaAPI(service.api_key, base_url=service.base_url) as api:
-            results = await asyncio.gather(*(api.create(request) for request in requests), return_exceptions=True)
-        table = Table(title=f"{len(requests)} requests, created with asyncio.gather on a fake service")
+            outcomes = [outcome async for outcome in api.create_many(requests)]
+        table = Table(title=f"{len(requests)} requests, created with create_many on a fake service")
         table.add_column("name", no_wrap=True)
         table.add_column("persona id, or why there is none", overflow="fold")
-        for request, result in zip(requests, results, strict=True):
-            table.add_row(request.name, result.id if isinstance(result, Persona) else f"[red]{escape(str(result))}[/]")
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.index):
+            table.add_row(
+                outcome.request.name, outcome.persona.id if outcome.persona else f"[red]{escape(str(outcome.error))}[/]"
+            )
         console = Console()
         console.print(table)
-        created = next(result.id for result in results if isinstance(result, Persona))
+        created = next(outcome.persona.id for outcome in outcomes if outcome.persona)
         console.print("Next step: pass an id on as persona_id when you generate music:")
         console.print(f'  {{"persona_id": "{created}", ...}}')
 
-    _run(work())
+    run(work())

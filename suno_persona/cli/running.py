@@ -1,0 +1,53 @@
+"""How every command ends: with what it gives, or with one line of error and an exit status."""
+
+import asyncio
+import io
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import typer
+
+from suno_persona.errors import NotCreatedError, OutcomeUnknownError, PersonaError
+
+_T = TypeVar("_T")
+
+
+@contextmanager
+def ending_well(interrupted: str = "") -> Iterator[None]:
+    """Turn what stops the block into a line on stderr and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no terminal is too old for an answer that was paid for
+    try:
+        yield
+    except KeyboardInterrupt:
+        if interrupted:
+            say(f"interrupted: {interrupted}")
+        raise typer.Exit(130) from None
+    except PersonaError as error:
+        say(str(error))
+        raise typer.Exit(exit_status(error)) from None
+
+
+def run(work: Coroutine[None, None, _T], interrupted: str = "") -> _T:
+    """Do a command's work."""
+    with ending_well(interrupted):
+        return asyncio.run(work)
+
+
+def say(text: str) -> None:
+    """Tell the user on stderr."""
+    print(f"suno-persona: {text}", file=sys.stderr)
+
+
+def exit_status(error: PersonaError) -> int:
+    """1: not created; 3: nobody knows; 2: usage, configuration or input, so that nothing was sent."""
+    match error:
+        case NotCreatedError():
+            return 1
+        case OutcomeUnknownError():
+            return 3
+        case _:
+            return 2

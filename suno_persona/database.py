@@ -1,0 +1,170 @@
+"""The database behind a journal: its address, its connections, its tables. It knows nothing of requests.
+
+SQLite and every other database differ here, and nowhere else.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+from suno_persona.errors import ConfigurationError, JournalError
+
+try:
+    import sqlalchemy as sql
+    from sqlalchemy import event
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError("a journal needs the journal extra: pip install 'suno-persona[journal]'") from _error
+
+VERSION = 1
+_LOCKED = 30  # seconds to wait for another process's transaction on an SQLite file
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
+_PACKAGES = {"sqlite+aiosqlite": "suno-persona[journal]", "postgresql+psycopg": "suno-persona[postgres]"}
+
+_metadata = sql.MetaData()
+_schema = sql.Table("suno_persona_schema", _metadata, sql.Column("version", sql.Integer, nullable=False))
+requests: sql.Table = sql.Table(
+    "suno_persona_requests",
+    _metadata,
+    sql.Column("key", sql.String(80), primary_key=True),
+    sql.Column("body", sql.Text, nullable=False),
+    sql.Column("state", sql.String(16), nullable=False),
+    sql.Column("claimed_at", sql.String(32), nullable=False),
+    sql.Column("claimed_by", sql.String(300), nullable=False),
+    sql.Column("settled_at", sql.String(32)),
+    sql.Column("persona", sql.Text),
+    sql.Column("persona_id", sql.Text),
+    sql.Column("reason", sql.Text),
+    sql.Column("holder", sql.String(32), nullable=False),
+)
+
+
+class Database:
+    """An open database that holds a journal's tables, or new ones."""
+
+    def __init__(self, url: sql.URL) -> None:
+        self.name: str = shown(url)
+        self._engine = _engine(url)
+
+    @classmethod
+    async def open(cls, url: sql.URL) -> Self:
+        """Connect, and make the tables where there are none. Raises `JournalError`."""
+        database = cls(url)
+        try:
+            await database._prepare()
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._engine.dispose()
+
+    async def _prepare(self) -> None:
+        """Make the tables, or see that they are those that are known here."""
+        try:
+            async with self.transaction() as connection:
+                await connection.run_sync(_make_tables)
+        except JournalError as error:
+            if not isinstance(error.__cause__, IntegrityError | ProgrammingError):
+                raise
+            # Another process made them at the same moment.
+            async with self.transaction() as connection:
+                await connection.run_sync(_make_tables)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end; what the database says against it becomes a `JournalError`."""
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+            raise JournalError(message=f"{self.name}: the journal cannot be read or written: {reason}") from error
+        except _NotAJournalError as error:
+            raise JournalError(message=f"{self.name}: {error}") from None
+
+
+class _NotAJournalError(Exception):
+    """The database holds something else."""
+
+
+def _make_tables(connection: sql.Connection) -> None:
+    tables = sql.inspect(connection).get_table_names()
+    if _schema.name not in tables:
+        if tables and connection.dialect.name == "sqlite":
+            raise _NotAJournalError(f"expected a journal or a new file, found a database with the table {tables[0]!r}")
+        _metadata.create_all(connection)
+        connection.execute(sql.insert(_schema).values(version=VERSION))
+    elif (version := connection.scalar(sql.select(sql.func.max(_schema.c.version)))) != VERSION:
+        raise _NotAJournalError(
+            f"expected a journal of version {VERSION}, found version {version}: use the suno_persona that wrote it, "
+            "or a newer one"
+        )
+
+
+def database_url(url: str | os.PathLike[str]) -> sql.URL:
+    """The database of a journal, by the path of an SQLite file or by its URL. Raises `ConfigurationError`."""
+    text = os.fspath(url) if isinstance(url, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise _refuse(f"a {type(url).__name__}")
+    if "://" not in text:
+        parsed = sql.URL.create("sqlite", database=text)
+    else:
+        try:
+            parsed = sql.make_url(text)
+        except (SQLAlchemyError, ValueError):
+            raise _refuse("a URL that cannot be read") from None  # not shown: it may hold a password
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise _refuse("an SQLite database in memory, which no later run can read")
+    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def shown(url: sql.URL) -> str:
+    """A database as errors name it: without its password."""
+    is_file = url.get_backend_name() == "sqlite"
+    return str(url.database) if is_file else url.render_as_string(hide_password=True)
+
+
+def _engine(url: sql.URL) -> AsyncEngine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    try:
+        engine = create_async_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=not is_sqlite,  # a server may have been restarted since
+            connect_args={"timeout": _LOCKED} if is_sqlite else {},
+        )
+    except ModuleNotFoundError as error:
+        package = _PACKAGES.get(url.drivername, error.name)
+        raise _refuse(f"one whose driver {error.name} is not installed: pip install '{package}'") from None
+    except SQLAlchemyError as error:
+        raise _refuse(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
+    if is_sqlite:
+        event.listen(engine.sync_engine, "connect", _make_durable)
+        event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _make_durable(connection: DBAPIConnection, _: object) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin`
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut (SQLite's manual on WAL)
+    cursor.close()
+
+
+def _begin(connection: sql.Connection) -> None:
+    # A transaction that reads first and then writes would otherwise fail, not wait, where another process writes.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _refuse(found: str) -> ConfigurationError:
+    message = (
+        f"journal: expected the path of a file, or the URL of a database such as postgresql://host/name, found {found}"
+    )
+    return ConfigurationError(message=message)

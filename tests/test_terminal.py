@@ -1,0 +1,166 @@
+"""The command in a real terminal: a pty, with Ctrl-C typed as a user types it."""
+
+import asyncio
+import os
+import pty
+import re
+import shlex
+import struct
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any
+
+from desk import Desk
+from test_cli import COMMAND
+from test_cli_batch import rows, written
+
+from suno_persona.journal import Journal
+from suno_persona.testing import FakeSuno
+
+CTRL_C = b"\x03"
+
+
+class Terminal:
+    """A command in a terminal of 80 columns: what it shows, and what is typed."""
+
+    def __init__(self, leader: int) -> None:
+        self.shown = b""
+        self._leader = leader
+        self._ended = asyncio.Event()
+        self._changed = asyncio.Event()
+        asyncio.get_running_loop().add_reader(leader, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._leader, 65536)
+        except OSError:  # on Linux, when the last process that used it is gone
+            data = b""
+        self.shown += data
+        if not data:
+            self.leave()
+        self._changed.set()
+
+    def leave(self) -> None:
+        """Look no more."""
+        asyncio.get_running_loop().remove_reader(self._leader)
+
+    def type(self, keys: bytes) -> None:
+        """Type these keys."""
+        os.write(self._leader, keys)
+
+    async def until(self, words: str) -> None:
+        """Wait until it shows these words."""
+        while words.encode() not in self.shown:
+            self._changed.clear()
+            await self._changed.wait()
+
+    @property
+    def text(self) -> str:
+        """What it showed, without colours and cursor movements."""
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown.decode(errors="replace"))
+
+
+@asynccontextmanager
+async def terminal(*command: str, env: dict[str, str]) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
+    """Run a command with a terminal as its stdin, stdout and stderr, in control of it."""
+    leader, follower = pty.openpty()
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+
+    def take_control() -> None:
+        os.setsid()
+        ioctl(0, termios.TIOCSCTTY, 0)
+
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SUNO_")}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env={**clean, "TERM": "xterm-256color", **env},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        preexec_fn=take_control,
+    )
+    os.close(follower)
+    screen = Terminal(leader)
+    try:
+        yield screen, process
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        screen.leave()
+        os.close(leader)
+
+
+async def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(desk: Desk, tmp_path: Path) -> None:
+    """What is under way finishes, nothing more is sent, the status is 130, and the printed command goes on."""
+    file, output = written(tmp_path, rows(8)), tmp_path / "out.jsonl"
+    env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
+    arguments = ("batch", file, "--output", str(output), "--max-connections", "3")
+    async with terminal(COMMAND, *arguments, env=env) as (screen, process):
+        await until_arrived(desk, 3)
+        screen.type(CTRL_C)
+        await screen.until("Ctrl-C again stops at once")
+        granted = 0
+        while process.returncode is None:
+            while granted < len(desk.arrived):
+                desk.grant(granted)
+                granted += 1
+            await asyncio.sleep(0)
+    assert process.returncode == 130, screen.text
+    stopped = len(desk.arrived)
+    assert stopped in (3, 4)  # and the one that had its place already
+    assert len(output.read_text().splitlines()) == stopped
+    assert "not sent" in screen.text
+    (command,) = re.findall(r"to go on: (suno-persona [^\r\n]*)", screen.text)
+    async with terminal(COMMAND, *shlex.split(command)[1:], env=env) as (screen, process):
+        while process.returncode is None:
+            while granted < len(desk.arrived):
+                desk.grant(granted)
+                granted += 1
+            await asyncio.sleep(0)
+    assert process.returncode == 0, screen.text
+    assert len(desk.arrived) == len(output.read_text().splitlines()) == 8
+
+
+async def until_arrived(desk: Desk, count: int) -> None:
+    """Wait until the service has this many requests."""
+    while len(desk.arrived) < count:
+        await asyncio.sleep(0)
+
+
+async def test_ctrl_c_twice_stops_at_once(desk: Desk, tmp_path: Path) -> None:
+    """What was out is recorded as unknown, and what waited as not created."""
+    file = written(tmp_path, rows(8))
+    env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
+    async with terminal(COMMAND, "batch", file, "--max-connections", "2", env=env) as (screen, process):
+        await until_arrived(desk, 2)
+        desk.refuse(0, retry_after=20)
+        screen.type(CTRL_C)
+        await screen.until("Ctrl-C again stops at once")
+        screen.type(CTRL_C)
+        await process.wait()
+    assert process.returncode == 130, screen.text
+    assert "to go on: " in screen.text
+    async with Journal(f"{file}.journal") as journal:
+        counts: dict[Any, int] = dict(await journal.counts())
+    assert counts["unknown"] >= 1
+    assert "claimed" not in counts
+    assert len(desk.arrived) == 2
+
+
+async def test_a_terminal_shows_a_bar_below_the_lines(fake_suno: FakeSuno, tmp_path: Path) -> None:
+    """Counts, rate and time left within 80 columns, and the outcomes above it, each whole."""
+    file = written(tmp_path, rows(30) + "unknown-1,N,D,,\n")
+    env = {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
+    async with terminal(COMMAND, "batch", file, env=env) as (screen, process):
+        pass
+    assert process.returncode == 1
+    assert "31/31" in screen.text
+    assert "30 created, 1 not created, 0 unknown" in screen.text
+    assert re.search(r"\d/s", screen.text)
+    for persona in fake_suno.personas:
+        assert persona.id in screen.text.replace("\r\n", "")
