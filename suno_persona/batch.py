@@ -158,14 +158,16 @@ class Batch:
             outcome = Outcome(index, call.request, None, error)
         finally:
             self._turns.release()
-        self._finished.put_nowait(outcome)
+        try:
+            if self._run is not None:
+                await self._run.recorded(call)
+        finally:
+            self._finished.put_nowait(outcome)  # also where it cannot be recorded, so that it is not lost
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """A call or the feeder ended. The first failure stops the feeder; the end is told when all are through."""
         self._calls.pop(task, None)
         failure = None if task.cancelled() else task.exception()
-        if failure is None and self._run is not None:
-            failure = self._run.failure
         if self._failure is None and failure is not None:
             self._failure = failure
             self._feeder.cancel()

@@ -3,10 +3,10 @@
 SQLite and every other database differ here, and nowhere else.
 """
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Self
+from collections.abc import Awaitable, Callable
+from typing import Self, TypeVar
 
 from suno_persona.errors import ConfigurationError, JournalError
 
@@ -42,6 +42,9 @@ requests: sql.Table = sql.Table(
 )
 
 
+_T = TypeVar("_T")
+
+
 class Database:
     """An open database that holds a journal's tables, or new ones."""
 
@@ -64,36 +67,55 @@ class Database:
         """Disconnect."""
         await self._engine.dispose()
 
-    async def _prepare(self) -> None:
-        """Make the tables, or see that they are those that are known here."""
-        try:
-            async with self.transaction() as connection:
-                await connection.run_sync(_make_tables)
-        except JournalError as error:
-            if not isinstance(error.__cause__, IntegrityError | ProgrammingError):
-                raise
-            # Another process made them at the same moment.
-            async with self.transaction() as connection:
-                await connection.run_sync(_make_tables)
+    async def transaction(self, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+        """Do some work in a transaction and commit it. What the database says against it becomes a `JournalError`.
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed at the end; what the database says against it becomes a `JournalError`."""
+        It is finished also where its caller is cancelled meanwhile: cut off, it would keep its locks.
+        """
+        task = asyncio.create_task(self._transaction(work))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
+
+    async def lock(self, connection: AsyncConnection) -> None:
+        """Begin a transaction that reads first and writes then."""
+        await connection.run_sync(_lock)
+
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
         try:
             async with self._engine.begin() as connection:
-                yield connection
+                return await work(connection)
         except (SQLAlchemyError, OSError) as error:
             reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
             raise JournalError(message=f"{self.name}: the journal cannot be read or written: {reason}") from error
         except _NotAJournalError as error:
             raise JournalError(message=f"{self.name}: {error}") from None
 
+    async def _prepare(self) -> None:
+        """Make the tables, or see that they are those that are known here."""
+        try:
+            await self.transaction(lambda connection: connection.run_sync(_make_tables))
+        except JournalError as error:
+            if not isinstance(error.__cause__, IntegrityError | ProgrammingError):
+                raise
+            # Another process made them at the same moment.
+            await self.transaction(lambda connection: connection.run_sync(_make_tables))
+
 
 class _NotAJournalError(Exception):
     """The database holds something else."""
 
 
+def _lock(connection: sql.Connection) -> None:
+    # SQLite would otherwise let two processes read at once, and then refuse one of them to write.
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 def _make_tables(connection: sql.Connection) -> None:
+    _lock(connection)
     tables = sql.inspect(connection).get_table_names()
     if _schema.name not in tables:
         if tables and connection.dialect.name == "sqlite":
@@ -136,8 +158,9 @@ def _engine(url: sql.URL) -> AsyncEngine:
         engine = create_async_engine(
             url,
             hide_parameters=True,
+            pool_reset_on_return=None,  # every transaction here ends itself
             pool_pre_ping=not is_sqlite,  # a server may have been restarted since
-            connect_args={"timeout": _LOCKED} if is_sqlite else {},
+            connect_args={"timeout": _LOCKED, "isolation_level": "IMMEDIATE"} if is_sqlite else {},
         )
     except ModuleNotFoundError as error:
         package = _PACKAGES.get(url.drivername, error.name)
@@ -146,21 +169,14 @@ def _engine(url: sql.URL) -> AsyncEngine:
         raise _refuse(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _make_durable)
-        event.listen(engine.sync_engine, "begin", _begin)
     return engine
 
 
 def _make_durable(connection: DBAPIConnection, _: object) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin`
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut (SQLite's manual on WAL)
     cursor.close()
-
-
-def _begin(connection: sql.Connection) -> None:
-    # A transaction that reads first and then writes would otherwise fail, not wait, where another process writes.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _refuse(found: str) -> ConfigurationError:

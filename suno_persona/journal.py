@@ -181,15 +181,14 @@ class Run:
         self._since = now()  # what other processes do from here on, this run does not do again
         self._resend_unknown = resend_unknown
         self._keys = Keys()
-        self.failure: JournalError | None = None
-        """Why an outcome could not be recorded: nothing more must be sent then."""
+        self._recording: dict[Call, asyncio.Future[None]] = {}
 
     def key(self, call: Call) -> str:
         """The key of the next request."""
         return self._keys.next(call.body)
 
     async def send(self, call: Call, send: Callable[[Call], Awaitable[Persona]]) -> Persona:
-        """Send a call between the commits of its claim and of its outcome, or give what is recorded of it.
+        """Send a call after its claim is committed, and begin to record its outcome; or give what is recorded of it.
 
         Raises a `JournalError` where the claim cannot be committed: nothing was sent.
         """
@@ -201,21 +200,22 @@ class Run:
         try:
             persona = await send(call)
         except PersonaError as error:
-            await self._settle(call, _not_there(error))
+            self._record(call, _not_there(error))
             raise
         except asyncio.CancelledError:
             message = "cancelled while its request was out" if call.may_have_created else "cancelled before it was sent"
-            self._store.settle(call.key, Settled("unknown" if call.may_have_created else "not_created", reason=message))
+            self._record(call, Settled("unknown" if call.may_have_created else "not_created", reason=message))
             raise
-        await self._settle(call, _created(persona))
+        self._record(call, _created(persona))
         return persona
 
-    async def _settle(self, call: Call, settled: Settled) -> None:
-        """Record an outcome. Where that fails nothing is lost yet: the caller has the outcome, and the claim stays."""
-        try:
-            await self._store.settle(call.key, settled)
-        except JournalError as failure:
-            self.failure = failure
+    async def recorded(self, call: Call) -> None:
+        """Wait until the outcome of a call is committed. Where it cannot be, the claim stays: a `JournalError`."""
+        if (recording := self._recording.pop(call, None)) is not None:
+            await recording
+
+    def _record(self, call: Call, settled: Settled) -> None:
+        self._recording[call] = self._store.settle(call.key, settled)
 
 
 def _created(persona: Persona) -> Settled:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -23,6 +23,12 @@ State: TypeAlias = Literal["claimed", "created", "not_created", "unknown"]
 
 _MOST_AT_ONCE = 1000  # requests in a transaction
 
+_INSERT = sql.insert(requests)
+_INSERT_AT_ONCE = _INSERT.returning(requests.c.key)
+_UPDATE = sql.update(requests).where(requests.c.key == sql.bindparam("its_key"))
+_NOT_SETTLED = dict.fromkeys(("settled_at", "persona", "persona_id", "reason"))
+_SETTLE = _UPDATE.where(requests.c.holder == sql.bindparam("its_holder"))
+
 
 @attrs.frozen
 class Row:
@@ -37,7 +43,7 @@ class Row:
     persona: str | None = None
     persona_id: str | None = None
     reason: str | None = None
-    holder: str = attrs.field(default="", repr=False)
+    holder: str = ""
 
 
 @attrs.frozen
@@ -78,6 +84,7 @@ class Store:
         self._database = database
         self._holder = uuid.uuid4().hex
         self._claimed_by = f"{socket.gethostname()}, process {os.getpid()}"
+        self._look = False
         self._due: list[_Claim | _Settlement] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -111,39 +118,41 @@ class Store:
 
     async def resolve(self, key: str, settled: Settled) -> None:
         """Settle a request whose outcome is not known, whoever holds it."""
-        async with self._database.transaction() as connection:
-            row = (await _known(connection, [key])).get(key)
+
+        async def work(connection: AsyncConnection) -> None:
+            await self._database.lock(connection)
+            row = (await _select(connection, [key], lock=True)).get(key)
             if row is None:
-                raise JournalError(
-                    message=f"{self._database.name}: expected the key of a request, found {key!r}, which is none"
-                )
+                message = f"{self._database.name}: expected the key of a request, found {key!r}, which is none"
+                raise JournalError(message=message)
             if row.state not in ("claimed", "unknown"):
                 message = f"{self._database.name}: expected a request that needs a look, found it {row.state}"
                 raise JournalError(message=message)
-            values = {**attrs.asdict(settled), "settled_at": now(), "holder": self._holder}
-            await connection.execute(sql.update(requests).where(requests.c.key == key).values(values))
+            values = {"its_key": key, "settled_at": now(), "holder": self._holder, **attrs.asdict(settled)}
+            await connection.execute(_UPDATE, values)
+
+        await self._database.transaction(work)
 
     async def counts(self) -> dict[State, int]:
         """How many requests are in which state."""
-        async with self._database.transaction() as connection:
-            rows = await connection.execute(
-                sql.select(requests.c.state, sql.func.count().label("number")).group_by(requests.c.state)
-            )
-            return {row.state: row.number for row in rows}
+        query = sql.select(requests.c.state, sql.func.count().label("number")).group_by(requests.c.state)
+        rows = await self._database.transaction(lambda connection: connection.execute(query))
+        return {row.state: row.number for row in rows}
 
     async def rows(self, states: Sequence[State]) -> AsyncIterator[Row]:
         """Give the requests in these states, in the order of their keys; those in all states where none is named."""
-        last = ""
+        query = sql.select(requests).order_by(requests.c.key).limit(_MOST_AT_ONCE)
+        if states:
+            query = query.where(requests.c.state.in_(states))
+        page = query
         while True:
-            page = sql.select(requests).where(requests.c.key > last).order_by(requests.c.key).limit(_MOST_AT_ONCE)
-            async with self._database.transaction() as connection:
-                found = await connection.execute(page.where(requests.c.state.in_(states)) if states else page)
-                rows = [Row(*row) for row in found]
+            found = await self._database.transaction(lambda connection: connection.execute(page))  # noqa: B023
+            rows = [Row(*row) for row in found]
             for row in rows:
                 yield row
             if len(rows) < _MOST_AT_ONCE:
                 return
-            last = rows[-1].key
+            page = query.where(requests.c.key > rows[-1].key)
 
     def _add(self, operation: _Claim | _Settlement) -> None:
         self._due.append(operation)
@@ -154,99 +163,130 @@ class Store:
         """Commit what is due until nothing is."""
         try:
             while self._due:
+                await self._until_no_more_come()
                 due, self._due = self._due[:_MOST_AT_ONCE], self._due[_MOST_AT_ONCE:]
-                claims = [one for one in due if isinstance(one, _Claim) and not one.done.cancelled()]
-                settlements = [one for one in due if isinstance(one, _Settlement)]
-                try:
-                    known = await self._commit(claims, settlements)
-                except JournalError as error:
-                    for one in due:
-                        if not one.done.done():
-                            one.done.set_exception(error)
-                    continue
-                for claim, row in zip(claims, known, strict=True):
-                    if not claim.done.done():
-                        claim.done.set_result(row)
-                    elif row is None:
-                        self._release(claim)  # its caller was cancelled meanwhile
-                for settlement in settlements:
-                    if not settlement.done.done():
-                        settlement.done.set_result(None)
+                claims: dict[str, _Claim] = {}
+                settlements: list[_Settlement] = []
+                for one in due:
+                    if isinstance(one, _Settlement):
+                        settlements.append(one)
+                    elif one.key in claims:
+                        self._due.append(one)  # the next transaction finds it claimed
+                    elif not one.done.cancelled():
+                        claims[one.key] = one
+                await self._commit(claims, settlements)
         finally:
             self._writer = None
 
-    async def _commit(self, claims: list[_Claim], settlements: list[_Settlement]) -> list[Row | None]:
-        """Write them in one transaction; gives what was known of each claim that is not granted."""
-        # Another process may insert the same keys at the same moment. Each time, at least one more of ours is there.
-        for _ in claims:
-            try:
-                return await self._try_to_commit(claims, settlements)
-            except JournalError as error:
-                if not isinstance(error.__cause__, IntegrityError):
-                    raise
-        return await self._try_to_commit(claims, settlements)
+    async def _until_no_more_come(self) -> None:
+        """Let the loop turn as long as each turn brings more: a commit costs the same for one as for many."""
+        known = 0
+        while len(self._due) > known:
+            known = len(self._due)
+            await asyncio.sleep(0)
 
-    async def _try_to_commit(self, claims: list[_Claim], settlements: list[_Settlement]) -> list[Row | None]:
+    async def _commit(self, claims: dict[str, _Claim], settlements: list[_Settlement]) -> None:
+        """Write them in one transaction, and tell those who wait."""
+        try:
+            known = await self._try_until_committed(claims, settlements)
+        except JournalError as error:
+            waiting: list[asyncio.Future[Row | None] | asyncio.Future[None]]
+            waiting = [*(claim.done for claim in claims.values()), *(settlement.done for settlement in settlements)]
+            for done in waiting:
+                if not done.done():
+                    done.set_exception(error)
+            return
+        for key, claim in claims.items():
+            if not claim.done.done():
+                claim.done.set_result(known.get(key))
+            elif key not in known:
+                self._release(claim)  # its caller was cancelled meanwhile
+        for settlement in settlements:
+            if not settlement.done.done():
+                settlement.done.set_result(None)
+
+    async def _try_until_committed(self, claims: dict[str, _Claim], settlements: list[_Settlement]) -> dict[str, Row]:
+        """Write them in one transaction. Gives what the table holds of the claims that are not granted."""
+
+        async def work(connection: AsyncConnection) -> dict[str, Row]:
+            # Others hold what this transaction may wait for only while it claims, in the order of the keys: processes
+            # wait for each other, and never in a circle.
+            known = await self._claim(connection, claims, look=look)
+            await self._settle(connection, settlements)
+            return known
+
+        # Most requests are new, and so they are looked up only where the table has some already. Another process may
+        # insert some of them after that look, but each time there is one less that it can.
+        look = self._look
+        attempts = len(claims) + 1
+        while True:
+            try:
+                known = await self._database.transaction(work)
+            except JournalError as error:
+                attempts -= 1
+                if not attempts or not isinstance(error.__cause__, IntegrityError):
+                    raise
+                look = True
+            else:
+                self._look = bool(known)
+                return known
+
+    async def _claim(self, connection: AsyncConnection, claims: dict[str, _Claim], *, look: bool) -> dict[str, Row]:
+        if look:
+            await self._database.lock(connection)
+        known = await _select(connection, claims) if look else {}
         time = now()
-        answers: list[Row | None] = []
-        new: list[Row] = []
-        again: list[Row] = []
-        async with self._database.transaction() as connection:
-            if settlements:
-                await connection.execute(
-                    sql.update(requests).where(
-                        requests.c.key == sql.bindparam("its_key"), requests.c.holder == self._holder
-                    ),
-                    [
-                        {"its_key": one.key, "settled_at": time, **attrs.asdict(one.settled)}
-                        for one in sorted(settlements, key=_by_key)
-                    ],
-                )
-            known = await _known(connection, [claim.key for claim in claims])
-            for claim in claims:
-                row = known.get(claim.key)
-                granted = Row(claim.key, claim.body, "claimed", time, self._claimed_by, holder=self._holder)
-                if row is None:
-                    new.append(granted)
-                elif _may_be_sent(row, claim):
-                    again.append(granted)
-                else:
-                    answers.append(row)
-                    continue
-                answers.append(None)
-                known[claim.key] = granted
-            # In the order of the keys, so that processes wait for each other and never in a circle.
-            if new:
-                await connection.execute(sql.insert(requests), [attrs.asdict(row) for row in sorted(new, key=_by_key)])
-            if again:
-                await connection.execute(
-                    sql.update(requests).where(requests.c.key == sql.bindparam("its_key")),
-                    [{"its_key": row.key, **attrs.asdict(row)} for row in sorted(again, key=_by_key)],
-                )
-        return answers
+
+        def claimed(key: str) -> dict[str, str]:
+            by = {"claimed_at": time, "claimed_by": self._claimed_by, "holder": self._holder}
+            return {"key": key, "body": claims[key].body, "state": "claimed", **by}
+
+        if new := sorted(claims.keys() - known.keys()):
+            # Where there is RETURNING, SQLAlchemy asks once for all rows, and not once for each.
+            at_once = connection.dialect.insert_executemany_returning
+            await connection.execute(_INSERT_AT_ONCE if at_once else _INSERT, [claimed(key) for key in new])
+        if maybe := [key for key, row in known.items() if _may_be_sent(row, claims[key])]:
+            known |= await _select(connection, maybe, lock=True)
+            values = []
+            for key in maybe:
+                if _may_be_sent(known[key], claims[key]):
+                    del known[key]
+                    values.append({"its_key": key, **_NOT_SETTLED, **claimed(key)})
+            if values:  # otherwise another process was first
+                await connection.execute(_UPDATE, values)
+        return known
+
+    async def _settle(self, connection: AsyncConnection, settlements: list[_Settlement]) -> None:
+        time = now()
+        values = [
+            {
+                "its_key": one.key,
+                "its_holder": self._holder,
+                "settled_at": time,
+                "state": one.settled.state,
+                "persona": one.settled.persona,
+                "persona_id": one.settled.persona_id,
+                "reason": one.settled.reason,
+            }
+            for one in settlements
+        ]
+        if values:
+            await connection.execute(_SETTLE, values)
 
     def _release(self, claim: _Claim) -> None:
         self.settle(claim.key, Settled("not_created", reason="cancelled before it was sent"))
 
 
-async def _known(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, Row]:
-    """What the table holds under these keys; nobody else changes it until the transaction ends."""
-    if not keys:
-        return {}
-    rows = await connection.execute(
-        sql.select(requests).where(requests.c.key.in_(keys)).order_by(requests.c.key).with_for_update()
-    )
-    return {row.key: Row(*row) for row in rows}
+async def _select(connection: AsyncConnection, keys: Collection[str], *, lock: bool = False) -> dict[str, Row]:
+    """What the table holds under these keys; with `lock`, nobody else changes it until the transaction ends."""
+    query = sql.select(requests).where(requests.c.key.in_(keys)).order_by(requests.c.key)
+    return {row.key: Row(*row) for row in await connection.execute(query.with_for_update() if lock else query)}
 
 
 def _may_be_sent(row: Row, claim: _Claim) -> bool:
     if row.state == "not_created":
         return row.settled_at is not None and row.settled_at <= claim.since
     return claim.resend_unknown and row.state != "created" and row.claimed_at <= claim.since
-
-
-def _by_key(one: _Settlement | Row) -> str:
-    return one.key
 
 
 def _look_at(done: "asyncio.Future[None]") -> None:

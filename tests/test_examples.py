@@ -6,6 +6,7 @@ import importlib
 import os
 import pkgutil
 import re
+import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import suno_persona
-from suno_persona.testing import FakeSuno
+from suno_persona.testing import FakeSuno, Fault
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,6 +64,36 @@ async def test_the_example_for_the_shell_creates_a_persona(fake_suno: FakeSuno) 
     (example,) = [line for block in SHELL for line in block.splitlines() if line.startswith("suno-persona create")]
     output = await run("bash", "-c", f'PATH="{Path(sys.executable).parent}:$PATH" {example}', fake=fake_suno)
     assert output == f"{fake_suno.personas[0].id}\n"
+
+
+async def test_the_example_of_a_batch_runs(fake_suno: FakeSuno, tmp_path: Path) -> None:
+    """It creates what the example file asks for, and the command that shows the journal works on it."""
+    copy = tmp_path / "docs" / "examples" / "personas.csv"
+    copy.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "docs" / "examples" / "personas.csv", copy)
+    (batch,) = [line for block in SHELL for line in block.splitlines() if line.startswith("suno-persona batch")]
+    (show,) = re.findall(r"`(suno-persona journal [^`]*)`", README)
+    path = f'PATH="{Path(sys.executable).parent}:$PATH"'
+    script = f"cd {tmp_path} && export {path}; {batch}; [ $? = 1 ] && {show}"  # the service refuses one of them
+    assert re.search(r"created +│ +4 ", await run("bash", "-c", script, fake=fake_suno))
+    assert len(fake_suno.personas) == 4
+    assert len((tmp_path / "personas.jsonl").read_text().splitlines()) == 5
+
+
+async def test_the_commands_for_what_is_unknown_run(fake_suno: FakeSuno, tmp_path: Path) -> None:
+    """As the page on batches has them, with a key that the first one lists."""
+    page = (ROOT / "docs" / "batches.md").read_text(encoding="utf-8")
+    show, created, not_created = [line for line in page.splitlines() if line.startswith("suno-persona journal ")]
+    (tmp_path / "personas.csv").write_text("root_clip_id,name,description\nc,Neon,Airy pop\nc,Fog,Folk\n")
+    fake_suno.script(Fault.lost_answer(), Fault.lost_answer())
+    path = f'PATH="{Path(sys.executable).parent}:$PATH"'
+    prepare = f"cd {tmp_path} && export {path} && {{ suno-persona batch personas.csv || true; }}"
+    listed = await run("bash", "-c", f"{prepare} && {show}", fake=fake_suno)
+    first, second = re.findall(r"^([0-9a-f]{64}:1)$", listed, re.MULTILINE)
+    settle = f"{created.replace('KEY', first)} && {not_created.replace('KEY', second)}"
+    output = await run("bash", "-c", f"{prepare} && {settle} && suno-persona batch personas.csv", fake=fake_suno)
+    assert len(fake_suno.requests) == 3
+    assert '"persona_id":"ID"' in output
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

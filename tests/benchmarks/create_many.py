@@ -1,0 +1,133 @@
+"""What `create_many` costs: throughput beside `asyncio.gather` and with a journal, and memory.
+
+Run it as `python tests/benchmarks/create_many.py`. Every figure is a ratio, or a difference, of runs that alternate in
+one go, against a service in a process of its own.
+"""
+
+import asyncio
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from itertools import count, islice
+from pathlib import Path
+
+from suno_persona import CreatePersonaRequest, PersonaAPI
+from suno_persona.journal import Journal
+
+CALLS = 3000  # in a run
+ROUNDS = 15
+CHUNK = 1000  # calls in one `gather`
+
+
+async def serve(seconds: float) -> None:
+    """Answer every request with the contract's example after so long, until stdin closes."""
+    loop = asyncio.get_running_loop()
+    persona = Path(__file__).parent.with_name("contract_example.json").read_bytes()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(persona), persona)
+
+    class Service(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            if data.endswith(b"}"):  # the body came
+                loop.call_later(seconds, self.transport.write, answer)  # type: ignore[attr-defined]  # it is a stream's
+
+    server = await loop.create_server(Service, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+def requests(number: int) -> Iterator[CreatePersonaRequest]:
+    """So many, each another one."""
+    return (CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(number))
+
+
+async def gather(api: PersonaAPI) -> None:
+    """The same calls by hand."""
+    source = requests(CALLS)
+    for _ in range(CALLS // CHUNK):
+        await asyncio.gather(*(api.create(request) for request in islice(source, CHUNK)))
+
+
+async def many(api: PersonaAPI, journal: Journal | None = None, number: int = CALLS) -> None:
+    """The calls through `create_many`."""
+    async for outcome in api.create_many(requests(number), journal=journal):
+        outcome.result()
+
+
+async def throughput(url: str) -> None:
+    """Print the ratios."""
+    numbers = count()
+    with tempfile.TemporaryDirectory() as folder:
+        ways: dict[str, Callable[[PersonaAPI], Awaitable[None]]] = {
+            "gather": gather,
+            "create_many": many,
+            "with a journal": lambda api: many(api, Journal(f"{folder}/{next(numbers)}.db")),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        async with PersonaAPI("sk-0123456789", base_url=url) as api:
+            for _ in range(ROUNDS):
+                for name, way in ways.items():
+                    started = time.perf_counter()
+                    await way(api)
+                    seconds[name].append(time.perf_counter() - started)
+    show("  create_many, times gather", seconds["gather"], seconds["create_many"])
+    show("  create_many with the SQLite journal, times without", seconds["create_many"], seconds["with a journal"])
+
+
+def show(what: str, before: list[float], after: list[float]) -> None:
+    """Print a median ratio with its spread."""
+    low, middle, high = statistics.quantiles([one / other for one, other in zip(before, after, strict=True)], n=4)
+    print(f"{what}: {middle:.2f} (quartiles {low:.2f} to {high:.2f})")
+
+
+async def peak(url: str, number: int) -> None:
+    """Print the peak of this process's memory, in kilobytes, after so many calls."""
+    async with PersonaAPI("sk-0123456789", base_url=url) as api:
+        await many(api, number=number)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1))
+
+
+def memory(url: str) -> None:
+    """Print how much more memory many calls take than few."""
+    peaks = [
+        int(subprocess.check_output([sys.executable, __file__, "peak", url, str(number)])) for number in (1000, 100_000)
+    ]
+    print(f"peak of 100,000 requests over that of 1,000: {(peaks[1] - peaks[0]) / 1024:.1f} MB (of {peaks[0] // 1024})")
+
+
+def main() -> None:
+    """Measure and print."""
+    for seconds in (0.02, 0):
+        with service(seconds) as url:
+            print(f"throughput with 32 in flight, the service answers after {seconds * 1000:.0f} ms:")
+            asyncio.run(throughput(url))
+    with service(0) as url:
+        memory(url)
+
+
+@contextmanager
+def service(seconds: float) -> Iterator[str]:
+    """The address of a service in a process of its own."""
+    command = [sys.executable, __file__, "serve", str(seconds)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.stdin.close()
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["serve", after]:
+            asyncio.run(serve(float(after)))
+        case ["peak", address, number_of_calls]:
+            asyncio.run(peak(address, int(number_of_calls)))
+        case _:
+            main()
