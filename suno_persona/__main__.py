@@ -7,12 +7,13 @@ def main() -> None:
     """Run the command, or say which extra it needs."""
     try:
         from suno_persona.cli import app
+
+        app()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("typer", "rich"):
+        if (error.name or "").partition(".")[0] not in ("typer", "rich", "sqlalchemy"):
             raise
         print("suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'", file=sys.stderr)
         sys.exit(2)
-    app()
 
 
 if __name__ == "__main__":

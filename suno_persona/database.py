@@ -17,7 +17,8 @@ try:
     from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 except ModuleNotFoundError as _error:
-    raise ModuleNotFoundError("a journal needs the journal extra: pip install 'suno-persona[journal]'") from _error
+    _message = "a journal needs the journal extra: pip install 'suno-persona[journal]'"
+    raise ModuleNotFoundError(_message, name=_error.name) from _error
 
 VERSION = 1
 _LOCKED = 30  # seconds to wait for another process's transaction on an SQLite file

@@ -6,6 +6,7 @@ It says what may be sent. How that is kept in a database is the business of `sto
 import asyncio
 import hashlib
 import os
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
@@ -178,6 +179,7 @@ class Run:
 
     def __init__(self, store: Store, *, resend_unknown: bool) -> None:
         self._store = store
+        self._holder = uuid.uuid4().hex
         self._since = now()  # what other processes do from here on, this run does not do again
         self._resend_unknown = resend_unknown
         self._keys = Keys()
@@ -193,7 +195,11 @@ class Run:
         Raises a `JournalError` where the claim cannot be committed: nothing was sent.
         """
         row = await self._store.claim(
-            call.key, call.body.decode(), since=self._since, resend_unknown=self._resend_unknown
+            call.key,
+            call.body.decode(),
+            holder=self._holder,
+            since=self._since,
+            resend_unknown=self._resend_unknown,
         )
         if row is not None:
             return _entry(row).result()
@@ -215,7 +221,7 @@ class Run:
             await recording
 
     def _record(self, call: Call, settled: Settled) -> None:
-        self._recording[call] = self._store.settle(call.key, settled)
+        self._recording[call] = self._store.settle(call.key, settled, holder=self._holder)
 
 
 def _created(persona: Persona) -> Settled:

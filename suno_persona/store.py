@@ -6,7 +6,6 @@ What is due together shares a transaction: while one is being committed, the nex
 import asyncio
 import os
 import socket
-import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
@@ -27,7 +26,10 @@ _INSERT = sql.insert(requests)
 _INSERT_AT_ONCE = _INSERT.returning(requests.c.key)
 _UPDATE = sql.update(requests).where(requests.c.key == sql.bindparam("its_key"))
 _NOT_SETTLED = dict.fromkeys(("settled_at", "persona", "persona_id", "reason"))
-_SETTLE = _UPDATE.where(requests.c.holder == sql.bindparam("its_holder"))
+_SETTLE = _UPDATE.where(
+    requests.c.state != "created",
+    sql.or_(requests.c.holder == sql.bindparam("its_holder"), sql.bindparam("is_created", type_=sql.Boolean)),
+)
 
 
 @attrs.frozen
@@ -60,6 +62,7 @@ class Settled:
 class _Claim:
     key: str
     body: str
+    holder: str
     since: str
     resend_unknown: bool
     done: "asyncio.Future[Row | None]"
@@ -68,6 +71,7 @@ class _Claim:
 @attrs.define(eq=False)
 class _Settlement:
     key: str
+    holder: str
     settled: Settled
     done: "asyncio.Future[None]"
 
@@ -82,7 +86,6 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._holder = uuid.uuid4().hex
         self._claimed_by = f"{socket.gethostname()}, process {os.getpid()}"
         self._look = False
         self._due: list[_Claim | _Settlement] = []
@@ -94,24 +97,28 @@ class Store:
             await asyncio.wait([self._writer])
         await self._database.close()
 
-    async def claim(self, key: str, body: str, *, since: str, resend_unknown: bool) -> Row | None:
+    async def claim(self, key: str, body: str, *, holder: str, since: str, resend_unknown: bool) -> Row | None:
         """Commit that a request is about to be sent; or give what is known of it, and it must not be sent.
 
         It may be sent where it is new, and where before the time `since` it was settled as not created. With
         `resend_unknown` also where it was claimed before and nobody knows what came of it.
         """
-        claim = _Claim(key, body, since, resend_unknown, asyncio.get_running_loop().create_future())
+        claim = _Claim(key, body, holder, since, resend_unknown, asyncio.get_running_loop().create_future())
         self._add(claim)
         try:
             return await claim.done
         except asyncio.CancelledError:
-            if claim.done.done() and not claim.done.cancelled() and claim.done.result() is None:
+            done = claim.done
+            if done.done() and not done.cancelled() and done.exception() is None and done.result() is None:
                 self._release(claim)  # it was committed at the same moment
             raise
 
-    def settle(self, key: str, settled: Settled) -> "asyncio.Future[None]":
-        """Commit what became of a claim; this happens also if nobody waits for it."""
-        settlement = _Settlement(key, settled, asyncio.get_running_loop().create_future())
+    def settle(self, key: str, settled: Settled, *, holder: str) -> "asyncio.Future[None]":
+        """Commit what became of a claim; this happens also if nobody waits for it.
+
+        Where another holder claimed the request since, only a persona is recorded; and nothing is written over one.
+        """
+        settlement = _Settlement(key, holder, settled, asyncio.get_running_loop().create_future())
         settlement.done.add_done_callback(_look_at)
         self._add(settlement)
         return settlement.done
@@ -128,7 +135,7 @@ class Store:
             if row.state not in ("claimed", "unknown"):
                 message = f"{self._database.name}: expected a request that needs a look, found it {row.state}"
                 raise JournalError(message=message)
-            values = {"its_key": key, "settled_at": now(), "holder": self._holder, **attrs.asdict(settled)}
+            values = {"its_key": key, "settled_at": now(), "holder": "", **attrs.asdict(settled)}
             await connection.execute(_UPDATE, values)
 
         await self._database.transaction(work)
@@ -189,12 +196,14 @@ class Store:
         """Write them in one transaction, and tell those who wait."""
         try:
             known = await self._try_until_committed(claims, settlements)
-        except JournalError as error:
+        except BaseException as error:
             waiting: list[asyncio.Future[Row | None] | asyncio.Future[None]]
             waiting = [*(claim.done for claim in claims.values()), *(settlement.done for settlement in settlements)]
             for done in waiting:
                 if not done.done():
                     done.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
             return
         for key, claim in claims.items():
             if not claim.done.done():
@@ -238,7 +247,7 @@ class Store:
         time = now()
 
         def claimed(key: str) -> dict[str, str]:
-            by = {"claimed_at": time, "claimed_by": self._claimed_by, "holder": self._holder}
+            by = {"claimed_at": time, "claimed_by": self._claimed_by, "holder": claims[key].holder}
             return {"key": key, "body": claims[key].body, "state": "claimed", **by}
 
         if new := sorted(claims.keys() - known.keys()):
@@ -261,7 +270,8 @@ class Store:
         values = [
             {
                 "its_key": one.key,
-                "its_holder": self._holder,
+                "its_holder": one.holder,
+                "is_created": one.settled.state == "created",
                 "settled_at": time,
                 "state": one.settled.state,
                 "persona": one.settled.persona,
@@ -274,7 +284,8 @@ class Store:
             await connection.execute(_SETTLE, values)
 
     def _release(self, claim: _Claim) -> None:
-        self.settle(claim.key, Settled("not_created", reason="cancelled before it was sent"))
+        settled = Settled("not_created", reason="cancelled before it was sent")
+        self.settle(claim.key, settled, holder=claim.holder)
 
 
 async def _select(connection: AsyncConnection, keys: Collection[str], *, lock: bool = False) -> dict[str, Row]:

@@ -175,11 +175,11 @@ async def test_a_port_that_is_taken_is_one_line(fake_suno: FakeSuno) -> None:
     assert re.fullmatch(r"suno-persona: port: expected a free one, found .+\n", done.errors)
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
+@pytest.mark.parametrize("missing", ["typer", "rich", "sqlalchemy"])
 async def test_without_its_extra_the_command_says_what_to_install(missing: str) -> None:
     """The package without extras has a command that explains itself."""
     code = f"import sys; sys.modules[{missing!r}] = None; from suno_persona.__main__ import main; main()"
-    done = await run(sys.executable, "-c", code, env={})
+    done = await run(sys.executable, "-c", code, "batch", "rows.csv", env={})
     assert done == Done(2, "", "suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'\n")
 
 

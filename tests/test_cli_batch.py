@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import Desk
+from desk import Desk, requests
 from test_cli import COMMAND, Done, run, start
 from typer.testing import CliRunner
 
+from suno_persona import NotCreatedError, Outcome, Persona
 from suno_persona.cli import app
+from suno_persona.cli.display import Display
 from suno_persona.testing import FakeSuno, Fault
 
 HEADER = "root_clip_id,name,description,clips,is_public\n"
@@ -371,6 +373,26 @@ async def test_progress_is_plain_lines_where_stderr_is_no_terminal(env: dict[str
     done = await run(COMMAND, "batch", written(tmp_path, rows(3)), env=env)
     assert "\x1b" not in done.errors
     assert "\r" not in done.errors
+
+
+def test_a_log_gets_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    """With counts, rate and time left, so that a long batch can be followed."""
+    now = 0.0
+    (request,) = requests(1)
+    with Display(30, clock=lambda: now) as display:
+        for number in range(10):
+            now += 4
+            error = NotCreatedError(message="no") if number == 0 else None
+            display.add(Outcome(number, request, None if error else Persona(id="p"), error))
+    shown = capsys.readouterr().err.splitlines()
+    assert [line for line in shown if line.startswith(("3 of", "6 of", "9 of"))] == [
+        "3 of 30: 2 created, 1 not created, 0 unknown, 0.2/s, 108 s left",
+        "6 of 30: 5 created, 1 not created, 0 unknown, 0.2/s, 96 s left",
+        "9 of 30: 8 created, 1 not created, 0 unknown, 0.2/s, 84 s left",
+    ]
+    assert sum(" of 30: " in line for line in shown) == 3
+    assert any("30 requests, 40.0 s" in line for line in shown)
+    assert any("not sent" in line and "20" in line for line in shown)
 
 
 @pytest.mark.parametrize("options", [[], ["--persona-id", "p", "--not-created"]], ids=["neither", "both"])

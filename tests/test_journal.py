@@ -4,12 +4,14 @@ What is promised here is promised on SQLite and on PostgreSQL.
 """
 
 import asyncio
+import contextlib
 import random
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cancelling import cancelled_at
 from desk import Clock, Desk, client, requests, turns
 
 from suno_persona import (
@@ -26,6 +28,7 @@ from suno_persona import (
     loads,
 )
 from suno_persona.journal import Entry, Journal
+from suno_persona.sending import Call
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -269,6 +272,37 @@ async def test_cancelling_at_any_moment_loses_nothing(points: int, tmp_path: Pat
         assert outcome.persona or isinstance(outcome.error, OutcomeUnknownError)
 
 
+@pytest.mark.parametrize("point", range(6))
+async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str, point: int) -> None:
+    """What was not sent is recorded as not created, what was out as unknown: no claim is left without an outcome."""
+    (request,) = requests(1)
+    out = False
+
+    async def send(call: Call) -> Persona:
+        nonlocal out
+        call.may_have_created = out = True
+        await asyncio.sleep(0)
+        return Persona(id="fd213afd")
+
+    async with Journal(journal_url) as journal:
+        call = Call(request)
+        record = journal.run()
+        call.key = record.key(call)
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled_at(point, record.send(call, send))
+            await cancelled_at(point, record.recorded(call))
+    for entry in await entries(journal_url):
+        assert entry.state in (("unknown", "created") if out else ("not_created",))
+
+
+async def test_many_processes_may_make_a_journal_at_once(journal_url: str) -> None:
+    """Whoever is first makes the tables, and the others use them."""
+    async with contextlib.AsyncExitStack() as stack:
+        journals = [Journal(journal_url) for _ in range(8)]
+        await asyncio.gather(*(stack.enter_async_context(journal) for journal in journals))
+        assert [await journal.counts() for journal in journals] == [{}] * 8
+
+
 async def test_what_is_no_request_is_not_recorded(journal_url: str, persona_api: PersonaAPI) -> None:
     """It has its outcome, and no key."""
     outcomes = await run(persona_api, ["Neon"], Journal(journal_url))  # type: ignore[list-item]  # what is tried
@@ -338,6 +372,21 @@ async def test_a_person_who_looked_can_settle_what_is_unknown(
     else:
         assert len(fake_suno.requests) == 1
         assert outcome.result() == Persona(id=persona_id)
+
+
+async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str, desk: Desk) -> None:
+    """Where one was sent again while the first was still out, the first persona that comes back is not lost."""
+    async with client(desk) as api, client(desk) as other:
+        slow = asyncio.create_task(run(api, requests(1), Journal(journal_url)))
+        await desk.after(1)
+        impatient = asyncio.create_task(run(other, requests(1), Journal(journal_url, resend_unknown=True)))
+        await desk.after(2)
+        desk.grant(0)
+        first = (await slow)[0].result()
+        desk.refuse(1, status=404)
+        assert isinstance((await impatient)[0].error, NotFoundError)
+    (entry,) = await entries(journal_url)
+    assert entry.persona == first
 
 
 async def test_what_a_person_settled_stays_settled(journal_url: str, desk: Desk) -> None:

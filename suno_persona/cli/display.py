@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +22,7 @@ _WORDS = {"created": "created", "not_created": "not created", "unknown": "unknow
 class Display:
     """Counts outcomes, and shows the counts, the rate and the time left."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter()
         """How many requests are in which state."""
         self._reasons: Counter[tuple[str, str]] = Counter()
@@ -36,9 +37,11 @@ class Display:
             console=self._console,
             disable=not self._console.is_interactive,
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+            get_time=clock,
         )
         self._task = self._bar.add_task(self._said(), total=total)
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._next_line = self._started + _SECONDS_BETWEEN_LINES
 
     def __enter__(self) -> Self:
@@ -57,8 +60,8 @@ class Display:
         self.counts[state] += 1
         self._reasons[state, "" if outcome.error is None else type(outcome.error).__name__] += 1
         self._bar.update(self._task, advance=1, description=self._said())
-        if self._bar.disable and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+        if self._bar.disable and self._clock() >= self._next_line:
+            self._next_line = self._clock() + _SECONDS_BETWEEN_LINES
             self.say(self._line())
 
     def say(self, text: str) -> None:
@@ -74,7 +77,7 @@ class Display:
         return f"{self.counts.total()} of {self._total}: {self._said()}, {task.speed or 0:.1f}/s{left}"
 
     def _summary(self) -> Table:
-        table = Table(title=f"{self._total} requests, {time.monotonic() - self._started:.1f} s", title_justify="left")
+        table = Table(title=f"{self._total} requests, {self._clock() - self._started:.1f} s", title_justify="left")
         table.add_column("outcome")
         table.add_column("requests", justify="right")
         for (state, reason), count in sorted(self._reasons.items()):
