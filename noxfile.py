@@ -45,7 +45,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed package."""
     session.install(".[cli,postgres,testing]", *groups("tests"))
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", *session.posargs)
     if not session.posargs:  # a part of the tests covers a part
         session.notify("coverage")
 

@@ -46,9 +46,9 @@ async def once(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+def databases() -> Iterator[Databases]:
     """A PostgreSQL in which tests make databases."""
-    with server(tmp_path_factory.mktemp("postgres")) as url:
+    with server() as url:
         yield Databases(url)
 
 

