@@ -5,7 +5,10 @@ SQLite and every other database differ here, and nowhere else.
 
 import asyncio
 import os
+import sqlite3
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Self, TypeVar
 
 from suno_persona.errors import ConfigurationError, JournalError
@@ -13,7 +16,7 @@ from suno_persona.errors import ConfigurationError, JournalError
 try:
     import sqlalchemy as sql
     from sqlalchemy import event
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
     from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 except ModuleNotFoundError as _error:
@@ -58,7 +61,11 @@ class Database:
         """Connect, and make the tables where there are none. Raises `JournalError`."""
         database = cls(url)
         try:
+            if url.get_backend_name() == "sqlite":
+                await asyncio.to_thread(_make_file, database._engine.dialect.create_connect_args(url))
             await database._prepare()
+        except sqlite3.Error as error:
+            raise database._failure(error) from error
         except BaseException:
             await database.close()
             raise
@@ -89,10 +96,13 @@ class Database:
             async with self._engine.begin() as connection:
                 return await work(connection)
         except (SQLAlchemyError, OSError) as error:
-            reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-            raise JournalError(message=f"{self.name}: the journal cannot be read or written: {reason}") from error
+            raise self._failure(error.orig if isinstance(error, DBAPIError) else error) from error
         except _NotAJournalError as error:
             raise JournalError(message=f"{self.name}: {error}") from None
+
+    def _failure(self, reason: BaseException | None) -> JournalError:
+        words = " ".join(str(reason).split())
+        return JournalError(message=f"{self.name}: the journal cannot be read or written: {words}")
 
     async def _prepare(self) -> None:
         """Make the tables, or see that they are those that are known here."""
@@ -173,9 +183,26 @@ def _engine(url: sql.URL) -> AsyncEngine:
     return engine
 
 
+def _make_file(arguments: ConnectArgsType) -> None:
+    """See that the file can be opened, and give it a write-ahead log, which it keeps."""
+    (file,), options = arguments
+    options["timeout"] = 0
+    deadline = time.monotonic() + _LOCKED
+    while True:
+        try:
+            with closing(sqlite3.connect(file, **options)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # SQLite itself does not wait here for another process that does the same.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _make_durable(connection: DBAPIConnection, _: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut (SQLite's manual on WAL)
     cursor.close()
 

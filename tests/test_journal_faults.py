@@ -82,6 +82,27 @@ async def test_a_folder_that_is_not_there_is_told(fake_suno: FakeSuno, persona_a
     await fails(fake_suno, persona_api, str(tmp_path / "none" / "personas.db"), "none/personas.db: .*unable to open")
 
 
+async def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    """Two processes may begin at the same moment."""
+    file = tmp_path / "personas.db"
+    tries = 0
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal tries
+        tries += event == "sqlite3.connect" and arguments[0] == str(file)
+
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    sys.addaudithook(count)
+    opening = asyncio.create_task(Journal(file).__aenter__())
+    while tries < 3:
+        await asyncio.sleep(0)
+    other.close()
+    journal = await opening
+    assert await journal.counts() == {}
+    await journal.__aexit__(None, None, None)
+
+
 async def test_a_server_that_is_not_there_is_told_without_the_password(
     fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:

@@ -1,7 +1,6 @@
 """The `suno-persona` command. Results go to stdout, errors to stderr in one line."""
 
 import asyncio
-import os
 import sys
 from importlib.resources import files
 from typing import Annotated
@@ -14,7 +13,7 @@ from rich.table import Table
 from suno_persona.cli.batch import batch
 from suno_persona.cli.journal import journal_app
 from suno_persona.cli.rows import read_rows
-from suno_persona.cli.running import run
+from suno_persona.cli.running import forget_stdout, run
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import dumps
 from suno_persona.models import CreatePersonaRequest, Persona
@@ -36,8 +35,7 @@ def _show(persona: Persona, text: str) -> None:
         print(text, flush=True)
     except OSError as error:
         print(f"suno-persona: created {persona.id}, which stdout did not take: {error}", file=sys.stderr)
-        # Python flushes it once more at the end, and would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_stdout()
 
 
 app.command()(batch)

@@ -16,7 +16,7 @@ from suno_persona.batch import Outcome
 from suno_persona.cli.display import Display
 from suno_persona.cli.output import Output
 from suno_persona.cli.rows import SUFFIXES, Row, read_rows
-from suno_persona.cli.running import ending_well, say
+from suno_persona.cli.running import ending_well, forget_stdout, say
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import dump_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError, JournalError
@@ -187,6 +187,7 @@ class _Batch:
                 self.output.add(key, line, outcome)
             except OSError as error:
                 self.failure = f"the output cannot be written: {error.strerror or error}"
+                forget_stdout()
 
     def _status(self) -> int:
         if self.failure is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,12 @@ def run(work: Coroutine[None, None, _T], interrupted: str = "") -> _T:
 def say(text: str) -> None:
     """Tell the user on stderr."""
     print(f"suno-persona: {text}", file=sys.stderr)
+
+
+def forget_stdout() -> None:
+    """Let what stdout did not take be lost: Python flushes it once more at the end, and would fail again."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_status(error: PersonaError) -> int:
