@@ -78,6 +78,9 @@ class Batch:
         self._count = 0
         self._calls: dict[asyncio.Task[None], Call] = {}
         self._finished: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._holding: set[Call] = set()  # calls that have a turn
+        self._fed = False
+        self._stopped = False
         self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
@@ -103,23 +106,27 @@ class Batch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Send nothing more. Requests that are out are waited for, unless the reader was cancelled."""
+        """Stop, and wait for the requests that are out, unless the reader was cancelled."""
         task = asyncio.current_task()
         try:
-            await self._stop(hurry=task is not None and task.cancelling() > 0)
+            self.stop(hurry=task is not None and task.cancelling() > 0)
+            await asyncio.wait([self._feeder, *self._calls])
         except asyncio.CancelledError:
-            await self._stop(hurry=True)
+            self.stop(hurry=True)
+            await asyncio.wait([self._feeder, *self._calls])
             raise
         finally:
             if self._journal is not None:
                 await self._journal.__aexit__(kind, error, traceback)
 
-    async def _stop(self, *, hurry: bool) -> None:
+    def stop(self, *, hurry: bool = False) -> None:
+        """Send nothing more. Requests that are out are finished and have their outcomes, unless in a hurry."""
+        self._stopped = True
         self._feeder.cancel()
         for task, call in self._calls.items():
+            call.may_repeat = False
             if hurry or not call.may_have_created:
                 task.cancel()
-        await asyncio.wait([self._feeder, *self._calls])
 
     async def _feed(self) -> None:
         if isinstance(self._requests, AsyncIterable):
@@ -142,6 +149,7 @@ class Batch:
         if self._run is not None:
             call.key = self._run.key(call)
         await self._turns.acquire()
+        self._holding.add(call)
         task = asyncio.create_task(self._take(index, call))
         self._calls[task] = call
         task.add_done_callback(self._ended)
@@ -157,7 +165,7 @@ class Batch:
             error.request = call.request
             outcome = Outcome(index, call.request, None, error)
         finally:
-            self._turns.release()
+            self._give_turn_back(call)
         try:
             if self._run is not None:
                 await self._run.recorded(call)
@@ -166,10 +174,23 @@ class Batch:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """A call or the feeder ended. The first failure stops the feeder; the end is told when all are through."""
-        self._calls.pop(task, None)
-        failure = None if task.cancelled() else task.exception()
+        failure: BaseException | None = None
+        if not task.cancelled():
+            failure = task.exception()
+        elif not self._stopped and self._failure is None:
+            failure = asyncio.CancelledError()  # the source raised it
         if self._failure is None and failure is not None:
             self._failure = failure
             self._feeder.cancel()
-        if self._feeder.done() and not self._calls:
+        if task is self._feeder:
+            self._fed = True
+        else:
+            self._give_turn_back(self._calls.pop(task))
+        if self._fed and not self._calls:
             self._finished.put_nowait(None)
+
+    def _give_turn_back(self, call: Call) -> None:
+        """Free a call's turn, once: a task that is cancelled before it begins does nothing itself."""
+        if call in self._holding:
+            self._holding.remove(call)
+            self._turns.release()

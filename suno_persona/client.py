@@ -136,7 +136,7 @@ class PersonaAPI:
         """Create a persona for each request, and yield one `Outcome` each, in the order in which they are completed.
 
         `requests` is any iterable or async iterable. It is read as calls get their turn, and never more than
-        `2 * max_connections` ahead of the reader. With a `journal`, a batch that was stopped or killed is run again
+        `2 * max_connections + 1` ahead of the reader. With a `journal`, a batch that was stopped or killed is run again
         without sending anything twice.
 
         An error of a call is in its outcome. Raised are what `requests` itself raises, and a `JournalError` where the
@@ -161,13 +161,23 @@ class PersonaAPI:
         Neon
         clip_not_found
         """
-        self._open_session()
-        turns, ahead = self._pacing.turns, 2 * self._max_connections
-        async with Batch(
-            requests, self._sender.send, turns=turns, ahead=ahead, journal=options.journal(journal)
-        ) as batch:
+        async with self._batch(requests, journal) as batch:
             async for outcome in batch:
                 yield outcome
+
+    def _batch(
+        self,
+        requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
+        journal: "Journal | None",
+    ) -> Batch:
+        self._open_session()
+        return Batch(
+            requests,
+            self._sender.send,
+            turns=self._pacing.turns,
+            ahead=2 * self._max_connections,
+            journal=options.journal(journal),
+        )
 
     async def close(self) -> None:
         """Close the connections, unless the session is yours.

@@ -73,7 +73,7 @@ def to_request(document: object) -> CreatePersonaRequest:
     if type(document) is not dict:
         raise InvalidRequestError(message=f"expected an object, found {_shown(document)}")
     if unknown := document.keys() - REQUEST_MEMBERS:
-        message = f"{min(unknown)}: expected one of {', '.join(REQUEST_MEMBERS)}, found an unknown member"
+        message = f"{min(unknown)!r}: expected one of {', '.join(REQUEST_MEMBERS)}, found an unknown member"
         raise InvalidRequestError(message=message)
     for name in REQUIRED_MEMBERS:
         if name not in document:

@@ -5,6 +5,7 @@ SQLite and every other database differ here, and nowhere else.
 
 import asyncio
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
@@ -57,13 +58,16 @@ class Database:
         self._engine = _engine(url)
 
     @classmethod
-    async def open(cls, url: sql.URL) -> Self:
-        """Connect, and make the tables where there are none. Raises `JournalError`."""
+    async def open(cls, url: sql.URL, *, make: bool) -> Self:
+        """Connect, and `make` the tables where there are none. Raises `JournalError`."""
         database = cls(url)
         try:
-            if url.get_backend_name() == "sqlite":
+            is_file = url.get_backend_name() == "sqlite"
+            if is_file and not make and not os.path.exists(str(url.database)):  # noqa: ASYNC240 - as fast as opening it
+                raise JournalError(message=f"{database.name}: expected a journal, found no such file")  # noqa: TRY301
+            if is_file:
                 await asyncio.to_thread(_make_file, database._engine.dialect.create_connect_args(url))
-            await database._prepare()
+            await database._prepare(make=make)
         except sqlite3.Error as error:
             raise database._failure(error) from error
         except BaseException:
@@ -85,6 +89,8 @@ class Database:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # is of no use to anybody now
             raise
 
     async def lock(self, connection: AsyncConnection) -> None:
@@ -95,7 +101,7 @@ class Database:
         try:
             async with self._engine.begin() as connection:
                 return await work(connection)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, UnicodeError) as error:
             raise self._failure(error.orig if isinstance(error, DBAPIError) else error) from error
         except _NotAJournalError as error:
             raise JournalError(message=f"{self.name}: {error}") from None
@@ -104,15 +110,15 @@ class Database:
         words = " ".join(str(reason).split())
         return JournalError(message=f"{self.name}: the journal cannot be read or written: {words}")
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, *, make: bool) -> None:
         """Make the tables, or see that they are those that are known here."""
         try:
-            await self.transaction(lambda connection: connection.run_sync(_make_tables))
+            await self.transaction(lambda connection: connection.run_sync(_make_tables, make))
         except JournalError as error:
             if not isinstance(error.__cause__, IntegrityError | ProgrammingError):
                 raise
             # Another process made them at the same moment.
-            await self.transaction(lambda connection: connection.run_sync(_make_tables))
+            await self.transaction(lambda connection: connection.run_sync(_make_tables, make))
 
 
 class _NotAJournalError(Exception):
@@ -125,10 +131,12 @@ def _lock(connection: sql.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _make_tables(connection: sql.Connection) -> None:
+def _make_tables(connection: sql.Connection, make: bool) -> None:
     _lock(connection)
     tables = sql.inspect(connection).get_table_names()
     if _schema.name not in tables:
+        if not make:
+            raise _NotAJournalError("expected a journal, found a database without one")
         if tables and connection.dialect.name == "sqlite":
             raise _NotAJournalError(f"expected a journal or a new file, found a database with the table {tables[0]!r}")
         _metadata.create_all(connection)
@@ -145,6 +153,8 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
     text = os.fspath(url) if isinstance(url, str | os.PathLike) else None
     if not isinstance(text, str):
         raise _refuse(f"a {type(url).__name__}")
+    if re.match(r"\w{2,}:/(?!/)|(.*\s)?(host|dbname|user|password)=", text):
+        raise _refuse("neither")  # not shown: it may hold a password
     if "://" not in text:
         parsed = sql.URL.create("sqlite", database=text)
     else:
@@ -158,9 +168,11 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
 
 
 def shown(url: sql.URL) -> str:
-    """A database as errors name it: without its password."""
-    is_file = url.get_backend_name() == "sqlite"
-    return str(url.database) if is_file else url.render_as_string(hide_password=True)
+    """A database as errors name it: without passwords."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    secrets = {name: "***" for name in url.query if "pass" in name}
+    return url.update_query_dict(secrets).render_as_string(hide_password=True)
 
 
 def _engine(url: sql.URL) -> AsyncEngine:
@@ -193,8 +205,9 @@ def _make_file(arguments: ConnectArgsType) -> None:
             with closing(sqlite3.connect(file, **options)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            # SQLite itself does not wait here for another process that does the same.
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            # SQLite itself does not wait here for another process that does the same. (The low byte is the code, what is
+            # above says more: SQLite's manual on result codes.)
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, get_args
 
 import attrs
 
 from suno_persona import options
+from suno_persona.batch import Outcome
 from suno_persona.conversion import dumps, loads, parse_json, to_request
 from suno_persona.database import Database, database_url, shown
 from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError, PersonaError, UsageError
@@ -69,6 +70,13 @@ class Entry:
             raise NotCreatedError(message=message, request=self.request, attempts=0)
         raise OutcomeUnknownError(message=message, persona_id=self.persona_id, request=self.request, attempts=0)
 
+    def outcome(self, index: int) -> Outcome:
+        """The same, as the outcome of a request with this place in its batch."""
+        try:
+            return Outcome(index, self.request, self.result(), None)
+        except PersonaError as error:
+            return Outcome(index, self.request, None, error)
+
 
 class Journal:
     """The record of a batch: `api.create_many(requests, journal=Journal("personas.db"))`.
@@ -106,11 +114,24 @@ class Journal:
         self._store: Store | None = None
         self._users = 0
         self._opening = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._may_be_made = True
+
+    @classmethod
+    def existing(cls, url: str | os.PathLike[str]) -> Self:
+        """A journal that is there: a `JournalError` when it is opened, where there is none."""
+        journal = cls(url)
+        journal._may_be_made = False
+        return journal
 
     async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        if self._users and loop is not self._loop:
+            raise UsageError(message="the journal is open in another event loop: make one Journal for each")
+        self._loop = loop
         async with self._opening:
             if self._store is None:
-                self._store = Store(await Database.open(self._url))
+                self._store = Store(await Database.open(self._url, make=self._may_be_made))
             self._users += 1
         return self
 
@@ -142,6 +163,11 @@ class Journal:
         """Give what it holds, in the order of the keys: all of it, or those in one of these states."""
         async for row in self._open_store().rows(states):
             yield _entry(row)
+
+    async def find(self, key: str) -> Entry | None:
+        """What it holds of one request, if anything."""
+        row = await self._open_store().find(key)
+        return None if row is None else _entry(row)
 
     async def resolve(self, key: str, *, persona_id: str | None = None) -> None:
         """Settle a request that is unknown or claimed, after you looked: created with this id, or not created.
@@ -245,6 +271,8 @@ def _storable(text: str) -> str:
 
 def _entry(row: Row) -> Entry:
     try:
+        if row.state not in get_args(State) or (row.state == "created") is (row.persona is None):
+            raise ValueError(f"its state is {row.state!r}, and its persona {row.persona!r}")  # noqa: TRY301
         return Entry(
             key=row.key,
             state=row.state,

@@ -32,7 +32,7 @@ _log = logging.getLogger("suno_persona")
 class Call:
     """A request on its way. Raises `InvalidRequestError` for what is no request."""
 
-    __slots__ = ("body", "key", "may_have_created", "request")
+    __slots__ = ("body", "key", "may_have_created", "may_repeat", "request")
 
     def __init__(self, request: CreatePersonaRequest) -> None:
         if not isinstance(request, CreatePersonaRequest):
@@ -42,6 +42,8 @@ class Call:
         self.body: bytes = dump_request(request)
         self.key: str = ""
         """Under which a journal has it."""
+        self.may_repeat: bool = True
+        """Whether another attempt may follow a failed one."""
         self.may_have_created: bool = False
         """Whether the request is out, or was, and no answer said that there is no persona."""
 
@@ -83,6 +85,8 @@ class Sender:
                     if isinstance(error, OutcomeUnknownError):
                         unknown = error
                     call.may_have_created = unknown is not None
+                    if not call.may_repeat:
+                        raise
                     await self._wait_for_next(error, attempt)
                 else:
                     if isinstance(answer, Persona):

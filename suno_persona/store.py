@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Literal, TypeAlias
 
 import attrs
@@ -146,6 +147,10 @@ class Store:
         rows = await self._database.transaction(lambda connection: connection.execute(query))
         return {row.state: row.number for row in rows}
 
+    async def find(self, key: str) -> Row | None:
+        """The request with this key."""
+        return (await self._database.transaction(lambda connection: _select(connection, [key]))).get(key)
+
     async def rows(self, states: Sequence[State]) -> AsyncIterator[Row]:
         """Give the requests in these states, in the order of their keys; those in all states where none is named."""
         query = sql.select(requests).order_by(requests.c.key).limit(_MOST_AT_ONCE)
@@ -218,29 +223,31 @@ class Store:
         """Write them in one transaction. Gives what the table holds of the claims that are not granted."""
 
         async def work(connection: AsyncConnection) -> dict[str, Row]:
-            # Others hold what this transaction may wait for only while it claims, in the order of the keys: processes
-            # wait for each other, and never in a circle.
-            known = await self._claim(connection, claims, look=look)
-            await self._settle(connection, settlements)
+            settling = sorted(settlements, key=attrgetter("key"))
+            known = await self._claim(connection, claims, look=look, also_locked=[one.key for one in settling])
+            await self._settle(connection, settling)
             return known
 
         # Most requests are new, and so they are looked up only where the table has some already. Another process may
         # insert some of them after that look, but each time there is one less that it can.
         look = self._look
-        attempts = len(claims) + 1
+        attempts = len(claims) + 2
         while True:
             try:
                 known = await self._database.transaction(work)
             except JournalError as error:
                 attempts -= 1
-                if not attempts or not isinstance(error.__cause__, IntegrityError):
+                if not attempts or not _comes_of_others(error.__cause__):
                     raise
                 look = True
             else:
                 self._look = bool(known)
                 return known
 
-    async def _claim(self, connection: AsyncConnection, claims: dict[str, _Claim], *, look: bool) -> dict[str, Row]:
+    async def _claim(
+        self, connection: AsyncConnection, claims: dict[str, _Claim], *, look: bool, also_locked: Sequence[str]
+    ) -> dict[str, Row]:
+        # What others may hold is waited for in the order of the keys, new ones first, so that no circle forms.
         if look:
             await self._database.lock(connection)
         known = await _select(connection, claims) if look else {}
@@ -255,7 +262,8 @@ class Store:
             at_once = connection.dialect.insert_executemany_returning
             await connection.execute(_INSERT_AT_ONCE if at_once else _INSERT, [claimed(key) for key in new])
         if maybe := [key for key, row in known.items() if _may_be_sent(row, claims[key])]:
-            known |= await _select(connection, maybe, lock=True)
+            locked = await _select(connection, [*maybe, *also_locked], lock=True)
+            known |= {key: locked[key] for key in maybe}
             values = []
             for key in maybe:
                 if _may_be_sent(known[key], claims[key]):
@@ -292,6 +300,13 @@ async def _select(connection: AsyncConnection, keys: Collection[str], *, lock: b
     """What the table holds under these keys; with `lock`, nobody else changes it until the transaction ends."""
     query = sql.select(requests).where(requests.c.key.in_(keys)).order_by(requests.c.key)
     return {row.key: Row(*row) for row in await connection.execute(query.with_for_update() if lock else query)}
+
+
+def _comes_of_others(error: BaseException | None) -> bool:
+    """Whether a transaction failed because of another one, so that it is worth another try."""
+    # A serialization failure or a deadlock (PostgreSQL's manual, appendix A); nothing of it was committed.
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, IntegrityError) or state in ("40001", "40P01")
 
 
 def _may_be_sent(row: Row, claim: _Claim) -> bool:

@@ -167,7 +167,7 @@ BAD_JSON = {
     "nothing": (b"\n\n", [":1: expected at least one request, found none"]),
     "bad JSON": (GOOD + b'{"name": \n', [r":2: \$: expected a JSON document, found an error at character \d+"]),
     "a list": (b"[1]\n", [":1: expected an object, found a list"]),
-    "an unknown member": (b'{"root_clip_id": "c", "names": "N"}', [":1: names: expected one of root_clip_id, name"]),
+    "an unknown member": (b'{"root_clip_id": "c", "names": "N"}', [":1: 'names': expected one of root_clip_id, name"]),
     "a missing member": (b'{"root_clip_id": "c", "name": "N"}\n', [":1: description: expected non-empty text"]),
     "a number": (GOOD.replace(b'"N"', b"12"), [":1: name: expected non-empty text, found 12"]),
     "null": (GOOD.replace(b'"N"', b"null"), [":1: name: expected non-empty text, found None"]),
@@ -207,9 +207,11 @@ def test_a_file_with_bad_rows_sends_nothing(tmp_path: Path, name: str, content: 
         (["."], "expected a file whose name ends in .csv or .jsonl, found neither"),
         (["rows.xlsx"], "expected a file whose name ends in .csv or .jsonl, found .xlsx"),
         (["rows.csv", "--output", "."], "expected a file that can be written, found an error: Is a directory"),
-        (["rows.csv", "--output", "rows.csv"], "rows.csv:1: expected an outcome that `batch` wrote"),
         (["rows.csv", "--output", "other.jsonl"], "other.jsonl:2: expected an outcome that `batch` wrote"),
-        (["rows.csv", "--journal", "rows.csv"], "rows.csv: the journal cannot be read or written: file is not a dat"),
+        (["rows.csv", "--journal", "other.jsonl"], "other.jsonl: the journal cannot be read or written: file is not"),
+        (["rows.csv", "--journal", "rows.csv"], "expected FILE, the journal and OUT to be different files, found"),
+        (["rows.csv", "--output", "rows.csv.journal"], "expected FILE, the journal and OUT to be different files"),
+        (["rows.csv", "--output", "list.jsonl"], "list.jsonl:1: expected an outcome that `batch` wrote"),
         (["rows.csv", "--journal", "nosuch://host/x"], "expected the path of a file, or the URL of a database"),
         (["rows.csv", "--base-url", "gateway"], "base_url: expected an address"),
     ],
@@ -220,6 +222,7 @@ async def test_what_cannot_be_used_is_told_in_one_line(
     """Nothing is sent, and no file is harmed."""
     written(tmp_path, rows(1))
     written(tmp_path, '{"key":"a","state":"created","persona_id":"b"}\n{"id": "b"}', "other.jsonl")
+    written(tmp_path, '{"key":["a"],"state":"created","persona_id":"b"}\n', "list.jsonl")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     command = shlex.join([COMMAND, "batch", *arguments])
     done = await run("sh", "-c", f"cd {shlex.quote(str(tmp_path))} && {command}", env=env)
@@ -240,15 +243,24 @@ async def test_a_pipe_is_refused(env: dict[str, str], tmp_path: Path) -> None:
     )
 
 
+async def test_an_output_that_is_a_pipe_is_refused(env: dict[str, str], tmp_path: Path) -> None:
+    """It is read too, to continue it; without --output the lines go to stdout."""
+    written(tmp_path, rows(1))
+    script = f"cd {shlex.quote(str(tmp_path))} && mkfifo out && {COMMAND} batch rows.csv --output out"
+    done = await run("sh", "-c", script, env=env)
+    assert done == Done(2, "", "suno-persona: out: expected a file, which is read too, found a pipe\n")
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0\0\0"])
 async def test_running_it_again_sends_nothing_and_repeats_no_line(
-    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, torn: bytes
 ) -> None:
     """The journal is beside the file unless another one is named, and the output is continued."""
     file, output = written(tmp_path, rows(20)), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--output", str(output))
     first = await run(*command, env=env)
     content = output.read_bytes()
-    output.write_bytes(content[:-20])  # as a power cut leaves it
+    output.write_bytes(content[:-20] + torn)  # as a power cut leaves it
     again = await run(*command, env=env)
     assert (first.status, again.status, first.output) == (0, 0, "")
     assert len(fake_suno.requests) == 20
@@ -326,15 +338,16 @@ async def resume(errors: str, env: dict[str, str]) -> Done:
 
 async def test_a_file_that_changes_under_way_is_told(desk: Desk, tmp_path: Path) -> None:
     """What is under way finishes, and the line that is bad now is named."""
-    file = written(tmp_path, rows(20_000))
+    file = written(tmp_path, rows(2000))
     env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
-    process = await start(COMMAND, "batch", file, "--max-connections", "1", env=env)
+    output = str(tmp_path / "out.jsonl")
+    process = await start(COMMAND, "batch", file, "--output", output, "--max-connections", "1", env=env)
     while not desk.arrived:
         await asyncio.sleep(0)
     with open(file, "r+") as opened:
         opened.seek(0, os.SEEK_END)
         opened.seek(200)
-        opened.write("\n" * 500_000)
+        opened.write("\n" * 50_000)
         opened.write("no row\n")
     desk.grant(0)
     granted = 1
@@ -346,6 +359,30 @@ async def test_a_file_that_changes_under_way_is_told(desk: Desk, tmp_path: Path)
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert re.search(rb"rows.csv:\d+: the file was changed meanwhile: expected 5 cells", errors), errors
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer"])
+async def test_a_file_with_another_number_of_rows_is_told(desk: Desk, tmp_path: Path, change: str) -> None:
+    """Not all that was checked was sent, or not all was checked: that is no success."""
+    file = written(tmp_path, rows(1000))
+    env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
+    process = await start(COMMAND, "batch", file, "--output", str(tmp_path / "out.jsonl"), env=env)
+    while not desk.arrived:
+        await asyncio.sleep(0)
+    if change == "shorter":
+        os.truncate(file, 0)
+    else:
+        with open(file, "a") as opened:
+            opened.write("c,One more,D,,\n")
+    granted = 0
+    while process.returncode is None:
+        while granted < len(desk.arrived):
+            desk.grant(granted)
+            granted += 1
+        await asyncio.sleep(0)
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"the file was changed meanwhile: expected 1000 rows" in errors
 
 
 async def test_a_million_rows_are_checked_in_flat_memory(tmp_path: Path) -> None:
@@ -438,7 +475,7 @@ async def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 async def test_the_journal_may_be_named_by_the_environment(
-    postgres_url: str, env: dict[str, str], tmp_path: Path
+    postgres_url: str, fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
     """A URL with a password need not be typed, and is shown without it."""
     file = written(tmp_path, rows(2) + "unknown-1,N,D,,\n")
@@ -447,5 +484,11 @@ async def test_the_journal_may_be_named_by_the_environment(
     assert done.status == 1
     shown = await run(COMMAND, "journal", env=env)
     assert re.search(r"created +│ +2 ", shown.output)
-    assert "hunter22" not in done.errors + shown.output + shown.errors
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv"]
+    fake_suno.script(Fault.lost_answer())
+    unknown = await run(COMMAND, "batch", written(tmp_path, HEADER + "c,More,D,,\n", "more.csv"), env=env)
+    command = shlex.split(unknown.errors.splitlines()[-1].partition("unknown: ")[2])
+    listed = await run(COMMAND, *command[1:], env=env)
+    assert "hunter22" not in done.errors + unknown.errors + shown.output + shown.errors + listed.output
+    settle = shlex.split(listed.output.splitlines()[-1].partition(": ")[2].partition(" --persona-id")[0])
+    assert (await run(COMMAND, *settle[1:], "--not-created", env=env)).status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["more.csv", "rows.csv"]

@@ -251,6 +251,56 @@ async def test_a_break_is_a_clean_end(desk: Desk) -> None:
         await desk.after(3)
 
 
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+@pytest.mark.parametrize("point", range(0, 40, 4))
+async def test_stopping_a_batch_takes_no_turn_away(fake_suno: FakeSuno, how: str, point: int) -> None:
+    """At whatever moment it ends, all turns of the client are free again."""
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=3) as api:
+        outcomes = api.create_many(requests(50))
+        reader = asyncio.create_task(anext(outcomes))
+        await turns(point)
+        if how == "closed":
+            await reader
+            await turns(point)
+            await outcomes.aclose()
+        else:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        fake_suno.script(*[Fault.hang()] * 3)
+        held = [asyncio.create_task(api.create(request)) for request in requests(3)]
+        before = len(fake_suno.requests)
+        while len(fake_suno.requests) < before + 3:
+            await asyncio.sleep(0)
+        for task in held:
+            task.cancel()
+
+
+async def test_a_reader_that_stops_early_repeats_nothing(desk: Desk) -> None:
+    """A refusal that comes after it stopped is final."""
+    async with client(desk) as api:
+        outcomes = api.create_many(requests(2))
+        first = asyncio.ensure_future(anext(outcomes))
+        await desk.after(2)
+        desk.grant(0)
+        await first
+        closing = asyncio.create_task(outcomes.aclose())
+        await turns()
+        desk.refuse(1, retry_after=0)
+        await closing
+        await desk.after(2)
+
+
+async def test_a_source_that_is_cancelled_is_no_quiet_end(persona_api: PersonaAPI) -> None:
+    """What it raises is passed on, also where that is a `CancelledError`."""
+
+    async def source() -> AsyncIterator[CreatePersonaRequest]:
+        yield requests(1)[0]
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await _all(persona_api, source())
+
+
 @pytest.mark.parametrize("inside", ["async for", "aclosing"])
 async def test_a_cancelled_reader_cancels_its_calls(desk: Desk, inside: str) -> None:
     """It ends at once, and turns and connections are free again."""

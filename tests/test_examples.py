@@ -29,10 +29,11 @@ def test_the_examples_in_docstrings_are_right(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name), optionflags=doctest.IGNORE_EXCEPTION_DETAIL).failed == 0
 
 
-async def run(*command: str, fake: FakeSuno) -> str:
+async def run(*command: str, fake: FakeSuno, folder: Path) -> str:
     """What a command prints to a user whose environment names the fake service; it must succeed."""
     process = await asyncio.create_subprocess_exec(
         *command,
+        cwd=folder,
         env={**os.environ, "SUNO_API_KEY": fake.api_key, "SUNO_BASE_URL": fake.base_url},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -48,21 +49,23 @@ async def test_the_examples_in_the_readme_run(code: str, fake_suno: FakeSuno, tm
     file = tmp_path / "test_example.py"
     file.write_text(code, encoding="utf-8")
     command = ("-m", "pytest", "-q") if "async def test_" in code else ()
-    await run(sys.executable, *command, str(file), fake=fake_suno)
+    await run(sys.executable, *command, str(file), fake=fake_suno, folder=tmp_path)
 
 
 async def test_the_first_example_creates_a_persona(fake_suno: FakeSuno, tmp_path: Path) -> None:
     """It prints the id of what the service created."""
     file = tmp_path / "example.py"
     file.write_text(PYTHON[0], encoding="utf-8")
-    output = await run(sys.executable, str(file), fake=fake_suno)
+    output = await run(sys.executable, str(file), fake=fake_suno, folder=tmp_path)
     assert output == f"Pass this on as persona_id: {fake_suno.personas[0].id}\n"
 
 
-async def test_the_example_for_the_shell_creates_a_persona(fake_suno: FakeSuno) -> None:
+async def test_the_example_for_the_shell_creates_a_persona(fake_suno: FakeSuno, tmp_path: Path) -> None:
     """It prints the id of what the service created."""
     (example,) = [line for block in SHELL for line in block.splitlines() if line.startswith("suno-persona create")]
-    output = await run("bash", "-c", f'PATH="{Path(sys.executable).parent}:$PATH" {example}', fake=fake_suno)
+    output = await run(
+        "bash", "-c", f'PATH="{Path(sys.executable).parent}:$PATH" {example}', fake=fake_suno, folder=tmp_path
+    )
     assert output == f"{fake_suno.personas[0].id}\n"
 
 
@@ -75,7 +78,7 @@ async def test_the_example_of_a_batch_runs(fake_suno: FakeSuno, tmp_path: Path) 
     (show,) = re.findall(r"`(suno-persona journal [^`]*)`", README)
     path = f'PATH="{Path(sys.executable).parent}:$PATH"'
     script = f"cd {tmp_path} && export {path}; {batch}; [ $? = 1 ] && {show}"  # the service refuses one of them
-    assert re.search(r"created +│ +4 ", await run("bash", "-c", script, fake=fake_suno))
+    assert re.search(r"created +│ +4 ", await run("bash", "-c", script, fake=fake_suno, folder=tmp_path))
     assert len(fake_suno.personas) == 4
     assert len((tmp_path / "personas.jsonl").read_text().splitlines()) == 5
 
@@ -88,10 +91,12 @@ async def test_the_commands_for_what_is_unknown_run(fake_suno: FakeSuno, tmp_pat
     fake_suno.script(Fault.lost_answer(), Fault.lost_answer())
     path = f'PATH="{Path(sys.executable).parent}:$PATH"'
     prepare = f"cd {tmp_path} && export {path} && {{ suno-persona batch personas.csv || true; }}"
-    listed = await run("bash", "-c", f"{prepare} && {show}", fake=fake_suno)
+    listed = await run("bash", "-c", f"{prepare} && {show}", fake=fake_suno, folder=tmp_path)
     first, second = re.findall(r"^([0-9a-f]{64}:1)$", listed, re.MULTILINE)
     settle = f"{created.replace('KEY', first)} && {not_created.replace('KEY', second)}"
-    output = await run("bash", "-c", f"{prepare} && {settle} && suno-persona batch personas.csv", fake=fake_suno)
+    output = await run(
+        "bash", "-c", f"{prepare} && {settle} && suno-persona batch personas.csv", fake=fake_suno, folder=tmp_path
+    )
     assert len(fake_suno.requests) == 3
     assert '"persona_id":"ID"' in output
 

@@ -410,6 +410,32 @@ async def test_the_api_key_is_not_in_the_journal(tmp_path: Path, fake_suno: Fake
         assert fake_suno.api_key.encode() not in file.read_bytes()
 
 
+async def test_a_journal_belongs_to_the_loop_in_which_it_is_open(tmp_path: Path) -> None:
+    """Elsewhere it says so; once it is closed, any loop may open it."""
+    journal = Journal(tmp_path / "personas.db")
+
+    async def elsewhere() -> None:
+        async with journal:
+            pass
+
+    async with journal:
+        with pytest.raises(UsageError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+    await asyncio.to_thread(asyncio.run, elsewhere())
+
+
+async def test_runs_that_repeat_refusals_at_once_do_not_block_each_other(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """Processes that claim and settle the same requests in other orders wait for each other, and all end."""
+    many = requests(40)
+    for seed in range(6):
+        fake_suno.script(*[Fault.answer(404)] * 300)
+        shuffled = [random.Random(seed * 5 + number).sample(many, len(many)) for number in range(5)]
+        await asyncio.gather(*(run(once, rows, Journal(journal_url)) for rows in shuffled))
+    assert await states(journal_url) == ["not_created"] * 40
+
+
 def test_a_plain_with_is_told_the_right_way() -> None:
     """A `TypeError` says `async with`, as that of `PersonaAPI` does."""
     with pytest.raises(TypeError, match="async with"), Journal("personas.db"):

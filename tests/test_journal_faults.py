@@ -112,6 +112,19 @@ async def test_a_server_that_is_not_there_is_told_without_the_password(
     with pytest.raises(JournalError) as caught:
         await take(persona_api, Journal(url), [])
     assert "hunter22" not in f"{caught.value}{caught.value.__cause__}{Journal(url)!r}"
+    assert "hunter22" not in repr(Journal("postgresql://user@host/x?password=hunter22"))
+
+
+async def test_an_existing_journal_is_not_made(tmp_path: Path, postgres_url: str) -> None:
+    """Who wants to look at one makes no tables in a database that was named by mistake."""
+    (tmp_path / "empty.db").touch()
+    for url in (str(tmp_path / "none.db"), str(tmp_path / "empty.db"), f"sqlite:///{tmp_path}/none.db", postgres_url):
+        with pytest.raises(JournalError, match=r"expected a journal, found (no such file|a database without one)"):
+            async with Journal.existing(url):
+                pass
+    assert not (tmp_path / "none.db").exists()
+    async with Journal(postgres_url), Journal.existing(postgres_url) as journal:
+        assert await journal.find("none") is None
 
 
 @pytest.mark.parametrize(
@@ -128,6 +141,8 @@ async def test_a_server_that_is_not_there_is_told_without_the_password(
         ("sqlite+pysqlite:///x.db", "not async"),
         (12, "found a int"),
         (b"personas.db", "found a bytes"),
+        ("postgresql:/user:hunter22@host/x", "found neither"),
+        ("host=127.0.0.1 password=hunter22", "found neither"),
     ],
 )
 async def test_an_address_that_cannot_be_used_is_refused(url: str, reason: str) -> None:
@@ -165,14 +180,15 @@ def test_a_missing_extra_is_named(module: str, tmp_path: Path) -> None:
     assert f"pip install 'suno-persona[{extra}]'" in done.stderr.splitlines()[-1]
 
 
-async def test_a_record_that_cannot_be_read_is_told(persona_api: PersonaAPI, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["persona = '{}'", "persona = NULL", "state = 'lost'", "body = '{}'"])
+async def test_a_record_that_cannot_be_read_is_told(persona_api: PersonaAPI, tmp_path: Path, change: str) -> None:
     """Somebody wrote into the file; nothing is guessed from what is left."""
     file = tmp_path / "personas.db"
     await take(persona_api, Journal(file), [], count=1)
     with sqlite3.connect(file) as connection:
-        connection.execute("UPDATE suno_persona_requests SET persona = '{}'")
+        connection.execute(f"UPDATE suno_persona_requests SET {change}")
     connection.close()
-    with pytest.raises(JournalError, match=r"record of [0-9a-f]{64}:1 cannot be read: \$\.id"):
+    with pytest.raises(JournalError, match=r"record of [0-9a-f]{64}:1 cannot be read: "):
         await take(persona_api, Journal(file), [], count=1)
 
 

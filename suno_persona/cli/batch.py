@@ -5,18 +5,18 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import attrs
 import typer
 
-from suno_persona.batch import Outcome
+from suno_persona.batch import Batch, Outcome
 from suno_persona.cli.display import Display
 from suno_persona.cli.output import Output
 from suno_persona.cli.rows import SUFFIXES, Row, read_rows
-from suno_persona.cli.running import ending_well, forget_stdout, say
+from suno_persona.cli.running import ending_well, forget_stdout, named, say
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import dump_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError, JournalError
@@ -63,11 +63,11 @@ def batch(
     root_clip_id, name, description and, where needed, clips (in CSV separated by spaces) and is_public (true or false).
     """
     # Not at the top: SQLAlchemy would be half of what starting any other command costs.
-    from suno_persona.database import database_url, shown
     from suno_persona.journal import Journal, Keys
 
+    record = journal or f"{file}.journal"
     with ending_well("nothing was sent"), _opened(file) as rows:
-        record = journal or f"{file}.journal"
+        _check_names(file, Path(record), output)
         total = _check(rows, file)
         work = _Batch(
             api=PersonaAPI(base_url=base_url, max_connections=max_connections),
@@ -75,21 +75,32 @@ def batch(
             keys=Keys(),
             path=file,
             rows=read_rows(rows, file.suffix.lower()),
+            total=total,
             output=Output.open(output),
             display=Display(total),
         )
         status = asyncio.run(work.run())
-    record = shown(database_url(record))  # without a password
     if work.failure is not None:
         say(work.failure)
-    if work.stopped is not None or 0 < work.display.counts.total() < total:
-        options = {"--journal": journal and record, "--output": output, "--base-url": base_url}
-        given = [word for option, value in options.items() if value for word in (option, str(value))]
-        flags = ["--resend-unknown"] if resend_unknown else []
-        say(f"to go on: {shlex.join(['suno-persona', 'batch', str(file), *given, *flags])}")
+    if work.stopped is not None or (work.failure is not None and work.display.counts):
+        # Without --resend-unknown: what was cut off just now is worth a look.
+        name = str(file) if str(file)[0] != "-" else f"./{file}"
+        command = ["suno-persona", "batch", name, *(named("--journal", record) if journal else [])]
+        command += ["--output", str(output)] if output else []
+        command += ["--max-connections", str(max_connections)] if max_connections != 32 else []
+        command += ["--base-url", base_url] if base_url else []
+        say(f"to go on: {shlex.join(command)}")
     if work.display.counts["unknown"]:
-        say(f"to see what is unknown: {shlex.join(['suno-persona', 'journal', record, '--unknown'])}")
+        say(f"to see what is unknown: {shlex.join(['suno-persona', 'journal', *named('', record), '--unknown'])}")
     raise typer.Exit(status)
+
+
+def _check_names(file: Path, journal: Path, output: Path | None) -> None:
+    """Three names, three files: SQLite would write over the other's lines."""
+    names = [path.resolve() for path in (file, journal, output) if path is not None]
+    if len(set(names)) < len(names):
+        message = f"expected FILE, the journal and OUT to be different files, found {', '.join(map(str, names))}"
+        raise ConfigurationError(message=message)
 
 
 @contextmanager
@@ -134,50 +145,63 @@ class _Batch:
     keys: "Keys"
     path: Path
     rows: Iterator[Row]
+    total: int
     output: Output
     display: Display
     stopped: signal.Signals | None = None
     failure: str | None = None
     _places: dict[int, tuple[int, str]] = attrs.field(init=False, factory=dict)
+    """Of each request that has no outcome yet: its line and its key."""
 
     async def run(self) -> int:
         """Give the exit status."""
-        self._stop_on_signals()
         try:
             async with self.api, self.journal:
-                outcomes = self.api.create_many(self._feed(), journal=self.journal)
-                async with aclosing(outcomes):
-                    with self.display:
-                        async for outcome in outcomes:
-                            self._take(outcome)
-        except asyncio.CancelledError:
-            self.stopped = self.stopped or signal.SIGINT
+                with self.display:
+                    await self._work()
         except (JournalError, InvalidRequestError) as error:
-            self.failure = str(error)
+            self.failure = self.failure or str(error)
         return self._status()
 
-    def _stop_on_signals(self) -> None:
+    async def _work(self) -> None:
+        try:
+            async with self.api._batch(self._feed(), self.journal) as batch:
+                self._stop_on_signals(batch)
+                async for outcome in batch:
+                    self._take(outcome)
+                    if self.failure is not None:
+                        batch.stop()
+        except asyncio.CancelledError:
+            self.stopped = self.stopped or signal.SIGINT
+            await self._take_from_journal()
+
+    def _stop_on_signals(self, batch: Batch) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def stop(which: signal.Signals) -> None:
-            if self.stopped is not None and task is not None:
+            if self.stopped is None:
+                self.stopped = which
+                self.display.say("finishing what is under way; Ctrl-C again stops at once")
+                batch.stop()
+            elif task is not None and not task.cancelling():
                 task.cancel()
-                return
-            self.stopped = which
-            self.display.say("finishing what is under way; Ctrl-C again stops at once")
 
         for which in (signal.SIGINT, signal.SIGTERM):
             with suppress(NotImplementedError):  # on Windows, where Ctrl-C cancels the task
                 loop.add_signal_handler(which, stop, which)
 
     def _feed(self) -> Iterator[CreatePersonaRequest]:
-        for index, (line, request) in enumerate(self.rows):
+        number = 0
+        for number, (line, request) in enumerate(self.rows, start=1):
             if isinstance(request, InvalidRequestError):
                 raise InvalidRequestError(message=f"{self.path}:{line}: the file was changed meanwhile: {request}")
-            if self.stopped is not None or self.failure is not None:
-                return
-            self._places[index] = line, self.keys.next(dump_request(request))
+            if number > self.total:
+                break
+            self._places[number - 1] = line, self.keys.next(dump_request(request))
             yield request
+        if number != self.total:
+            message = f"{self.path}: the file was changed meanwhile: expected {self.total} rows, found another number"
+            raise InvalidRequestError(message=message)
 
     def _take(self, outcome: Outcome) -> None:
         line, key = self._places.pop(outcome.index)
@@ -188,6 +212,13 @@ class _Batch:
             except OSError as error:
                 self.failure = f"the output cannot be written: {error.strerror or error}"
                 forget_stdout()
+
+    async def _take_from_journal(self) -> None:
+        """Report the requests that were out when the batch was cut off."""
+        for index, (_, key) in list(self._places.items()):
+            entry = await self.journal.find(key)
+            if entry is not None and entry.state != "not_created":
+                self._take(entry.outcome(index))
 
     def _status(self) -> int:
         if self.failure is not None:

@@ -1,7 +1,6 @@
 """`suno-persona journal`: what the record of a batch holds, and the settling of what needs a look."""
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from suno_persona.cli.running import run
-from suno_persona.errors import ConfigurationError
+from suno_persona.cli.running import named, run
 
 if TYPE_CHECKING:
     from suno_persona.journal import Entry, Journal
@@ -92,7 +90,7 @@ async def _list_unknown(name: str) -> None:
         async for entry in record.entries("unknown", "claimed"):
             print(_described(entry))
     if entry is not None:
-        settle = shlex.join(["suno-persona", "journal", "resolve", entry.key, "--journal", name])
+        settle = shlex.join(["suno-persona", "journal", "resolve", entry.key, *named("--journal", name)])
         print(f"\nWhen you have looked: {settle} --persona-id ID (or --not-created)")
 
 
@@ -110,6 +108,4 @@ def _described(entry: "Entry") -> str:
 def _existing(name: str) -> "Journal":
     from suno_persona.journal import Journal
 
-    if "://" not in name and not Path(name).exists():
-        raise ConfigurationError(message=f"{name}: expected a journal, found no such file")
-    return Journal(name)
+    return Journal.existing(name)

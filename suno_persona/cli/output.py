@@ -28,6 +28,8 @@ class Output:
         """Raises `ConfigurationError` where the file cannot be written, or holds something else."""
         if path is None:
             return cls(_to_stdout, {})
+        if path.is_fifo() or path.is_socket():
+            raise ConfigurationError(message=f"{path}: expected a file, which is read too, found a pipe")
         try:
             file = path.open("ab+", buffering=0)
             last = _continue(file.fileno(), path)
@@ -72,7 +74,7 @@ def _continue(file: int, path: Path) -> dict[int, int]:
     end = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n") and (line.startswith(_START) or _START.startswith(line)):
+            if not line.endswith(b"\n") and (line.startswith(_START) or _START.startswith(line.strip(b"\0"))):
                 os.ftruncate(file, end)
                 break
             document = _parsed(line)
@@ -89,9 +91,10 @@ def _parsed(line: bytes) -> dict[str, object] | None:
         document = parse_json(line)
     except ValueError:
         return None
-    if isinstance(document, dict) and {"key", "state", "persona_id"} <= document.keys():
-        return document
-    return None
+    if not isinstance(document, dict):
+        return None
+    told = (document.get(name, 0) for name in ("key", "state", "persona_id"))
+    return document if all(isinstance(value, str | None) for value in told) else None
 
 
 def _write_whole(file: int, line: bytes) -> None:

@@ -43,6 +43,18 @@ def say(text: str) -> None:
     print(f"suno-persona: {text}", file=sys.stderr)
 
 
+def named(option: str, journal: str) -> list[str]:
+    """How a printed command names a journal: not at all where the environment does, or where it has a password."""
+    from suno_persona.database import database_url, shown
+
+    is_secret = "***" in shown(database_url(journal))
+    return (
+        []
+        if is_secret or journal == os.environ.get("SUNO_JOURNAL_URL")
+        else [word for word in (option, journal) if word]
+    )
+
+
 def forget_stdout() -> None:
     """Let what stdout did not take be lost: Python flushes it once more at the end, and would fail again."""
     if sys.stdout is not None:
