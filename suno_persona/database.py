@@ -205,8 +205,8 @@ def _make_file(arguments: ConnectArgsType) -> None:
             with closing(sqlite3.connect(file, **options)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            # SQLite itself does not wait here for another process that does the same. (The low byte is the code, what is
-            # above says more: SQLite's manual on result codes.)
+            # SQLite itself does not wait here for another process that does the same. The low byte of its extended
+            # codes is the code (SQLite's manual on result codes).
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
