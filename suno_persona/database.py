@@ -89,8 +89,6 @@ class Database:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()  # is of no use to anybody now
             raise
 
     async def lock(self, connection: AsyncConnection) -> None:

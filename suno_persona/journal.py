@@ -244,7 +244,7 @@ class Run:
     async def recorded(self, call: Call) -> None:
         """Wait until the outcome of a call is committed. Where it cannot be, the claim stays: a `JournalError`."""
         if (recording := self._recording.pop(call, None)) is not None:
-            await recording
+            await asyncio.shield(recording)
 
     def _record(self, call: Call, settled: Settled) -> None:
         self._recording[call] = self._store.settle(call.key, settled, holder=self._holder)

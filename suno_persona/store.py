@@ -107,15 +107,13 @@ class Store:
         claim = _Claim(key, body, holder, since, resend_unknown, asyncio.get_running_loop().create_future())
         self._add(claim)
         try:
-            return await claim.done
+            return await asyncio.shield(claim.done)
         except asyncio.CancelledError:
-            done = claim.done
-            if done.done() and not done.cancelled() and done.exception() is None and done.result() is None:
-                self._release(claim)  # it was committed at the same moment
+            claim.done.add_done_callback(lambda _: self._release(claim))
             raise
 
     def settle(self, key: str, settled: Settled, *, holder: str) -> "asyncio.Future[None]":
-        """Commit what became of a claim; this happens also if nobody waits for it.
+        """Commit what became of a claim; this happens also if nobody waits for it. Do not cancel the future.
 
         Where another holder claimed the request since, only a persona is recorded; and nothing is written over one.
         """
@@ -184,7 +182,7 @@ class Store:
                         settlements.append(one)
                     elif one.key in claims:
                         self._due.append(one)  # the next transaction finds it claimed
-                    elif not one.done.cancelled():
+                    else:
                         claims[one.key] = one
                 await self._commit(claims, settlements)
         finally:
@@ -201,23 +199,16 @@ class Store:
         """Write them in one transaction, and tell those who wait."""
         try:
             known = await self._try_until_committed(claims, settlements)
-        except BaseException as error:
-            waiting: list[asyncio.Future[Row | None] | asyncio.Future[None]]
-            waiting = [*(claim.done for claim in claims.values()), *(settlement.done for settlement in settlements)]
-            for done in waiting:
-                if not done.done():
-                    done.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
+        except Exception as error:  # whatever it is, nobody must wait for ever
+            for claim in claims.values():
+                claim.done.set_exception(error)
+            for settlement in settlements:
+                settlement.done.set_exception(error)
             return
         for key, claim in claims.items():
-            if not claim.done.done():
-                claim.done.set_result(known.get(key))
-            elif key not in known:
-                self._release(claim)  # its caller was cancelled meanwhile
+            claim.done.set_result(known.get(key))
         for settlement in settlements:
-            if not settlement.done.done():
-                settlement.done.set_result(None)
+            settlement.done.set_result(None)
 
     async def _try_until_committed(self, claims: dict[str, _Claim], settlements: list[_Settlement]) -> dict[str, Row]:
         """Write them in one transaction. Gives what the table holds of the claims that are not granted."""
@@ -292,6 +283,9 @@ class Store:
             await connection.execute(_SETTLE, values)
 
     def _release(self, claim: _Claim) -> None:
+        """Settle a claim whose caller was cancelled before it could send, if it was granted."""
+        if claim.done.exception() is not None or claim.done.result() is not None:
+            return
         settled = Settled("not_created", reason="cancelled before it was sent")
         self.settle(claim.key, settled, holder=claim.holder)
 
@@ -317,5 +311,4 @@ def _may_be_sent(row: Row, claim: _Claim) -> bool:
 
 def _look_at(done: "asyncio.Future[None]") -> None:
     """Let an error that nobody waits for be no complaint of asyncio."""
-    if not done.cancelled():
-        done.exception()
+    done.exception()

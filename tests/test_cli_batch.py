@@ -211,6 +211,8 @@ def test_a_file_with_bad_rows_sends_nothing(tmp_path: Path, name: str, content: 
         (["rows.csv", "--journal", "other.jsonl"], "other.jsonl: the journal cannot be read or written: file is not"),
         (["rows.csv", "--journal", "rows.csv"], "expected FILE, the journal and OUT to be different files, found"),
         (["rows.csv", "--output", "rows.csv.journal"], "expected FILE, the journal and OUT to be different files"),
+        (["rows.csv", "--output", "text.jsonl"], "text.jsonl:1: expected an outcome that `batch` wrote"),
+        (["rows.csv", "--output", "array.jsonl"], "array.jsonl:1: expected an outcome that `batch` wrote"),
         (["rows.csv", "--output", "list.jsonl"], "list.jsonl:1: expected an outcome that `batch` wrote"),
         (["rows.csv", "--journal", "nosuch://host/x"], "expected the path of a file, or the URL of a database"),
         (["rows.csv", "--base-url", "gateway"], "base_url: expected an address"),
@@ -223,6 +225,8 @@ async def test_what_cannot_be_used_is_told_in_one_line(
     written(tmp_path, rows(1))
     written(tmp_path, '{"key":"a","state":"created","persona_id":"b"}\n{"id": "b"}', "other.jsonl")
     written(tmp_path, '{"key":["a"],"state":"created","persona_id":"b"}\n', "list.jsonl")
+    written(tmp_path, "hello\n", "text.jsonl")
+    written(tmp_path, "[1]\n", "array.jsonl")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     command = shlex.join([COMMAND, "batch", *arguments])
     done = await run("sh", "-c", f"cd {shlex.quote(str(tmp_path))} && {command}", env=env)

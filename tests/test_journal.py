@@ -293,6 +293,11 @@ async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str
             await cancelled_at(point, record.recorded(call))
     for entry in await entries(journal_url):
         assert entry.state in (("unknown", "created") if out else ("not_created",))
+    async with Journal(journal_url) as journal:  # once more, with what is recorded by now
+        again = journal.run()
+        call.key = again.key(call)
+        with contextlib.suppress(asyncio.CancelledError, OutcomeUnknownError):
+            await cancelled_at(0, again.send(call, send))
 
 
 async def test_many_processes_may_make_a_journal_at_once(journal_url: str) -> None:

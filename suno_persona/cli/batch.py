@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import attrs
 import typer
@@ -176,17 +176,21 @@ class _Batch:
             await self._take_from_journal()
 
     def _stop_on_signals(self, batch: Batch) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[int]", asyncio.current_task())
+        signals = (signal.SIGINT, signal.SIGTERM)
 
         def stop(which: signal.Signals) -> None:
             if self.stopped is None:
                 self.stopped = which
                 self.display.say("finishing what is under way; Ctrl-C again stops at once")
                 batch.stop()
-            elif task is not None and not task.cancelling():
-                task.cancel()
+                return
+            for each in signals:
+                loop.remove_signal_handler(each)
+                signal.signal(each, signal.SIG_IGN)  # recording what was cut off takes a moment
+            task.cancel()
 
-        for which in (signal.SIGINT, signal.SIGTERM):
+        for which in signals:
             with suppress(NotImplementedError):  # on Windows, where Ctrl-C cancels the task
                 loop.add_signal_handler(which, stop, which)
 
