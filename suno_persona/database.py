@@ -213,9 +213,7 @@ def _make_file(arguments: ConnectArgsType) -> None:
 
 
 def _make_durable(connection: DBAPIConnection, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut (SQLite's manual on WAL)
-    cursor.close()
+    connection.cursor().execute("PRAGMA synchronous=FULL")  # a commit survives a power cut (SQLite's manual on WAL)
 
 
 def _refuse(found: str) -> ConfigurationError:
