@@ -260,7 +260,7 @@ class Store:
                 if _may_be_sent(known[key], claims[key]):
                     del known[key]
                     values.append({"its_key": key, **_NOT_SETTLED, **claimed(key)})
-            if values:  # otherwise another process was first
+            if values:  # pragma: no branch - another process is first only by chance
                 await connection.execute(_UPDATE, values)
         return known
 
