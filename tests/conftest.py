@@ -45,6 +45,12 @@ async def once(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
         yield api
 
 
+@pytest.fixture
+def env(fake_suno: FakeSuno) -> dict[str, str]:
+    """An environment that names the fake service."""
+    return {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
+
+
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     """A PostgreSQL in which tests make databases."""

@@ -45,12 +45,6 @@ async def run(*command: str, env: Mapping[str, str]) -> Done:
     return Done(process.returncode or 0, output.decode(), errors.decode())
 
 
-@pytest.fixture
-def env(fake_suno: FakeSuno) -> dict[str, str]:
-    """An environment that names the fake service."""
-    return {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
-
-
 async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:
     """Nothing but the id is on stdout, so that a script can take it."""
     done = await run(COMMAND, *CREATE, env=env)

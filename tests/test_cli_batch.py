@@ -22,12 +22,6 @@ from suno_persona.testing import FakeSuno, Fault
 HEADER = "root_clip_id,name,description,clips,is_public\n"
 
 
-@pytest.fixture
-def env(fake_suno: FakeSuno) -> dict[str, str]:
-    """An environment that names the fake service."""
-    return {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
-
-
 def written(folder: Path, content: str | bytes, name: str = "rows.csv") -> str:
     """The path of a file with this content."""
     file = folder / name
@@ -295,11 +289,9 @@ async def test_identical_rows_are_told_apart_in_the_output(env: dict[str, str], 
 async def test_the_output_can_be_read_while_it_grows(desk: Desk, tmp_path: Path) -> None:
     """Each outcome is there when the next one is not yet, and every line is whole."""
     file, output = written(tmp_path, rows(3)), tmp_path / "out.jsonl"
-    env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
-    process = await start(COMMAND, "batch", file, "--output", str(output), "--max-connections", "1", env=env)
+    process = await start(COMMAND, "batch", file, "--output", str(output), "--max-connections", "1", env=desk.env)
     for number in range(3):
-        while len(desk.arrived) <= number:
-            await asyncio.sleep(0)
+        await desk.until(number + 1)
         desk.grant(number)
         while not output.read_bytes().count(b"\n") > number:
             await asyncio.sleep(0)
@@ -343,23 +335,15 @@ async def resume(errors: str, env: dict[str, str]) -> Done:
 async def test_a_file_that_changes_under_way_is_told(desk: Desk, tmp_path: Path) -> None:
     """What is under way finishes, and the line that is bad now is named."""
     file = written(tmp_path, rows(2000))
-    env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
     output = str(tmp_path / "out.jsonl")
-    process = await start(COMMAND, "batch", file, "--output", output, "--max-connections", "1", env=env)
-    while not desk.arrived:
-        await asyncio.sleep(0)
+    process = await start(COMMAND, "batch", file, "--output", output, "--max-connections", "1", env=desk.env)
+    await desk.until(1)
     with open(file, "r+") as opened:
         opened.seek(0, os.SEEK_END)
         opened.seek(200)
         opened.write("\n" * 50_000)
         opened.write("no row\n")
-    desk.grant(0)
-    granted = 1
-    while process.returncode is None:
-        if len(desk.arrived) > granted:
-            desk.grant(granted)
-            granted += 1
-        await asyncio.sleep(0)
+    await desk.grant_all(process)
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert re.search(rb"rows.csv:\d+: the file was changed meanwhile: expected 5 cells", errors), errors
@@ -369,21 +353,14 @@ async def test_a_file_that_changes_under_way_is_told(desk: Desk, tmp_path: Path)
 async def test_a_file_with_another_number_of_rows_is_told(desk: Desk, tmp_path: Path, change: str) -> None:
     """Not all that was checked was sent, or not all was checked: that is no success."""
     file = written(tmp_path, rows(1000))
-    env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
-    process = await start(COMMAND, "batch", file, "--output", str(tmp_path / "out.jsonl"), env=env)
-    while not desk.arrived:
-        await asyncio.sleep(0)
+    process = await start(COMMAND, "batch", file, "--output", str(tmp_path / "out.jsonl"), env=desk.env)
+    await desk.until(1)
     if change == "shorter":
         os.truncate(file, 0)
     else:
         with open(file, "a") as opened:
             opened.write("c,One more,D,,\n")
-    granted = 0
-    while process.returncode is None:
-        while granted < len(desk.arrived):
-            desk.grant(granted)
-            granted += 1
-        await asyncio.sleep(0)
+    await desk.grant_all(process)
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"the file was changed meanwhile: expected 1000 rows" in errors

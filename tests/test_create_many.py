@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from desk import Clock, Desk, client, requests, turns
+from desk import Clock, Desk, client, first_outcome, requests, turns
 from tqdm.asyncio import tqdm
 
 from suno_persona import (
@@ -157,11 +157,8 @@ async def test_what_the_source_raises_is_passed_on_at_the_end(desk: Desk, kind: 
 
     async with client(desk) as api:
         outcomes = api.create_many(source() if kind == "iterable" else async_source())
-        first = asyncio.ensure_future(anext(outcomes))
-        await desk.after(2)
-        desk.grant(0)
+        await first_outcome(desk, outcomes, 2)
         desk.grant(1)
-        await first
         await anext(outcomes)
         with pytest.raises(LookupError, match="the file ends here"):
             await anext(outcomes)
@@ -201,10 +198,7 @@ async def test_a_reader_that_stops_early_lets_what_is_out_finish(desk: Desk) -> 
     """Nothing more is sent, and nothing that was sent is torn."""
     async with client(desk, max_connections=3) as api:
         outcomes = api.create_many(requests(10))
-        first = asyncio.ensure_future(anext(outcomes))
-        await desk.after(3)
-        desk.grant(0)
-        await first
+        await first_outcome(desk, outcomes, 3)
         await desk.after(4)
         closing = asyncio.create_task(outcomes.aclose())
         await turns()
@@ -220,12 +214,9 @@ async def test_a_reader_that_stops_early_waits_for_no_cool_down(desk: Desk) -> N
     """Calls of which nothing is out are given up at once."""
     async with client(desk) as api:
         outcomes = api.create_many(requests(3))
-        first = asyncio.ensure_future(anext(outcomes))
-        await desk.after(3)
-        desk.grant(0)
+        await first_outcome(desk, outcomes, 3)
         desk.refuse(1, retry_after=20)
         desk.refuse(2, retry_after=20)
-        await first
         await turns()
         await outcomes.aclose()
         await desk.after(3)
@@ -279,10 +270,7 @@ async def test_a_reader_that_stops_early_repeats_nothing(desk: Desk) -> None:
     """A refusal that comes after it stopped is final."""
     async with client(desk) as api:
         outcomes = api.create_many(requests(2))
-        first = asyncio.ensure_future(anext(outcomes))
-        await desk.after(2)
-        desk.grant(0)
-        await first
+        await first_outcome(desk, outcomes, 2)
         closing = asyncio.create_task(outcomes.aclose())
         await turns()
         desk.refuse(1, retry_after=0)
@@ -331,10 +319,7 @@ async def test_cancelling_a_reader_that_is_closing_hurries_it(desk: Desk) -> Non
     """Who does not want to wait for what is out can say so."""
     async with client(desk) as api:
         outcomes = api.create_many(requests(2))
-        first = asyncio.ensure_future(anext(outcomes))
-        await desk.after(2)
-        desk.grant(0)
-        await first
+        await first_outcome(desk, outcomes, 2)
         closing = asyncio.create_task(outcomes.aclose())
         await turns()
         closing.cancel()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cancelling import cancelled_at
-from desk import Clock, Desk, client, requests, turns
+from desk import Clock, Desk, client, first_outcome, requests, turns
 
 from suno_persona import (
     CreatePersonaRequest,
@@ -242,10 +242,7 @@ async def test_a_reader_that_stops_early_has_all_outcomes_recorded(journal_url: 
     """What was out when it stopped is finished, and the next run has it."""
     async with client(desk, max_connections=3) as api:
         outcomes = api.create_many(requests(9), journal=Journal(journal_url))
-        first = asyncio.ensure_future(anext(outcomes))
-        await desk.after(3)
-        desk.grant(0)
-        await first
+        await first_outcome(desk, outcomes, 3)
         await desk.after(4)
         closing = asyncio.create_task(outcomes.aclose())
         for number in (1, 2, 3):

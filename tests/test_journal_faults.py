@@ -235,7 +235,9 @@ mounts = pytest.mark.skipif(not can_mount(), reason="needs `unshare -rm`, a Linu
 
 @mounts
 @pytest.mark.parametrize("disk", ["full", "read-only", "read-only with a journal"])
-async def test_a_disk_that_takes_no_more_stops_the_batch(fake_suno: FakeSuno, tmp_path: Path, disk: str) -> None:
+async def test_a_disk_that_takes_no_more_stops_the_batch(
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, disk: str
+) -> None:
     """The command says so in one line; nothing is sent without its claim, and no persona is lost."""
     rows = tmp_path / "rows.csv"
     rows.write_text("root_clip_id,name,description\n" + "".join(f"c,N{number},D\n" for number in range(400)))
@@ -253,7 +255,6 @@ async def test_a_disk_that_takes_no_more_stops_the_batch(fake_suno: FakeSuno, tm
         f"{prepare} && {COMMAND} batch {rows} --journal {disk_folder}/personas.db --output {tmp_path}/out.jsonl; "
         f"status=$?; cp {disk_folder}/* {kept}; exit $status"
     )
-    env = {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
     done = await run("unshare", "-rm", "sh", "-c", script, env=env)
     assert done.status == 2, done.errors
     assert "Traceback" not in done.errors

@@ -48,13 +48,12 @@ async def account(fake: FakeSuno, journal_url: str, output: Path) -> None:
 
 
 async def test_a_batch_killed_25_times_creates_nothing_twice_and_loses_nothing(
-    fake_suno: FakeSuno, journal_url: str, tmp_path: Path
+    fake_suno: FakeSuno, env: dict[str, str], journal_url: str, tmp_path: Path
 ) -> None:
     """SIGKILL at random moments, counted in requests and in turns of the loop, and run again each time."""
     rng = random.Random(25)
     file, output = rows(tmp_path), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--journal", journal_url, "--output", str(output), "--max-connections", "4")
-    env = {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
     for _ in range(KILLS):
         process = await start(*command, env=env)
         more = len(fake_suno.requests) + rng.randrange(1, 2 * ROWS // KILLS)
@@ -71,11 +70,12 @@ async def test_a_batch_killed_25_times_creates_nothing_twice_and_loses_nothing(
     await account(fake_suno, journal_url, output)
 
 
-async def test_two_processes_at_once_send_nothing_twice(fake_suno: FakeSuno, journal_url: str, tmp_path: Path) -> None:
+async def test_two_processes_at_once_send_nothing_twice(
+    fake_suno: FakeSuno, env: dict[str, str], journal_url: str, tmp_path: Path
+) -> None:
     """They share the work, from the making of the journal on, and a last run reports all."""
     file, output = rows(tmp_path), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--journal", journal_url)
-    env = {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
     done = await asyncio.gather(run(*command, env=env), run(*command, env=env))
     assert {one.status for one in done} <= {1, 3}, done
     assert len(sent(fake_suno)) == ROWS

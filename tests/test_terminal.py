@@ -98,46 +98,29 @@ async def terminal(*command: str, env: dict[str, str]) -> AsyncIterator[tuple[Te
 async def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(desk: Desk, tmp_path: Path) -> None:
     """What is under way finishes, nothing more is sent, the status is 130, and the printed command goes on."""
     file, output = written(tmp_path, rows(8)), tmp_path / "out.jsonl"
-    env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
     arguments = ("batch", file, "--output", str(output), "--max-connections", "3")
-    async with terminal(COMMAND, *arguments, env=env) as (screen, process):
-        await until_arrived(desk, 3)
+    async with terminal(COMMAND, *arguments, env=desk.env) as (screen, process):
+        await desk.until(3)
         screen.type(CTRL_C)
         await screen.until("Ctrl-C again stops at once")
-        granted = 0
-        while process.returncode is None:
-            while granted < len(desk.arrived):
-                desk.grant(granted)
-                granted += 1
-            await asyncio.sleep(0)
+        await desk.grant_all(process)
     assert process.returncode == 130, screen.text
     stopped = len(desk.arrived)
     assert stopped == 3
     assert len(output.read_text().splitlines()) == stopped
     assert "not sent" in screen.text
     (command,) = re.findall(r"to go on: (suno-persona [^\r\n]*)", screen.text)
-    async with terminal(COMMAND, *shlex.split(command)[1:], env=env) as (screen, process):
-        while process.returncode is None:
-            while granted < len(desk.arrived):
-                desk.grant(granted)
-                granted += 1
-            await asyncio.sleep(0)
+    async with terminal(COMMAND, *shlex.split(command)[1:], env=desk.env) as (screen, process):
+        await desk.grant_all(process)
     assert process.returncode == 0, screen.text
     assert len(desk.arrived) == len(output.read_text().splitlines()) == 8
-
-
-async def until_arrived(desk: Desk, count: int) -> None:
-    """Wait until the service has this many requests."""
-    while len(desk.arrived) < count:
-        await asyncio.sleep(0)
 
 
 async def test_ctrl_c_twice_stops_at_once(desk: Desk, tmp_path: Path) -> None:
     """What was out is recorded as unknown, and what waited as not created."""
     file = written(tmp_path, rows(8))
-    env = {"SUNO_API_KEY": "sk-0123456789", "SUNO_BASE_URL": desk.service.base_url}
-    async with terminal(COMMAND, "batch", file, "--max-connections", "2", env=env) as (screen, process):
-        await until_arrived(desk, 2)
+    async with terminal(COMMAND, "batch", file, "--max-connections", "2", env=desk.env) as (screen, process):
+        await desk.until(2)
         desk.refuse(0, retry_after=20)
         screen.type(CTRL_C)
         await screen.until("Ctrl-C again stops at once")
@@ -154,10 +137,9 @@ async def test_ctrl_c_twice_stops_at_once(desk: Desk, tmp_path: Path) -> None:
     assert len(desk.arrived) == 2
 
 
-async def test_a_terminal_shows_a_bar_below_the_lines(fake_suno: FakeSuno, tmp_path: Path) -> None:
+async def test_a_terminal_shows_a_bar_below_the_lines(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """Counts, rate and time left within 80 columns, and the outcomes above it, each whole."""
     file = written(tmp_path, rows(30) + "unknown-1,N,D,,\n")
-    env = {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
     async with terminal(COMMAND, "batch", file, env=env) as (screen, process):
         pass
     assert process.returncode == 1
