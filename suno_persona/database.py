@@ -62,14 +62,9 @@ class Database:
         """Connect, and `make` the tables where there are none. Raises `JournalError`."""
         database = cls(url)
         try:
-            is_file = url.get_backend_name() == "sqlite"
-            if is_file and not make and not os.path.exists(str(url.database)):  # noqa: ASYNC240 - as fast as opening it
-                raise JournalError(message=f"{database.name}: expected a journal, found no such file")  # noqa: TRY301
-            if is_file:
-                await asyncio.to_thread(_make_file, database._engine.dialect.create_connect_args(url))
+            if _is_sqlite(url):
+                await database._open_file(url, make=make)
             await database._prepare(make=make)
-        except sqlite3.Error as error:
-            raise database._failure(error) from error
         except BaseException:
             await database.close()
             raise
@@ -107,6 +102,14 @@ class Database:
     def _failure(self, reason: BaseException | None) -> JournalError:
         words = " ".join(str(reason).split())
         return JournalError(message=f"{self.name}: the journal cannot be read or written: {words}")
+
+    async def _open_file(self, url: sql.URL, *, make: bool) -> None:
+        if not make and not os.path.exists(str(url.database)):  # noqa: ASYNC240 - as fast as opening it
+            raise JournalError(message=f"{self.name}: expected a journal, found no such file")
+        try:
+            await asyncio.to_thread(_make_durable_file, self._engine.dialect.create_connect_args(url))
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
 
     async def _prepare(self, *, make: bool) -> None:
         """Make the tables, or see that they are those that are known here."""
@@ -160,21 +163,25 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
             parsed = sql.make_url(text)
         except (SQLAlchemyError, ValueError):
             raise _refuse("a URL that cannot be read") from None  # not shown: it may hold a password
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+    if _is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
         raise _refuse("an SQLite database in memory, which no later run can read")
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
 
 
 def shown(url: sql.URL) -> str:
     """A database as errors name it: without passwords."""
-    if url.get_backend_name() == "sqlite":
+    if _is_sqlite(url):
         return str(url.database)
     secrets = {name: "***" for name in url.query if "pass" in name}
     return url.update_query_dict(secrets).render_as_string(hide_password=True)
 
 
+def _is_sqlite(url: sql.URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
 def _engine(url: sql.URL) -> AsyncEngine:
-    is_sqlite = url.get_backend_name() == "sqlite"
+    is_sqlite = _is_sqlite(url)
     try:
         engine = create_async_engine(
             url,
@@ -193,7 +200,7 @@ def _engine(url: sql.URL) -> AsyncEngine:
     return engine
 
 
-def _make_file(arguments: ConnectArgsType) -> None:
+def _make_durable_file(arguments: ConnectArgsType) -> None:
     """See that the file can be opened, and give it a write-ahead log, which it keeps."""
     (file,), options = arguments
     options["timeout"] = 0

@@ -25,6 +25,8 @@ from suno_persona.models import CreatePersonaRequest
 if TYPE_CHECKING:
     from suno_persona.journal import Journal, Keys
 
+_CONNECTIONS = 32
+
 
 def batch(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The requests: CSV with a header row, or JSON Lines.")],
@@ -52,7 +54,7 @@ def batch(
     ] = False,
     max_connections: Annotated[
         int, typer.Option(metavar="N", min=1, help="How many requests are under way at once.")
-    ] = 32,
+    ] = _CONNECTIONS,
     base_url: Annotated[
         str | None, typer.Option(metavar="URL", help="The service's address; SUNO_BASE_URL unless given.")
     ] = None,
@@ -85,13 +87,13 @@ def batch(
     if work.stopped is not None or (work.failure is not None and work.display.counts):
         # Without --resend-unknown: what was cut off just now is worth a look.
         name = str(file) if str(file)[0] != "-" else f"./{file}"
-        command = ["suno-persona", "batch", name, *(named("--journal", record) if journal else [])]
+        command = ["suno-persona", "batch", name, *(named(record, "--journal") if journal else [])]
         command += ["--output", str(output)] if output else []
-        command += ["--max-connections", str(max_connections)] if max_connections != 32 else []
+        command += ["--max-connections", str(max_connections)] if max_connections != _CONNECTIONS else []
         command += ["--base-url", base_url] if base_url else []
         say(f"to go on: {shlex.join(command)}")
     if work.display.counts["unknown"]:
-        say(f"to see what is unknown: {shlex.join(['suno-persona', 'journal', *named('', record), '--unknown'])}")
+        say(f"to see what is unknown: {shlex.join(['suno-persona', 'journal', *named(record), '--unknown'])}")
     raise typer.Exit(status)
 
 

@@ -90,7 +90,7 @@ async def _list_unknown(name: str) -> None:
         async for entry in record.entries("unknown", "claimed"):
             print(_described(entry))
     if entry is not None:
-        settle = shlex.join(["suno-persona", "journal", "resolve", entry.key, *named("--journal", name)])
+        settle = shlex.join(["suno-persona", "journal", "resolve", entry.key, *named(name, "--journal")])
         print(f"\nWhen you have looked: {settle} --persona-id ID (or --not-created)")
 
 

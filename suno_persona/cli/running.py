@@ -43,16 +43,12 @@ def say(text: str) -> None:
     print(f"suno-persona: {text}", file=sys.stderr)
 
 
-def named(option: str, journal: str) -> list[str]:
+def named(journal: str, *option: str) -> list[str]:
     """How a printed command names a journal: not at all where the environment does, or where it has a password."""
     from suno_persona.database import database_url, shown
 
     is_secret = "***" in shown(database_url(journal))
-    return (
-        []
-        if is_secret or journal == os.environ.get("SUNO_JOURNAL_URL")
-        else [word for word in (option, journal) if word]
-    )
+    return [] if is_secret or journal == os.environ.get("SUNO_JOURNAL_URL") else [*option, journal]
 
 
 def forget_stdout() -> None:
