@@ -32,7 +32,7 @@ _log = logging.getLogger("suno_persona")
 class Call:
     """A request on its way. Raises `InvalidRequestError` for what is no request."""
 
-    __slots__ = ("body", "key", "may_have_created", "may_repeat", "request")
+    __slots__ = ("body", "comes_again", "key", "may_have_created", "may_repeat", "request")
 
     def __init__(self, request: CreatePersonaRequest) -> None:
         if not isinstance(request, CreatePersonaRequest):
@@ -42,10 +42,16 @@ class Call:
         self.body: bytes = dump_request(request)
         self.key: str = ""
         """Under which a journal has it."""
+        self.comes_again: Callable[[BaseException], bool] = _never
+        """Whether somebody else will send it, where this error ended it before there was a persona."""
         self.may_repeat: bool = True
         """Whether another attempt may follow a failed one."""
         self.may_have_created: bool = False
         """Whether the request is out, or was, and no answer said that there is no persona."""
+
+
+def _never(_: BaseException) -> bool:
+    return False
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

@@ -11,8 +11,7 @@ from typer.core import TyperGroup
 from suno_persona.cli.running import named, run
 
 if TYPE_CHECKING:
-    from suno_persona.journal import Entry, Journal
-    from suno_persona.store import State
+    from suno_persona.journal import Entry, Journal, State
 
 
 class _ShowUnlessTold(TyperGroup):

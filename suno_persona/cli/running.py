@@ -45,7 +45,7 @@ def say(text: str) -> None:
 
 def named(journal: str, *option: str) -> list[str]:
     """How a printed command names a journal: not at all where the environment does, or where it has a password."""
-    from suno_persona.database import database_url, shown
+    from suno_persona.journal.database import database_url, shown
 
     is_secret = "***" in shown(database_url(journal))
     return [] if is_secret or journal == os.environ.get("SUNO_JOURNAL_URL") else [*option, journal]

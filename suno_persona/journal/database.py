@@ -12,17 +12,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Self, TypeVar
 
-from suno_persona.errors import ConfigurationError, JournalError
+import sqlalchemy as sql
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-try:
-    import sqlalchemy as sql
-    from sqlalchemy import event
-    from sqlalchemy.engine.interfaces import ConnectArgsType, DBAPIConnection
-    from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-except ModuleNotFoundError as _error:
-    _message = "a journal needs the journal extra: pip install 'suno-persona[journal]'"
-    raise ModuleNotFoundError(_message, name=_error.name) from _error
+from suno_persona.errors import ConfigurationError, JournalError
 
 VERSION = 1
 _LOCKED = 30  # seconds to wait for another process's transaction on an SQLite file
@@ -44,6 +40,7 @@ requests: sql.Table = sql.Table(
     sql.Column("persona_id", sql.Text),
     sql.Column("reason", sql.Text),
     sql.Column("holder", sql.String(32), nullable=False),
+    sql.Column("place", sql.Integer),
 )
 
 

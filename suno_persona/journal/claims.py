@@ -1,62 +1,30 @@
-"""The journal's table and the transactions on it, on SQLAlchemy Core. It knows neither personas nor HTTP.
+"""Claims and outcomes, committed to the journal's table: those that are due together share a transaction.
 
-What is due together shares a transaction: while one is being committed, the next one gathers.
+While one transaction is being committed, the next one gathers. It knows neither personas nor HTTP.
 """
 
 import asyncio
-import os
-import socket
-from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Literal, TypeAlias
 
 import attrs
 import sqlalchemy as sql
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from suno_persona.database import Database, requests
 from suno_persona.errors import JournalError
-
-State: TypeAlias = Literal["claimed", "created", "not_created", "unknown"]
-
-_MOST_AT_ONCE = 1000  # requests in a transaction
+from suno_persona.journal.database import Database, requests
+from suno_persona.journal.store import MOST_AT_ONCE, UPDATE, Row, Settled, comes_of_others, here, now, select
 
 _INSERT = sql.insert(requests)
 _INSERT_AT_ONCE = _INSERT.returning(requests.c.key)
-_UPDATE = sql.update(requests).where(requests.c.key == sql.bindparam("its_key"))
 _NOT_SETTLED = dict.fromkeys(("settled_at", "persona", "persona_id", "reason"))
-_SETTLE = _UPDATE.where(
+_SETTLE = UPDATE.where(
     requests.c.state != "created",
-    sql.or_(requests.c.holder == sql.bindparam("its_holder"), sql.bindparam("is_created", type_=sql.Boolean)),
+    sql.or_(
+        sql.and_(requests.c.holder == sql.bindparam("its_holder"), requests.c.state != "not_created"),
+        sql.bindparam("is_created", type_=sql.Boolean),
+    ),
 )
-
-
-@attrs.frozen
-class Row:
-    """What the table holds of a request; times in UTC, as `now` writes them."""
-
-    key: str
-    body: str
-    state: State
-    claimed_at: str
-    claimed_by: str
-    settled_at: str | None = None
-    persona: str | None = None
-    persona_id: str | None = None
-    reason: str | None = None
-    holder: str = ""
-
-
-@attrs.frozen
-class Settled:
-    """What became of a request."""
-
-    state: State
-    persona: str | None = None
-    persona_id: str | None = None
-    reason: str | None = None
 
 
 @attrs.define(eq=False)
@@ -77,39 +45,44 @@ class _Settlement:
     done: "asyncio.Future[None]"
 
 
-def now() -> str:
-    """The time in UTC, as the table has it: later is greater."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-class Store:
-    """An open journal."""
+class Claims:
+    """Writes what is claimed and settled to an open journal."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._claimed_by = f"{socket.gethostname()}, process {os.getpid()}"
+        self._claimed_by = here()
         self._look = False
         self._due: list[_Claim | _Settlement] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
-        """Finish what is due, and disconnect."""
+        """Finish what is due."""
         while self._writer is not None:
             await asyncio.wait([self._writer])
-        await self._database.close()
 
-    async def claim(self, key: str, body: str, *, holder: str, since: str, resend_unknown: bool) -> Row | None:
+    async def claim(
+        self,
+        key: str,
+        body: str,
+        *,
+        holder: str,
+        since: str,
+        resend_unknown: bool,
+        released: Callable[[asyncio.CancelledError], Settled],
+    ) -> Row | None:
         """Commit that a request is about to be sent; or give what is known of it, and it must not be sent.
 
-        It may be sent where it is new, and where before the time `since` it was settled as not created. With
-        `resend_unknown` also where it was claimed before and nobody knows what came of it.
+        It may be sent where it is new or queued, and where before the time `since` it was settled as not created. With
+        `resend_unknown` also where it was claimed before and nobody knows what came of it. Where the caller is
+        cancelled, the claim is settled as `released` says.
         """
         claim = _Claim(key, body, holder, since, resend_unknown, asyncio.get_running_loop().create_future())
         self._add(claim)
         try:
             return await asyncio.shield(claim.done)
-        except asyncio.CancelledError:
-            claim.done.add_done_callback(lambda _: self._release(claim))
+        except asyncio.CancelledError as error:
+            settled = released(error)
+            claim.done.add_done_callback(lambda _: self._release(claim, settled))
             raise
 
     def settle(self, key: str, settled: Settled, *, holder: str) -> "asyncio.Future[None]":
@@ -122,48 +95,6 @@ class Store:
         self._add(settlement)
         return settlement.done
 
-    async def resolve(self, key: str, settled: Settled) -> None:
-        """Settle a request whose outcome is not known, whoever holds it."""
-
-        async def work(connection: AsyncConnection) -> None:
-            await self._database.lock(connection)
-            row = (await _select(connection, [key], lock=True)).get(key)
-            if row is None:
-                message = f"{self._database.name}: expected the key of a request, found {key!r}, which is none"
-                raise JournalError(message=message)
-            if row.state not in ("claimed", "unknown"):
-                message = f"{self._database.name}: expected a request that needs a look, found it {row.state}"
-                raise JournalError(message=message)
-            values = {"its_key": key, "settled_at": now(), "holder": "", **attrs.asdict(settled)}
-            await connection.execute(_UPDATE, values)
-
-        await self._database.transaction(work)
-
-    async def counts(self) -> dict[State, int]:
-        """How many requests are in which state."""
-        query = sql.select(requests.c.state, sql.func.count().label("number")).group_by(requests.c.state)
-        rows = await self._database.transaction(lambda connection: connection.execute(query))
-        return {row.state: row.number for row in rows}
-
-    async def find(self, key: str) -> Row | None:
-        """The request with this key."""
-        return (await self._database.transaction(lambda connection: _select(connection, [key]))).get(key)
-
-    async def rows(self, states: Sequence[State]) -> AsyncIterator[Row]:
-        """Give the requests in these states, in the order of their keys; those in all states where none is named."""
-        query = sql.select(requests).order_by(requests.c.key).limit(_MOST_AT_ONCE)
-        if states:
-            query = query.where(requests.c.state.in_(states))
-        page = query
-        while True:
-            found = await self._database.transaction(lambda connection: connection.execute(page))  # noqa: B023
-            rows = [Row(*row) for row in found]
-            for row in rows:
-                yield row
-            if len(rows) < _MOST_AT_ONCE:
-                return
-            page = query.where(requests.c.key > rows[-1].key)
-
     def _add(self, operation: _Claim | _Settlement) -> None:
         self._due.append(operation)
         if self._writer is None:
@@ -174,7 +105,7 @@ class Store:
         try:
             while self._due:
                 await self._until_no_more_come()
-                due, self._due = self._due[:_MOST_AT_ONCE], self._due[_MOST_AT_ONCE:]
+                due, self._due = self._due[:MOST_AT_ONCE], self._due[MOST_AT_ONCE:]
                 claims: dict[str, _Claim] = {}
                 settlements: list[_Settlement] = []
                 for one in due:
@@ -228,11 +159,10 @@ class Store:
                 known = await self._database.transaction(work)
             except JournalError as error:
                 attempts -= 1
-                if not attempts or not _comes_of_others(error.__cause__):
+                if not attempts or not comes_of_others(error.__cause__):
                     raise
                 look = True
             else:
-                self._look = bool(known)
                 return known
 
     async def _claim(
@@ -241,7 +171,8 @@ class Store:
         # What others may hold is waited for in the order of the keys, new ones first, so that no circle forms.
         if look:
             await self._database.lock(connection)
-        known = await _select(connection, claims) if look else {}
+        known = await select(connection, claims) if look else {}
+        self._look = bool(known)
         time = now()
 
         def claimed(key: str) -> dict[str, str]:
@@ -253,15 +184,11 @@ class Store:
             at_once = connection.dialect.insert_executemany_returning
             await connection.execute(_INSERT_AT_ONCE if at_once else _INSERT, [claimed(key) for key in new])
         if maybe := [key for key, row in known.items() if _may_be_sent(row, claims[key])]:
-            locked = await _select(connection, [*maybe, *also_locked], lock=True)
-            known |= {key: locked[key] for key in maybe}
-            values = []
-            for key in maybe:
-                if _may_be_sent(known[key], claims[key]):
-                    del known[key]
-                    values.append({"its_key": key, **_NOT_SETTLED, **claimed(key)})
-            if values:  # pragma: no branch - another process is first only by chance
-                await connection.execute(_UPDATE, values)
+            locked = await select(connection, [*maybe, *also_locked], lock=True)
+            granted = [key for key in maybe if _may_be_sent(locked[key], claims[key])]
+            known = {key: row for key, row in (known | locked).items() if key in claims and key not in granted}
+            if granted:  # pragma: no branch - another process is first only by chance
+                await connection.execute(UPDATE, [{"its_key": key, **_NOT_SETTLED, **claimed(key)} for key in granted])
         return known
 
     async def _settle(self, connection: AsyncConnection, settlements: list[_Settlement]) -> None:
@@ -282,28 +209,16 @@ class Store:
         if values:
             await connection.execute(_SETTLE, values)
 
-    def _release(self, claim: _Claim) -> None:
+    def _release(self, claim: _Claim, settled: Settled) -> None:
         """Settle a claim whose caller was cancelled before it could send, if it was granted."""
         if claim.done.exception() is not None or claim.done.result() is not None:
             return
-        settled = Settled("not_created", reason="cancelled before it was sent")
         self.settle(claim.key, settled, holder=claim.holder)
 
 
-async def _select(connection: AsyncConnection, keys: Collection[str], *, lock: bool = False) -> dict[str, Row]:
-    """What the table holds under these keys; with `lock`, nobody else changes it until the transaction ends."""
-    query = sql.select(requests).where(requests.c.key.in_(keys)).order_by(requests.c.key)
-    return {row.key: Row(*row) for row in await connection.execute(query.with_for_update() if lock else query)}
-
-
-def _comes_of_others(error: BaseException | None) -> bool:
-    """Whether a transaction failed because of another one, so that it is worth another try."""
-    # A serialization failure or a deadlock (PostgreSQL's manual, appendix A); nothing of it was committed.
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return isinstance(error, IntegrityError) or state in ("40001", "40P01")
-
-
 def _may_be_sent(row: Row, claim: _Claim) -> bool:
+    if row.state == "queued":
+        return True
     if row.state == "not_created":
         return row.settled_at is not None and row.settled_at <= claim.since
     return claim.resend_unknown and row.state != "created" and row.claimed_at <= claim.since
