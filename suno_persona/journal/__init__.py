@@ -119,7 +119,7 @@ class Journal:
             yield entry_of(row)
 
     async def settled(self, *, every: float = 1.0) -> AsyncIterator[Entry]:
-        """Give what has an outcome, each once, and go on with what comes, until nothing that was enqueued lacks one.
+        """Give what was enqueued and has an outcome, each once, and go on with what comes, until nothing lacks one.
 
         It looks again `every` so many seconds.
         """
@@ -128,7 +128,7 @@ class Journal:
             waiting = await store.waiting()
             # Clocks differ, and who settled first may commit last: so look back a while, and at the end at everything.
             since = (datetime.fromisoformat(newest) - _LOOK_BACK).isoformat() if waiting and newest else ""
-            async for row in store.rows(("created", "not_created", "unknown"), since):
+            async for row in store.settled(since):
                 newest = max(newest, row.settled_at or "")
                 if row.key not in seen:
                     seen.add(row.key)

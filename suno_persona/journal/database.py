@@ -165,6 +165,15 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
 
 
+def postgresql_conninfo(url: str) -> str:
+    """The same database for psycopg alone. Raises `ConfigurationError` where it is no PostgreSQL."""
+    parsed = database_url(url)
+    if parsed.get_backend_name() != "postgresql":
+        message = f"journal: expected the URL of a PostgreSQL database, found {shown(parsed)}"
+        raise ConfigurationError(message=message)
+    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def shown(url: sql.URL) -> str:
     """A database as errors name it: without passwords."""
     if _is_sqlite(url):

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import sqlalchemy as sql
@@ -77,7 +77,7 @@ class Store:
             if row is None:
                 message = f"{self._database.name}: expected the key of a request, found {key!r}, which is none"
                 raise JournalError(message=message)
-            if row.state not in ("claimed", "unknown"):
+            if row.state not in ("queued", "claimed", "unknown"):
                 message = f"{self._database.name}: expected a request that needs a look, found it {row.state}"
                 raise JournalError(message=message)
             values = {"its_key": key, "settled_at": now(), "holder": "", **attrs.asdict(settled)}
@@ -95,16 +95,19 @@ class Store:
         """The request with this key."""
         return (await self._database.transaction(lambda connection: select(connection, [key]))).get(key)
 
-    async def rows(self, states: Sequence[State], since: str = "") -> AsyncIterator[Row]:
-        """Give the requests in these states, in the order of their keys; those in all states where none is named.
+    def rows(self, states: Sequence[State]) -> AsyncIterator[Row]:
+        """Give the requests in these states, in the order of their keys; those in all states where none is named."""
+        query = sql.select(requests)
+        return self._pages(query.where(requests.c.state.in_(states)) if states else query)
 
-        With a time `since`, only those that were settled after it.
-        """
-        query = sql.select(requests).order_by(requests.c.key).limit(MOST_AT_ONCE)
-        if since:
-            query = query.where(requests.c.settled_at > since)
-        if states:
-            query = query.where(requests.c.state.in_(states))
+    def settled(self, since: str) -> AsyncIterator[Row]:
+        """Give the requests that were enqueued, and settled after this time."""
+        ended = requests.c.state.in_(("created", "not_created", "unknown"))
+        query = sql.select(requests).where(ended, requests.c.place.is_not(None), requests.c.settled_at > since)
+        return self._pages(query)
+
+    async def _pages(self, query: "sql.Select[Any]") -> AsyncIterator[Row]:
+        query = query.order_by(requests.c.key).limit(MOST_AT_ONCE)
         page = query
         while True:
             found = await self._database.transaction(lambda connection: connection.execute(page))  # noqa: B023
@@ -117,10 +120,8 @@ class Store:
 
     async def waiting(self) -> int:
         """How many requests were enqueued and have no outcome yet."""
-        waits = sql.or_(
-            requests.c.state == "queued", sql.and_(requests.c.state == "claimed", requests.c.place.is_not(None))
-        )
-        query = sql.select(sql.func.count()).where(waits)
+        waits = requests.c.state.in_(("queued", "claimed"))
+        query = sql.select(sql.func.count()).where(waits, requests.c.place.is_not(None))
         return (await self._database.transaction(lambda connection: connection.execute(query))).scalar_one()
 
     async def enqueue(
