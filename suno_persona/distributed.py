@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Unpack, cast
 
@@ -32,6 +32,7 @@ try:
     from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
     from procrastinate.job_context import AbortReason
     from procrastinate.jobs import Job
+    from procrastinate.signals import on_stop
 except ModuleNotFoundError as _error:
     _message = "batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'"
     raise ModuleNotFoundError(_message, name=_error.name) from _error
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _QUEUE = "suno_persona"
 _AT_ONCE = 1000  # requests in a transaction
 _RECORD_AGAIN = (1, 2, 4, 8, 16, 32)  # seconds: a database that restarts loses no outcome
+_BEGIN_AGAIN = 1  # seconds
 _log = logging.getLogger("suno_persona")
 
 
@@ -153,10 +155,33 @@ class PersonaApp(App):
         self.periodic(cron="* * * * * */10")(retry_stalled(self._retry_stalled))
 
     async def run_worker_async(self, **kwargs: "Unpack[WorkerOptions]") -> None:
-        """Run a worker, with a client of its own."""
+        """Run a worker with a client of its own, until it is told to stop; a database that is away is waited for."""
         async with self._make_client() as client, Journal(self.journal_url) as journal:
             self._deliveries = _Deliveries(client, journal.run(), self._redelivery)
-            await super().run_worker_async(**kwargs)
+            while not await self._work(kwargs):
+                _log.error("the worker lost its database, and begins again")
+                await asyncio.sleep(_BEGIN_AGAIN)
+
+    async def _work(self, options: "WorkerOptions") -> bool:
+        """Run procrastinate's worker. False: it lost its database."""
+        # It then ends as one that was told to stop, and so we tell it by cancelling it, which lets its jobs finish.
+        own_signals: WorkerOptions = {**options, "install_signal_handlers": False}
+        worker = asyncio.create_task(super().run_worker_async(**own_signals))
+
+        def stop() -> None:
+            worker.cancel()
+
+        try:
+            with on_stop(stop) if options.get("install_signal_handlers", True) else nullcontext():
+                await worker
+        except ConnectorException:
+            return False
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return True
+        return not options.get("wait", True)
 
     async def defer_requests(self, connection: object, bodies: Mapping[str, str]) -> None:
         """Make the jobs for these keys and wire bodies, in the transaction of psycopg's connection."""

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from suno_persona.cli.batch import batch
+from suno_persona.cli.fleet import enqueue, results
 from suno_persona.cli.journal import journal_app
 from suno_persona.cli.rows import read_rows
 from suno_persona.cli.running import forget_stdout, run
@@ -39,6 +40,8 @@ def _show(persona: Persona, text: str) -> None:
 
 
 app.command()(batch)
+app.command()(enqueue)
+app.command()(results)
 app.add_typer(journal_app, name="journal")
 
 

@@ -3,11 +3,10 @@
 import asyncio
 import shlex
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import attrs
 import typer
@@ -15,8 +14,8 @@ import typer
 from suno_persona.batch import Batch, Outcome
 from suno_persona.cli.display import Display
 from suno_persona.cli.output import Output
-from suno_persona.cli.rows import SUFFIXES, Row, read_rows
-from suno_persona.cli.running import ending_well, forget_stdout, named, say
+from suno_persona.cli.rows import check, opened, read_checked
+from suno_persona.cli.running import ending_well, forget_stdout, named, say, status_of
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import dump_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError, JournalError
@@ -68,16 +67,14 @@ def batch(
     from suno_persona.journal import Journal, Keys
 
     record = journal or f"{file}.journal"
-    with ending_well("nothing was sent"), _opened(file) as rows:
+    with ending_well("nothing was sent"), opened(file) as rows:
         _check_names(file, Path(record), output)
-        total = _check(rows, file)
+        total = check(rows, file)
         work = _Batch(
             api=PersonaAPI(base_url=base_url, max_connections=max_connections),
             journal=Journal(record, resend_unknown=resend_unknown),
             keys=Keys(),
-            path=file,
-            rows=read_rows(rows, file.suffix.lower()),
-            total=total,
+            rows=read_checked(rows, file, total),
             output=Output.open(output),
             display=Display(total),
         )
@@ -105,39 +102,6 @@ def _check_names(file: Path, journal: Path, output: Path | None) -> None:
         raise ConfigurationError(message=message)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise _refuse(path, "a file whose name ends in .csv or .jsonl", f"{suffix or 'neither'}")
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise _refuse(path, "a file", f"an error: {error.strerror}") from error
-    with file:
-        if not file.seekable():
-            raise _refuse(path, "a file, which is read twice", "a pipe")
-        yield file
-
-
-def _refuse(path: Path, expected: str, found: str) -> ConfigurationError:
-    return ConfigurationError(message=f"{path}: expected {expected}, found {found}")
-
-
-def _check(file: IO[bytes], path: Path) -> int:
-    """Count the rows. Those that cannot be used are told, all of them, and refused."""
-    total = bad = 0
-    for line, request in read_rows(file, path.suffix.lower()):
-        total += 1
-        if isinstance(request, InvalidRequestError):
-            bad += 1
-            print(f"{path}:{line}: {request}", file=sys.stderr)
-    if bad:
-        raise ConfigurationError(message=f"nothing was sent: {bad} of {total} rows cannot be used")
-    file.seek(0)
-    return total
-
-
 @attrs.define(eq=False)
 class _Batch:
     """The work itself: from rows to lines of output, until all are through or it is stopped."""
@@ -145,9 +109,7 @@ class _Batch:
     api: PersonaAPI
     journal: "Journal"
     keys: "Keys"
-    path: Path
-    rows: Iterator[Row]
-    total: int
+    rows: Iterator[tuple[int, CreatePersonaRequest]]
     output: Output
     display: Display
     stopped: signal.Signals | None = None
@@ -197,17 +159,9 @@ class _Batch:
                 loop.add_signal_handler(which, stop, which)
 
     def _feed(self) -> Iterator[CreatePersonaRequest]:
-        number = 0
-        for number, (line, request) in enumerate(self.rows, start=1):
-            if isinstance(request, InvalidRequestError):
-                raise InvalidRequestError(message=f"{self.path}:{line}: the file was changed meanwhile: {request}")
-            if number > self.total:
-                break
-            self._places[number - 1] = line, self.keys.next(dump_request(request))
+        for index, (line, request) in enumerate(self.rows):
+            self._places[index] = line, self.keys.next(dump_request(request))
             yield request
-        if number != self.total:
-            message = f"{self.path}: the file was changed meanwhile: expected {self.total} rows, found another number"
-            raise InvalidRequestError(message=message)
 
     def _take(self, outcome: Outcome) -> None:
         line, key = self._places.pop(outcome.index)
@@ -231,5 +185,4 @@ class _Batch:
             return 2
         if self.stopped is not None:
             return 128 + self.stopped
-        counts = self.display.counts
-        return 3 if counts["unknown"] else 1 if counts["not_created"] else 0
+        return status_of(self.display.counts)

@@ -73,6 +73,7 @@ async def _count(name: str) -> None:
     table.add_column("requests", justify="right")
     table.add_column("meaning")
     meanings: dict[State, str] = {
+        "queued": "it waits for a worker",
         "created": "there is a persona",
         "not_created": "there is none; the next run sends it again",
         "unknown": "there may be one: look",

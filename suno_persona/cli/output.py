@@ -38,7 +38,7 @@ class Output:
             raise ConfigurationError(message=message) from error
         return cls(lambda line: _write_whole(file.fileno(), line), last)
 
-    def add(self, key: str, line: int, outcome: Outcome) -> None:
+    def add(self, key: str, line: int | None, outcome: Outcome) -> None:
         """Write an outcome, unless it is there. Raises `OSError` where that fails."""
         document: dict[str, object] = {"key": key, "line": line, "state": state_of(outcome)}
         error = outcome.error

@@ -4,17 +4,20 @@ It reads as a stream: a million rows take no more memory than one.
 """
 
 import csv
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TypeAlias
 
 from suno_persona.conversion import REQUEST_MEMBERS, REQUIRED_MEMBERS, parse_json, to_request
-from suno_persona.errors import InvalidRequestError
+from suno_persona.errors import ConfigurationError, InvalidRequestError
 from suno_persona.models import CreatePersonaRequest
 
 Row: TypeAlias = tuple[int, CreatePersonaRequest | InvalidRequestError]
 """The line that a row begins on, and its request, or why it has none."""
 
-SUFFIXES = (".csv", ".jsonl", ".ndjson")
+_SUFFIXES = (".csv", ".jsonl", ".ndjson")
 
 
 def read_rows(file: IO[bytes], suffix: str) -> Iterator[Row]:
@@ -26,6 +29,57 @@ def read_rows(file: IO[bytes], suffix: str) -> Iterator[Row]:
         yield row
     if nothing:
         yield 1, _bad("expected at least one request, found none")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file of rows. Raises `ConfigurationError` where that cannot be."""
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise _refuse(path, "a file whose name ends in .csv or .jsonl", f"{suffix or 'neither'}")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise _refuse(path, "a file", f"an error: {error.strerror}") from error
+    with file:
+        if not file.seekable():
+            raise _refuse(path, "a file, which is read twice", "a pipe")
+        yield file
+
+
+def _refuse(path: Path, expected: str, found: str) -> ConfigurationError:
+    return ConfigurationError(message=f"{path}: expected {expected}, found {found}")
+
+
+def check(file: IO[bytes], path: Path) -> int:
+    """Count the rows. Those that cannot be used are told, all of them, and refused."""
+    total = bad = 0
+    for line, request in read_rows(file, path.suffix.lower()):
+        total += 1
+        if isinstance(request, InvalidRequestError):
+            bad += 1
+            print(f"{path}:{line}: {request}", file=sys.stderr)
+    if bad:
+        raise ConfigurationError(message=f"nothing was sent: {bad} of {total} rows cannot be used")
+    file.seek(0)
+    return total
+
+
+def read_checked(file: IO[bytes], path: Path, total: int) -> Iterator[tuple[int, CreatePersonaRequest]]:
+    """Give the lines and requests of a file that was checked. Raises `InvalidRequestError` where it is another one now.
+
+    No more than the `total` that was counted are given.
+    """
+    number = 0
+    for number, (line, request) in enumerate(read_rows(file, path.suffix.lower()), start=1):
+        if isinstance(request, InvalidRequestError):
+            raise InvalidRequestError(message=f"{path}:{line}: the file was changed meanwhile: {request}")
+        if number > total:
+            break
+        yield line, request
+    if number != total:
+        message = f"{path}: the file was changed meanwhile: expected {total} rows, found another number"
+        raise InvalidRequestError(message=message)
 
 
 def _json_rows(file: IO[bytes]) -> Iterator[Row]:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -55,6 +55,11 @@ def forget_stdout() -> None:
     """Let what stdout did not take be lost: Python flushes it once more at the end, and would fail again."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def status_of(counts: Mapping[str, int]) -> int:
+    """0: all created; 1: some were not; 3: nobody knows of some."""
+    return 3 if counts["unknown"] else 1 if counts["not_created"] else 0
 
 
 def exit_status(error: PersonaError) -> int:

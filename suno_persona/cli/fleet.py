@@ -1,0 +1,84 @@
+"""`suno-persona enqueue` and `results`: a batch for workers on many machines, and what came of it."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from suno_persona.cli.output import Output, state_of
+from suno_persona.cli.rows import check, opened, read_requests
+from suno_persona.cli.running import forget_stdout, run, say, status_of
+from suno_persona.errors import ConfigurationError
+
+_Database = Annotated[
+    str,
+    typer.Option(
+        "--journal",
+        envvar="SUNO_JOURNAL_URL",
+        metavar="URL",
+        help="The PostgreSQL database of the journal and the queue.",
+    ),
+]
+
+
+def enqueue(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The requests: CSV with a header row, or JSON Lines.")],
+    journal: _Database,
+    retry_refused: Annotated[
+        bool, typer.Option("--retry-refused", help="Enqueue those again that were settled as not created.")
+    ] = False,
+) -> None:
+    """Give the rows of a file to the workers; those that they have already are not enqueued again.
+
+    Workers are started with `procrastinate --app=suno_persona.distributed.app worker`. All rows are checked first, as
+    `batch` does it.
+    """
+    try:
+        from suno_persona.distributed import enqueue, make_app
+    except ModuleNotFoundError as error:
+        say(str(error))
+        raise typer.Exit(2) from None
+
+    async def work() -> None:
+        with opened(file) as rows:
+            total = check(rows, file)
+            added = await enqueue(make_app(journal), read_requests(rows, file), retry_refused=retry_refused)
+        print(f"{added} of {total} requests enqueued{'' if added == total else '; the others were before'}")
+
+    run(work())
+
+
+def results(
+    journal: _Database,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.jsonl",
+            help="Where a JSON line for each outcome goes; continued where it is there. stdout unless given.",
+        ),
+    ] = None,
+) -> None:
+    """Write a line for each outcome of what was enqueued, as they come, until all are there.
+
+    The exit status is that of `batch`.
+    """
+    from suno_persona.journal import Journal
+
+    async def work() -> Counter[str]:
+        lines, counts = Output.open(output), Counter[str]()
+        async with Journal.existing(journal) as record:
+            async for entry in record.settled():
+                outcome = entry.outcome(0)
+                counts[state_of(outcome)] += 1
+                try:
+                    lines.add(entry.key, None, outcome)
+                except OSError as error:
+                    forget_stdout()
+                    message = f"the output cannot be written: {error.strerror or error}"
+                    raise ConfigurationError(message=message) from error
+        return counts
+
+    counts = run(work())
+    say(f"{counts['created']} created, {counts['not_created']} not created, {counts['unknown']} unknown")
+    raise typer.Exit(status_of(counts))
