@@ -35,7 +35,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types: inside strictly, outside completely."""
-    session.install(".[cli,postgres,testing]", "nox", *groups("tests", "types"))
+    session.install(".[cli,distributed,testing]", "nox", *groups("tests", "types"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "suno_persona")
@@ -44,7 +44,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed package; on the oldest Python, measure what they cover."""
-    session.install(".[cli,postgres,testing]", *groups("tests"))
+    session.install(".[cli,distributed,testing]", *groups("tests"))
     measured = session.python == PYTHONS[0] and not session.posargs  # a part of the tests covers a part
     run = ["coverage", "run"] if measured else ["python"]
     session.run(*run, "-m", "pytest", "-n", "auto", *session.posargs)

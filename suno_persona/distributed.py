@@ -20,7 +20,7 @@ from suno_persona import options
 from suno_persona.batch import Outcome
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import parse_json, to_request
-from suno_persona.errors import ConfigurationError, JournalError, NotCreatedError, OutcomeUnknownError, UsageError
+from suno_persona.errors import ConfigurationError, JournalError, NotCreatedError, OutcomeUnknownError
 from suno_persona.journal import Journal, Keys, Run
 from suno_persona.journal.database import postgresql_conninfo
 from suno_persona.models import CreatePersonaRequest
@@ -123,6 +123,8 @@ def make_app(
 class PersonaApp(App):
     """A procrastinate app whose task creates personas; `make_app` makes one."""
 
+    _deliveries: "_Deliveries"  # while a worker runs
+
     def __init__(
         self,
         journal_url: str,
@@ -136,7 +138,6 @@ class PersonaApp(App):
         self._make_client = make_client
         self._redelivery = redelivery
         self._dead_after = dead_after
-        self._deliveries: _Deliveries | None = None
         super().__init__(
             connector=PsycopgConnector(conninfo=postgresql_conninfo(journal_url), min_size=1, max_size=4),
             worker_defaults={
@@ -205,8 +206,6 @@ class PersonaApp(App):
             raise JournalError(message=message) from error
 
     async def _create_persona(self, context: JobContext, key: str, body: str) -> None:
-        if self._deliveries is None:
-            raise UsageError(message="the job is not in a worker: run one with run_worker_async")
         await self._deliveries.deliver(context, key, body)
 
     async def _retry_stalled(self, timestamp: int) -> None:

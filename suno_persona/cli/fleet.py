@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from suno_persona.cli.output import Output, state_of
-from suno_persona.cli.rows import check, opened, read_requests
+from suno_persona.cli.rows import check, opened, read_checked
 from suno_persona.cli.running import forget_stdout, run, say, status_of
 from suno_persona.errors import ConfigurationError
 
@@ -31,8 +31,7 @@ def enqueue(
 ) -> None:
     """Give the rows of a file to the workers; those that they have already are not enqueued again.
 
-    Workers are started with `procrastinate --app=suno_persona.distributed.app worker`. All rows are checked first, as
-    `batch` does it.
+    All rows are checked first. A worker is started with: procrastinate --app=suno_persona.distributed.app worker
     """
     try:
         from suno_persona.distributed import enqueue, make_app
@@ -43,7 +42,11 @@ def enqueue(
     async def work() -> None:
         with opened(file) as rows:
             total = check(rows, file)
-            added = await enqueue(make_app(journal), read_requests(rows, file), retry_refused=retry_refused)
+            added = await enqueue(
+                make_app(journal),
+                (request for _, request in read_checked(rows, file, total)),
+                retry_refused=retry_refused,
+            )
         print(f"{added} of {total} requests enqueued{'' if added == total else '; the others were before'}")
 
     run(work())
