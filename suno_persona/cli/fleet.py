@@ -42,11 +42,8 @@ def enqueue(
     async def work() -> None:
         with opened(file) as rows:
             total = check(rows, file)
-            added = await enqueue(
-                make_app(journal),
-                (request for _, request in read_checked(rows, file, total)),
-                retry_refused=retry_refused,
-            )
+            requests = (request for _, request in read_checked(rows, file, total))
+            added = await enqueue(make_app(journal), requests, retry_refused=retry_refused)
         print(f"{added} of {total} requests enqueued{'' if added == total else '; the others were before'}")
 
     run(work())

@@ -104,10 +104,13 @@ class Journal:
     def __repr__(self) -> str:
         return f"<Journal {shown(self._url)}>"
 
-    def run(self) -> Run:
-        """Begin one run over the requests of a batch. The journal is open meanwhile."""
+    def run(self, *, resend_refused: bool = True) -> Run:
+        """Begin one run over the requests of a batch. The journal is open meanwhile.
+
+        It sends again what was certainly not created in earlier runs, unless told otherwise.
+        """
         self._open_store()
-        return Run(self._claims, resend_unknown=self._resend_unknown)
+        return Run(self._claims, resend_refused=resend_refused, resend_unknown=self._resend_unknown)
 
     async def counts(self) -> dict[State, int]:
         """How many requests are in which state."""

@@ -11,9 +11,8 @@ import attrs
 import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from suno_persona.errors import JournalError
 from suno_persona.journal.database import Database, requests
-from suno_persona.journal.store import MOST_AT_ONCE, UPDATE, Row, Settled, comes_of_others, here, now, select
+from suno_persona.journal.store import MOST_AT_ONCE, UPDATE, Row, Settled, here, now, select
 
 _INSERT = sql.insert(requests)
 _INSERT_AT_ONCE = _INSERT.returning(requests.c.key)
@@ -129,7 +128,7 @@ class Claims:
     async def _commit(self, claims: dict[str, _Claim], settlements: list[_Settlement]) -> None:
         """Write them in one transaction, and tell those who wait."""
         try:
-            known = await self._try_until_committed(claims, settlements)
+            known = await self._write_all(claims, settlements)
         except Exception as error:  # whatever it is, nobody must wait for ever
             for claim in claims.values():
                 claim.done.set_exception(error)
@@ -141,29 +140,21 @@ class Claims:
         for settlement in settlements:
             settlement.done.set_result(None)
 
-    async def _try_until_committed(self, claims: dict[str, _Claim], settlements: list[_Settlement]) -> dict[str, Row]:
+    async def _write_all(self, claims: dict[str, _Claim], settlements: list[_Settlement]) -> dict[str, Row]:
         """Write them in one transaction. Gives what the table holds of the claims that are not granted."""
-
-        async def work(connection: AsyncConnection) -> dict[str, Row]:
-            settling = sorted(settlements, key=attrgetter("key"))
-            known = await self._claim(connection, claims, look=look, also_locked=[one.key for one in settling])
-            await self._settle(connection, settling)
-            return known
-
         # Most requests are new, and so they are looked up only where the table has some already. Another process may
         # insert some of them after that look, but each time there is one less that it can.
         look = self._look
-        attempts = len(claims) + 2
-        while True:
-            try:
-                known = await self._database.transaction(work)
-            except JournalError as error:
-                attempts -= 1
-                if not attempts or not comes_of_others(error.__cause__):
-                    raise
-                look = True
-            else:
-                return known
+
+        async def work(connection: AsyncConnection) -> dict[str, Row]:
+            nonlocal look
+            looks, look = look, True
+            settling = sorted(settlements, key=attrgetter("key"))
+            known = await self._claim(connection, claims, look=looks, also_locked=[one.key for one in settling])
+            await self._settle(connection, settling)
+            return known
+
+        return await self._database.transaction(work, attempts=len(claims) + 2)
 
     async def _claim(
         self, connection: AsyncConnection, claims: dict[str, _Claim], *, look: bool, also_locked: Sequence[str]

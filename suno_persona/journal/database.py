@@ -71,11 +71,21 @@ class Database:
         """Disconnect."""
         await self._engine.dispose()
 
-    async def transaction(self, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+    async def transaction(self, work: Callable[[AsyncConnection], Awaitable[_T]], *, attempts: int = 1) -> _T:
         """Do some work in a transaction and commit it. What the database says against it becomes a `JournalError`.
 
-        It is finished also where its caller is cancelled meanwhile: cut off, it would keep its locks.
+        It is finished also where its caller is cancelled meanwhile: cut off, it would keep its locks. Where another
+        transaction came in between, it is done again, up to so many `attempts`.
         """
+        while True:
+            attempts -= 1
+            try:
+                return await self._until_finished(work)
+            except JournalError as error:
+                if attempts <= 0 or not _comes_of_others(error.__cause__):
+                    raise
+
+    async def _until_finished(self, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
         task = asyncio.create_task(self._transaction(work))
         try:
             return await asyncio.shield(task)
@@ -163,6 +173,13 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
     if _is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
         raise _refuse("an SQLite database in memory, which no later run can read")
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def _comes_of_others(error: BaseException | None) -> bool:
+    """Whether a transaction failed because of another one, so that it is worth another try."""
+    # A serialization failure or a deadlock (PostgreSQL's manual, appendix A); nothing of it was committed.
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, IntegrityError) or state in ("40001", "40P01")
 
 
 def postgresql_conninfo(url: str) -> str:

@@ -32,10 +32,11 @@ class Keys:
 class Run:
     """One run over the requests of a batch: gives each its key, and sends it if nobody did."""
 
-    def __init__(self, claims: Claims, *, resend_unknown: bool) -> None:
+    def __init__(self, claims: Claims, *, resend_refused: bool, resend_unknown: bool) -> None:
         self._claims = claims
         self._holder = uuid.uuid4().hex
-        self._since = now()  # what other processes do from here on, this run does not do again
+        # What other processes do from here on, this run does not do again.
+        self._since = now() if resend_refused else ""
         self._resend_unknown = resend_unknown
         self._keys = Keys()
         self._recording: dict[Call, tuple[Settled, asyncio.Future[None]]] = {}

@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 import sqlalchemy as sql
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from suno_persona.errors import JournalError
@@ -156,17 +155,10 @@ class Store:
                 await defer((await connection.get_raw_connection()).driver_connection, due)
             return len(due)
 
-        return await self._database.transaction(work)
+        return await self._database.transaction(work, attempts=len(batch) + 1)
 
 
 async def select(connection: AsyncConnection, keys: Collection[str], *, lock: bool = False) -> dict[str, Row]:
     """What the table holds under these keys; with `lock`, nobody else changes it until the transaction ends."""
     query = sql.select(requests).where(requests.c.key.in_(keys)).order_by(requests.c.key)
     return {row.key: Row(*row) for row in await connection.execute(query.with_for_update() if lock else query)}
-
-
-def comes_of_others(error: BaseException | None) -> bool:
-    """Whether a transaction failed because of another one, so that it is worth another try."""
-    # A serialization failure or a deadlock (PostgreSQL's manual, appendix A); nothing of it was committed.
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return isinstance(error, IntegrityError) or state in ("40001", "40P01")

@@ -1,0 +1,7 @@
+"""The app of the worker processes in tests, which notice a worker's death soon."""
+
+import os
+
+from suno_persona.distributed import make_app
+
+app = make_app(os.environ["SUNO_JOURNAL_URL"], concurrency=4, dead_after=2)

@@ -1,0 +1,407 @@
+"""Batches on procrastinate's workers: whatever is delivered twice is sent once, and nothing is lost."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from conftest import ONCE
+from desk import Desk, client, requests, turns
+from procrastinate import App
+from procrastinate.jobs import Job
+from test_journal import entries, run, states
+
+from suno_persona import (
+    ConfigurationError,
+    CreatePersonaRequest,
+    InvalidRequestError,
+    JournalError,
+    NotCreatedError,
+    Outcome,
+    OutcomeUnknownError,
+    PersonaAPI,
+    RetryPolicy,
+)
+from suno_persona.distributed import PersonaApp, enqueue, make_app, outcomes
+from suno_persona.journal import Journal
+from suno_persona.sending import Call
+from suno_persona.testing import FakeSuno, Fault
+
+
+@pytest.fixture
+async def queue_url(postgres_url: str) -> str:
+    """A database with the queue's schema."""
+    app = make_app(postgres_url)
+    async with app.open_async():
+        await app.schema_manager.apply_schema_async()
+    return postgres_url
+
+
+@pytest.fixture
+async def app(queue_url: str, fake_suno: FakeSuno) -> AsyncIterator[PersonaApp]:
+    """An app whose workers use the fake service and try once."""
+    app = make_app(
+        queue_url, make_client=lambda: PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE)
+    )
+    async with app.open_async():
+        yield app
+
+
+async def work(app: PersonaApp) -> None:
+    """Run a worker until nothing is to be done now."""
+    await app.run_worker_async(wait=False, install_signal_handlers=False)
+
+
+async def jobs(app: App) -> list[Job]:
+    """The jobs that create personas and are not at their end."""
+    return list(await app.job_manager.list_jobs_async(task="suno_persona.create_persona"))
+
+
+async def results(app: PersonaApp) -> dict[int, Outcome]:
+    """All outcomes by their index."""
+    return {outcome.index: outcome async for outcome in outcomes(app)}
+
+
+async def test_workers_create_what_was_enqueued(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """Each request has its outcome, with its place, and its job is gone."""
+    many = [*requests(30), CreatePersonaRequest(root_clip_id="unknown-1", name="N", description="D")]
+    assert await enqueue(app, many) == 31
+    await work(app)
+    found = await results(app)
+    assert [found[index].request for index in range(31)] == many
+    assert {found[index].result().id for index in range(30)} == {persona.id for persona in fake_suno.personas}
+    assert isinstance(found[30].error, NotCreatedError)
+    assert "clip unknown-1 does not exist" in str(found[30].error)
+    assert await jobs(app) == []
+
+
+async def test_enqueueing_again_adds_nothing(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """Neither while the jobs wait nor when they are done; and a longer batch adds what is new."""
+    many = [*requests(10), *requests(2)]
+    assert (await enqueue(app, many), await enqueue(app, many)) == (12, 0)
+    await work(app)
+    assert await enqueue(app, many) == 0
+    assert await enqueue(app, [*many, *requests(11)]) == 11
+    await work(app)
+    assert len(fake_suno.requests) == 23
+
+
+async def test_a_batch_may_be_enqueued_by_many_at_once(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """They share it, and each request has one job."""
+    assert sum(await asyncio.gather(*(enqueue(app, requests(50)) for _ in range(4)))) == 50
+    await work(app)
+    assert len(fake_suno.requests) == 50
+
+
+async def test_a_large_batch_is_read_and_written_in_parts(app: PersonaApp) -> None:
+    """What came before its source broke off is enqueued, and the next time adds the rest."""
+
+    async def source() -> AsyncIterator[CreatePersonaRequest]:
+        for request in requests(1500):
+            yield request
+        raise LookupError("the file ends here")
+
+    with pytest.raises(LookupError):
+        await enqueue(app, source())
+    assert len(await jobs(app)) == 1000
+    assert await enqueue(app, requests(1500)) == 500
+
+
+async def test_what_is_no_request_is_told(app: PersonaApp) -> None:
+    """The error is that of `create`."""
+    with pytest.raises(InvalidRequestError, match="found a dict"):
+        await enqueue(app, [{"name": "Neon"}])  # type: ignore[list-item]  # what is tried here
+    assert await enqueue(app, []) == 0
+    assert await results(app) == {}
+
+
+async def test_what_was_refused_is_enqueued_again_where_it_is_asked_for(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """As after credits were bought."""
+    fake_suno.script(Fault.answer(402))
+    await enqueue(app, requests(2))
+    await work(app)
+    assert await enqueue(app, requests(2), retry_refused=True) == 1
+    await work(app)
+    assert all(outcome.persona for outcome in (await results(app)).values())
+    assert len(fake_suno.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "least", "most"),
+    [(Fault.rate_limited(retry_after=120), 110, 121), (Fault.answer(503), 0, 2)],
+    ids=["with a time", "without"],
+)
+async def test_a_refusal_that_is_worth_another_try_is_given_back(
+    app: PersonaApp, fake_suno: FakeSuno, fault: Fault, least: float, most: float
+) -> None:
+    """The queue delivers it again after the wait that the service asks for, or else a growing one; nothing is lost."""
+    fake_suno.script(fault)
+    await enqueue(app, requests(1))
+    before = datetime.now(UTC)
+    await work(app)
+    (job,) = await jobs(app)
+    (entry,) = await entries(app.journal_url)
+    assert job.scheduled_at is not None
+    assert least <= (job.scheduled_at - before).total_seconds() <= most + (datetime.now(UTC) - before).total_seconds()
+    assert entry.state == "queued"
+    assert "HTTP" in str(entry.outcome(0).error)
+    await due_now(app)
+    await work(app)
+    assert (await results(app))[0].persona is not None
+    assert len(fake_suno.requests) == 2
+
+
+async def due_now(app: PersonaApp) -> None:
+    """Let the waits of all jobs be over."""
+    await app.connector.execute_query_async("UPDATE procrastinate_jobs SET scheduled_at = NULL")
+
+
+async def test_a_job_is_not_given_back_for_ever(queue_url: str, fake_suno: FakeSuno) -> None:
+    """After so many deliveries a refusal is final."""
+    app = make_app(
+        queue_url,
+        make_client=lambda: PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE),
+        redelivery=RetryPolicy(attempts=2, first_wait=0),
+    )
+    fake_suno.script(*[Fault.answer(503)] * 3)
+    async with app.open_async():
+        await enqueue(app, requests(1))
+        for _ in range(3):
+            await due_now(app)
+            await work(app)
+        assert isinstance((await results(app))[0].error, NotCreatedError)
+        assert await jobs(app) == []
+    assert len(fake_suno.requests) == 2
+
+
+async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """The job ends, and a person looks."""
+    fake_suno.script(Fault.lost_answer())
+    await enqueue(app, requests(1))
+    await work(app)
+    assert isinstance((await results(app))[0].error, OutcomeUnknownError)
+    assert await jobs(app) == []
+    assert await enqueue(app, requests(1), retry_refused=True) == 0
+    assert len(fake_suno.requests) == 1
+
+
+async def deliver_again(app: PersonaApp) -> None:
+    """Do what a queue does that does not know that a job was done."""
+    bodies = {entry.key: Call(entry.request).body.decode() for entry in await entries(app.journal_url)}
+    async with await psycopg.AsyncConnection.connect(app.journal_url) as connection:
+        await app.defer_requests(connection, bodies)
+
+
+async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """Whatever came of it the first time."""
+    fake_suno.script(Fault.lost_answer(), Fault.answer(404))
+    await enqueue(app, requests(5))
+    await work(app)
+    before = await results(app)
+    await deliver_again(app)
+    await work(app)
+    assert len(fake_suno.requests) == 5
+    assert {index: outcome.persona for index, outcome in (await results(app)).items()} == {
+        index: outcome.persona for index, outcome in before.items()
+    }
+
+
+async def test_a_request_whose_worker_died_is_unknown(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """It was claimed and has no outcome: its job, taken up again, sends nothing and says so."""
+    (request,) = requests(1)
+    await enqueue(app, [request])
+    await claim(app.journal_url, request)
+    await work(app)
+    (entry,) = await entries(app.journal_url)
+    assert entry.state == "unknown"
+    assert f"{entry.claimed_by} was stopped" in str((await results(app))[0].error)
+    assert fake_suno.requests == []
+
+
+async def claim(url: str, request: CreatePersonaRequest) -> None:
+    """Leave a claim as a process does that is killed."""
+    async with Journal(url) as journal:
+        record = journal.run()
+        call = Call(request)
+        call.key = record.key(call)
+        assert await record.claim(call) is None
+
+
+async def test_a_worker_that_only_seemed_dead_records_its_outcome(queue_url: str, desk: Desk) -> None:
+    """Its job was given to another one meanwhile, which sent nothing."""
+    slow, other = (make_app(queue_url, make_client=lambda: client(desk)) for _ in range(2))
+    async with slow.open_async(), other.open_async():
+        await enqueue(slow, requests(1))
+        at_work = asyncio.create_task(work(slow))
+        await desk.after(1)
+        await deliver_again(other)
+        await work(other)
+        assert await states(queue_url) == ["unknown"]
+        desk.grant(0)
+        await at_work
+        assert await states(queue_url) == ["created"]
+        await desk.after(1)
+
+
+async def test_what_a_batch_left_claimed_is_told(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """`create_many` was killed on the same journal: enqueueing its batch reports every request."""
+    await claim(app.journal_url, requests(1)[0])
+    assert await enqueue(app, requests(2)) == 2
+    await work(app)
+    found = await results(app)
+    assert isinstance(found[0].error, OutcomeUnknownError)
+    assert found[1].persona is not None
+    assert len(fake_suno.requests) == 1
+
+
+async def test_a_batch_and_workers_may_share_a_journal(
+    app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """What `create_many` created is not sent by a worker, and the other way round."""
+    await run(persona_api, requests(2), Journal(app.journal_url))
+    assert await enqueue(app, requests(4)) == 2
+    await run(persona_api, requests(3), Journal(app.journal_url))
+    await work(app)
+    assert len(fake_suno.requests) == 4
+    assert sorted(await results(app)) == [0, 1, 2, 3]
+    last = await run(persona_api, requests(4), Journal(app.journal_url))
+    assert all(outcome.persona for outcome in last.values())
+    assert len(fake_suno.requests) == 4
+
+
+async def test_outcomes_come_while_others_are_under_way(queue_url: str, desk: Desk) -> None:
+    """Who reads them need not wait for the last one."""
+    app = make_app(queue_url, make_client=lambda: client(desk))
+    async with app.open_async():
+        await enqueue(app, requests(2))
+        worker = asyncio.create_task(work(app))
+        async with aclosing(outcomes(app, every=0.01)) as found:
+            first = asyncio.ensure_future(anext(found))
+            await desk.after(2)
+            desk.grant(1)
+            name = (await first).result().name
+            desk.grant(0)
+            assert {name, (await anext(found)).result().name} == {"0", "1"}
+            with pytest.raises(StopAsyncIteration):
+                await anext(found)
+        await worker
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
+async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, desk: Desk, sent: bool) -> None:
+    """What was out is unknown; what was not is given back to the queue."""
+    app = make_app(queue_url, make_client=lambda: client(desk, max_connections=1), concurrency=2)
+    async with app.open_async():
+        await enqueue(app, requests(2))
+        worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
+        await desk.after(1)
+        if not sent:
+            desk.refuse(0, retry_after=20)
+            await turns()
+        worker.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await worker
+        assert await states(queue_url) == (["queued", "unknown"] if sent else ["queued"] * 2)
+        assert len(await jobs(app)) == 2
+        last = asyncio.create_task(work(app))
+        for number in range(1, 2 if sent else 3):
+            await desk.until(number + 1)
+            desk.grant(number)
+        await last
+        assert await states(queue_url) == (["created", "unknown"] if sent else ["created"] * 2)
+        assert await jobs(app) == []
+
+
+async def test_a_job_that_is_aborted_by_hand_is_at_its_end(queue_url: str, desk: Desk) -> None:
+    """Procrastinate is asked to abort it: its request is not created, or unknown, and is not delivered again."""
+    app = make_app(queue_url, make_client=lambda: client(desk))
+    async with app.open_async():
+        await enqueue(app, requests(1))
+        worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
+        await desk.after(1)
+        (job,) = await jobs(app)
+        assert job.id is not None
+        await app.job_manager.cancel_job_by_id_async(job.id, abort=True)
+        while [job.status for job in await jobs(app)] != ["aborted"]:
+            await asyncio.sleep(0)
+        assert await states(queue_url) == ["unknown"]
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
+async def test_a_queue_that_outlives_its_journal_is_not_filled_twice(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """Procrastinate's own lock lets no second job wait for a request."""
+    await enqueue(app, requests(3))
+    await app.connector.execute_query_async("DELETE FROM suno_persona_requests")
+    await enqueue(app, requests(4))
+    assert len(await jobs(app)) == 4
+    await work(app)
+    assert len(fake_suno.requests) == 4
+
+
+async def test_a_database_without_the_queues_schema_is_told(postgres_url: str) -> None:
+    """With the command that makes it; and nothing is recorded."""
+    with pytest.raises(JournalError, match=r"the queue cannot be written: .*procrastinate --app=.* schema --apply"):
+        await enqueue(make_app(postgres_url), requests(1))
+    assert await entries(postgres_url) == []
+
+
+async def test_the_key_is_nowhere_in_the_database(app: PersonaApp, fake_suno: FakeSuno, queue_url: str) -> None:
+    """Neither in the journal nor in the queue."""
+    fake_suno.script(Fault.answer(503))
+    await enqueue(app, requests(2))
+    await work(app)
+    async with await psycopg.AsyncConnection.connect(queue_url) as connection:
+        for table in ("suno_persona_requests", "procrastinate_jobs", "procrastinate_events"):
+            rows = await (await connection.execute(f"SELECT * FROM {table}".encode())).fetchall()
+            assert rows
+            assert fake_suno.api_key not in str(rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"journal_url": "personas.db"}, "expected the URL of a PostgreSQL database, found personas.db"),
+        ({"concurrency": 0}, "concurrency: expected a whole number from 1 on, found 0"),
+        ({"dead_after": 0.5}, "dead_after: expected a whole number from 1 on, found 0.5"),
+        ({"redelivery": 3}, "redelivery: expected an object of RetryPolicy, found 3"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_refused(arguments: dict[str, Any], reason: str) -> None:
+    """The error says what was found and what is expected."""
+    with pytest.raises(ConfigurationError, match=reason):
+        make_app(**{"journal_url": "postgresql://host/x", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({"SUNO_JOURNAL_URL": ""}, "SUNO_JOURNAL_URL: expected the URL of a PostgreSQL database, found none"),
+        ({"SUNO_MAX_CONNECTIONS": "many"}, "SUNO_MAX_CONNECTIONS: expected a whole number from 1 on, found 'many'"),
+        ({"SUNO_RATE_LIMIT": "60"}, "SUNO_RATE_LIMIT: expected requests/seconds, such as 60/60, found '60'"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_refused(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], reason: str
+) -> None:
+    """The variable is named."""
+    from suno_persona import distributed
+
+    for name, value in {"SUNO_JOURNAL_URL": "postgresql://host/x", **env}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=reason):
+        _ = distributed.app
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = distributed.nothing
+
+
+def test_a_missing_extra_is_named() -> None:
+    """Who has not procrastinate is told what to install."""
+    code = "import sys; sys.modules['procrastinate'] = None; import suno_persona.distributed"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'suno-persona[distributed]'" in done.stderr.splitlines()[-1]
