@@ -1,0 +1,183 @@
+"""Worker processes, killed and cut off from their database: nothing is sent twice, and nothing is lost."""
+
+import asyncio
+import random
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from desk import requests
+from postgres import own_server
+from test_cli import COMMAND, run, start
+from test_cli_batch import HEADER, lines, rows, written
+
+from suno_persona import CreatePersonaRequest, Outcome
+from suno_persona.distributed import enqueue, make_app, outcomes
+from suno_persona.testing import FakeSuno
+
+PROCRASTINATE = str(Path(COMMAND).with_name("procrastinate"))
+APP = "--app=suno_persona.distributed.app"
+WORKER = (PROCRASTINATE, "--app=fleet.app", "--log-level=error", "worker")
+
+
+@pytest.fixture
+def worker_env(env: dict[str, str]) -> dict[str, str]:
+    """The environment of a worker, but for its database."""
+    return env | {"PYTHONPATH": str(Path(__file__).parent)}
+
+
+async def prepare(url: str, env: dict[str, str]) -> None:
+    """Make the queue, as the docs say."""
+    done = await run(PROCRASTINATE, APP, "schema", "--apply", env=env | {"SUNO_JOURNAL_URL": url})
+    assert done.status == 0, done
+
+
+@asynccontextmanager
+async def worker(env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker process, stopped at the end as an operator does."""
+    process = await start(*WORKER, env=env)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+async def until(fake: FakeSuno, count: int) -> None:
+    """Wait until the service has this many requests."""
+    while len(fake.requests) < count:
+        await asyncio.sleep(0)
+
+
+async def account(fake: FakeSuno, url: str, many: list[CreatePersonaRequest]) -> list[Outcome]:
+    """Wait for all outcomes: nothing was sent twice, and each persona is created or may be."""
+    found = {outcome.index: outcome async for outcome in outcomes(make_app(url), every=0.2)}
+    assert [found[index].request for index in range(len(many))] == many
+    sent = Counter(request.json()["name"] for request in fake.requests)  # type: ignore[index]  # it is JSON
+    assert set(sent.values()) == {1}
+    by_name = {outcome.request.name: outcome for outcome in found.values()}
+    for persona in fake.personas:
+        outcome = by_name[str(persona.name)]
+        assert outcome.persona == persona or (outcome.error is not None and outcome.error.may_have_created)
+    for name, outcome in by_name.items():
+        assert name in sent or (outcome.error is not None and outcome.error.may_have_created)
+    return list(found.values())
+
+
+async def test_workers_that_are_killed_send_nothing_twice_and_lose_nothing(
+    fake_suno: FakeSuno, worker_env: dict[str, str], postgres_url: str
+) -> None:
+    """Four workers and 2,000 requests, each worker killed twice with SIGKILL and replaced."""
+    rng = random.Random(5)
+    many = requests(2000)
+    env = worker_env | {"SUNO_JOURNAL_URL": postgres_url}
+    await prepare(postgres_url, env)
+    await enqueue(make_app(postgres_url), many)
+    async with AsyncExitStack() as stack:
+        fleet = [await stack.enter_async_context(worker(env)) for _ in range(4)]
+        for place in [0, 1, 2, 3] * 2:
+            await until(fake_suno, len(fake_suno.requests) + rng.randrange(20, 150))
+            for _ in range(rng.randrange(300)):
+                await asyncio.sleep(0)
+            fleet[place].kill()
+            fleet[place] = await stack.enter_async_context(worker(env))
+        found = await account(fake_suno, postgres_url, many)
+    assert [process.returncode for process in fleet] == [0] * 4
+    assert sum(outcome.persona is not None for outcome in found) >= 2000 - 8 * 4
+
+
+async def test_workers_go_on_when_the_database_was_restarted(fake_suno: FakeSuno, worker_env: dict[str, str]) -> None:
+    """What was out meanwhile is recorded when it is back."""
+    many = requests(600)
+    with own_server() as server:
+        url = server.get_uri()
+        env = worker_env | {"SUNO_JOURNAL_URL": url}
+        await prepare(url, env)
+        await enqueue(make_app(url), many)
+        async with worker(env) as first, worker(env) as second:
+            await until(fake_suno, 100)
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.ensure_postgres_running)
+            await account(fake_suno, url, many)
+            assert (first.returncode, second.returncode) == (None, None)
+
+
+async def test_a_file_is_enqueued_and_its_results_are_read(
+    fake_suno: FakeSuno, env: dict[str, str], postgres_url: str, tmp_path: Path
+) -> None:
+    """The commands from nothing to the results, and again; the environment names all that they need."""
+    env |= {"SUNO_JOURNAL_URL": postgres_url, "SUNO_MAX_CONNECTIONS": "4", "SUNO_RATE_LIMIT": "1000/1"}
+    await prepare(postgres_url, env)
+    file, output = written(tmp_path, rows(20) + "unknown-1,N,D,,\n"), tmp_path / "out.jsonl"
+    first = await run(COMMAND, "enqueue", file, env=env)
+    assert (first.status, first.output) == (0, "21 of 21 requests enqueued\n"), first
+    counts = await run(COMMAND, "journal", env=env)
+    assert re.search(r"queued +│ +21 ", counts.output)
+    process = await start(PROCRASTINATE, APP, "worker", env=env)
+    done = await run(COMMAND, "results", "--output", str(output), env=env)
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == 0
+    assert (done.status, done.output) == (1, "")
+    assert done.errors == "suno-persona: 20 created, 1 not created, 0 unknown\n"
+    assert {line["persona_id"] for line in lines(output.read_text())} == {
+        persona.id for persona in fake_suno.personas
+    } | {None}
+    again = await run(COMMAND, "enqueue", file, env=env)
+    assert again.output == "0 of 21 requests enqueued; the others were before\n"
+    assert (await run(COMMAND, "results", "--output", str(output), env=env)).status == 1
+    assert len(lines(output.read_text())) == 21
+    to_stdout = await run(COMMAND, "results", env=env)
+    assert sorted(to_stdout.output.splitlines()) == sorted(output.read_text().splitlines())
+    refused = await run(COMMAND, "enqueue", file, "--retry-refused", env=env)
+    assert refused.output.startswith("1 of 21 requests enqueued")
+
+
+async def test_results_that_cannot_be_written_are_told(env: dict[str, str], postgres_url: str, tmp_path: Path) -> None:
+    """In one line; nothing is lost, since the journal has them."""
+    env |= {"SUNO_JOURNAL_URL": postgres_url}
+    await prepare(postgres_url, env)
+    await run(COMMAND, "batch", written(tmp_path, rows(1)), env=env)
+    await run(COMMAND, "enqueue", written(tmp_path, rows(1)), env=env)
+    done = await run("sh", "-c", f"{COMMAND} results > /dev/full", env=env)
+    assert (done.status, done.errors) == (
+        2,
+        "suno-persona: the output cannot be written: No space left on device\n",
+    )
+
+
+async def test_a_worker_without_a_key_says_so(env: dict[str, str], postgres_url: str) -> None:
+    """It ends with an error, and takes no job."""
+    await prepare(postgres_url, env)
+    done = await run(PROCRASTINATE, APP, "worker", env={"SUNO_JOURNAL_URL": postgres_url})
+    assert done.status == 1
+    assert "api_key: expected the service's key, as api_key= or in SUNO_API_KEY, found none" in done.errors
+    assert "Traceback" not in done.errors
+
+
+async def test_a_file_with_bad_rows_is_not_enqueued(env: dict[str, str], postgres_url: str, tmp_path: Path) -> None:
+    """Each is told with its line, as `batch` does it; so is a database that is none."""
+    env |= {"SUNO_JOURNAL_URL": postgres_url}
+    done = await run(COMMAND, "enqueue", written(tmp_path, HEADER + "c,,D,,\n"), env=env)
+    assert done.status == 2
+    assert "rows.csv:2: name: expected non-empty text" in done.errors
+    none = await run(COMMAND, "enqueue", written(tmp_path, rows(1)), "--journal", "personas.db", env=env)
+    assert (none.status, none.errors) == (
+        2,
+        "suno-persona: journal: expected the URL of a PostgreSQL database, found personas.db\n",
+    )
+
+
+async def test_a_missing_extra_is_told_in_one_line(env: dict[str, str], tmp_path: Path) -> None:
+    """With what to install."""
+    (tmp_path / "procrastinate.py").write_text("raise ModuleNotFoundError('no', name='procrastinate')")
+    env |= {"SUNO_JOURNAL_URL": "postgresql://host/x", "PYTHONPATH": str(tmp_path)}
+    done = await run(COMMAND, "enqueue", written(tmp_path, rows(1)), env=env)
+    assert done.status == 2
+    assert done.errors == (
+        "suno-persona: batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'\n"
+    )
