@@ -6,6 +6,7 @@ import importlib
 import os
 import pkgutil
 import re
+import shlex
 import shutil
 import sys
 from importlib.resources import files
@@ -81,6 +82,31 @@ async def test_the_example_of_a_batch_runs(fake_suno: FakeSuno, tmp_path: Path) 
     assert re.search(r"created +│ +4 ", await run("bash", "-c", script, fake=fake_suno, folder=tmp_path))
     assert len(fake_suno.personas) == 4
     assert len((tmp_path / "personas.jsonl").read_text().splitlines()) == 5
+
+
+async def test_the_way_to_many_machines_runs(fake_suno: FakeSuno, postgres_url: str, tmp_path: Path) -> None:
+    """The commands of the page, from the queue's tables to the results, and its example in Python after them."""
+    page = (ROOT / "docs" / "many-machines.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    _install_postgresql, install, prepare, work, read = blocks
+    assert re.findall(r"export (\w+)=", install) == ["SUNO_JOURNAL_URL", "SUNO_BASE_URL", "SUNO_API_KEY"]
+    shutil.copy(ROOT / "docs" / "examples" / "personas.csv", tmp_path)
+    (tmp_path / "example.py").write_text(example)
+    script = f"""set -e
+        export PATH="{Path(sys.executable).parent}:$PATH" SUNO_JOURNAL_URL={shlex.quote(postgres_url)}
+        {prepare}
+        {work.strip()} &
+        trap 'kill $!; wait' EXIT
+        {read.replace("personas.jsonl", "personas.jsonl || [ $? = 1 ]")}
+        {sys.executable} example.py
+    """
+    output = await run("bash", "-c", script, fake=fake_suno, folder=tmp_path)
+    assert "5 of 5 requests enqueued" in output
+    assert "4 created, 1 not created, 0 unknown" in output
+    assert re.search(r"created +│ +4 ", output)
+    assert "10 enqueued" in output
+    assert len(fake_suno.personas) == 14
 
 
 async def test_the_commands_for_what_is_unknown_run(fake_suno: FakeSuno, tmp_path: Path) -> None:

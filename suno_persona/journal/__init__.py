@@ -44,7 +44,7 @@ class Journal:
     be used, and `JournalError` when it is opened or used and the database fails.
 
     >>> import asyncio
-    >>> from suno_persona import PersonaAPI
+    >>> from suno_persona import CreatePersonaRequest, PersonaAPI
     >>> from suno_persona.testing import FakeSuno
     >>> async def main(path):
     ...     request = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
