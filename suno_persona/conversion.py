@@ -7,6 +7,7 @@ member never costs the persona. Writing gives back every member that was read an
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import UnionType
@@ -122,9 +123,7 @@ def configure_converter(converter: Converter) -> None:
         converter.register_structure_hook(kind, partial(_as_it_is, accepted))
     converter.register_structure_hook(datetime, _instant)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
-    converter.register_structure_hook_func(
-        lambda kind: kind == tuple[PersonaClip, ...], partial(_persona_clips, converter)
-    )
+    converter.register_structure_hook_factory(lambda kind: kind == tuple[PersonaClip, ...], _persona_clips_reader)
     converter.register_structure_hook_factory(_MODELS.__contains__, _model_reader)
     converter.register_unstructure_hook_factory(_MODELS.__contains__, _model_writer)
 
@@ -156,7 +155,60 @@ def _model_reader(model: type, converter: Converter) -> _Hook:
                 raise ValueError(f"$.{name}: expected non-empty text, found {_shown(document.get(name))}")
         return model(**known, extra=extra)
 
+    if all(_is_ours(hook) for hook, _ in readers.values()):
+        return partial(_read_at_once, _fitting(model), model, read)
     return read
+
+
+def _read_at_once(fits: Callable[[object], bool], model: type, read: _Hook, document: object, kind: type) -> object:
+    """Leave to msgspec what it reads as the hooks here do, at a fifth of their price."""
+    if fits(document):
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(document, model)
+    return read(document, kind)
+
+
+def _fitting(model: type) -> Callable[[object], bool]:
+    """Whether a document has no member without a field, and none on which msgspec and the hooks here disagree."""
+    kinds = {field.name: _bare(field.type) for field in attrs.fields(model) if field.name != "extra"}
+    names = kinds.keys()
+    required = [field.name for field in attrs.fields(model) if field.default is attrs.NOTHING]
+    checks = [(name, check) for name, kind in kinds.items() if (check := _check(kind)) is not None]
+
+    def fits(document: object) -> bool:
+        if type(document) is not dict or not document.keys() <= names:
+            return False
+        for name in required:
+            if not document.get(name):
+                return False
+        for name, check in checks:
+            value = document.get(name)
+            if value is not None and not check(value):
+                return False
+        return True
+
+    return fits
+
+
+def _check(kind: object) -> Callable[[Any], bool] | None:
+    if isinstance(kind, type) and kind in _MODELS:
+        return _fitting(kind)
+    if kind == tuple[PersonaClip, ...]:
+        fits = _fitting(PersonaClip)
+        return lambda value: type(value) is list and all(map(fits, value))
+    if kind is float:  # it makes floats of integers, which are exact up to here
+        return lambda value: type(value) is float or (type(value) is int and abs(value) <= 2**53)
+    if kind is datetime:  # it takes times without a zone, and rounds them to microseconds
+        return lambda value: type(value) is str and _TIME.fullmatch(value) is not None
+    return None
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _is_ours(hook: object) -> bool:
+    """Whether a hook is of this module, and not one that a user registered."""
+    return hook is _instant or (isinstance(hook, partial) and hook.func in (_as_it_is, _read_at_once, _persona_clips))
 
 
 def _model_writer(model: type, converter: Converter) -> Callable[[object], dict[str, object]]:
@@ -202,10 +254,16 @@ def _instant(value: object, _: type) -> datetime:
     return time
 
 
-def _persona_clips(converter: Converter, value: object, _: type) -> tuple[PersonaClip, ...]:
+def _persona_clips_reader(_: type, converter: Converter) -> _Hook:
+    read = converter.get_structure_hook(PersonaClip)
+    read_all = partial(_persona_clips, read)
+    return read_all if _is_ours(read) else lambda value, kind: read_all(value, kind)
+
+
+def _persona_clips(read: _Hook, value: object, _: type) -> tuple[object, ...]:
     if type(value) is not list:
         raise ValueError(f"$: expected a list, found {_shown(value)}")
-    return tuple([converter.structure(item, PersonaClip) for item in value])
+    return tuple([read(item, PersonaClip) for item in value])
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,69 @@
+"""An nginx in a process of its own that answers every POST with the contract's example."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parent.with_name("contract_example.json")
+CONFIGURATION = """
+daemon off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        root {folder};
+        default_type application/json;
+        location / {{
+            error_page 404 405 =200 /persona.json;  # nginx takes no POST to a file, and says so with the file
+        }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx() -> Iterator[str]:
+    """Its address, while the block runs."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        sys.exit("the benchmark needs nginx: install it, with `apt-get install nginx-light` for one, and run it again")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # its worker is another user where this one is root
+        shutil.copy(EXAMPLE, Path(folder) / "persona.json")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        file = Path(folder) / "nginx.conf"
+        file.write_text(CONFIGURATION.format(folder=folder, port=port))
+        with subprocess.Popen([program, "-p", folder, "-c", str(file)], stderr=subprocess.DEVNULL) as process:
+            try:
+                _wait_for(port, process)
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                process.terminate()
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+    sys.exit("nginx did not start")
