@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from conftest import ONCE
 from desk import Desk, client, requests, turns
+from postgres import Databases
 from procrastinate import App
 from procrastinate.jobs import Job
 from test_journal import entries, run, states
@@ -25,7 +26,6 @@ from suno_persona import (
     Outcome,
     OutcomeUnknownError,
     PersonaAPI,
-    RetryPolicy,
 )
 from suno_persona.distributed import PersonaApp, enqueue, make_app, outcomes
 from suno_persona.journal import Journal
@@ -161,22 +161,17 @@ async def due_now(app: PersonaApp) -> None:
     await app.connector.execute_query_async("UPDATE procrastinate_jobs SET scheduled_at = NULL")
 
 
-async def test_a_job_is_not_given_back_for_ever(queue_url: str, fake_suno: FakeSuno) -> None:
-    """After so many deliveries a refusal is final."""
-    app = make_app(
-        queue_url,
-        make_client=lambda: PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE),
-        redelivery=RetryPolicy(attempts=2, first_wait=0),
-    )
-    fake_suno.script(*[Fault.answer(503)] * 3)
-    async with app.open_async():
-        await enqueue(app, requests(1))
-        for _ in range(3):
-            await due_now(app)
-            await work(app)
-        assert isinstance((await results(app))[0].error, NotCreatedError)
-        assert await jobs(app) == []
-    assert len(fake_suno.requests) == 2
+async def test_a_cool_down_costs_no_request_its_delivery(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """However often jobs were given back unsent while the service asked all to wait, they are sent in the end."""
+    fake_suno.script(Fault.rate_limited(retry_after=120))
+    await enqueue(app, requests(5))
+    await work(app)
+    assert await states(app.journal_url) == ["queued"] * 5
+    await app.connector.execute_query_async("UPDATE procrastinate_jobs SET attempts = 1000")
+    await due_now(app)
+    await work(app)
+    assert all(outcome.persona for outcome in (await results(app)).values())
+    assert len(fake_suno.requests) == 6
 
 
 async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp, fake_suno: FakeSuno) -> None:
@@ -211,11 +206,17 @@ async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp
     }
 
 
+async def taken_up_again(app: PersonaApp) -> None:
+    """Let the jobs be at their second delivery."""
+    await app.connector.execute_query_async("UPDATE procrastinate_jobs SET attempts = 1")
+
+
 async def test_a_request_whose_worker_died_is_unknown(app: PersonaApp, fake_suno: FakeSuno) -> None:
     """It was claimed and has no outcome: its job, taken up again, sends nothing and says so."""
     (request,) = requests(1)
     await enqueue(app, [request])
     await claim(app.journal_url, request)
+    await taken_up_again(app)
     await work(app)
     (entry,) = await entries(app.journal_url)
     assert entry.state == "unknown"
@@ -232,26 +233,155 @@ async def claim(url: str, request: CreatePersonaRequest) -> None:
         assert await record.claim(call) is None
 
 
-async def test_a_worker_that_only_seemed_dead_records_its_outcome(queue_url: str, desk: Desk) -> None:
-    """Its job was given to another one meanwhile, which sent nothing."""
+async def test_a_worker_that_died_while_it_looked_for_the_dead_stops_nobody(
+    app: PersonaApp, fake_suno: FakeSuno
+) -> None:
+    """Its own job is one of those that are taken up again."""
+    await enqueue(app, requests(1))
+    retry_stalled = app.tasks["suno_persona.retry_stalled"]
+    await retry_stalled.defer_async(timestamp=0)
+    await app.connector.execute_query_async("UPDATE procrastinate_jobs SET status = 'doing'")
+    await retry_stalled.defer_async(timestamp=1)
+    await work(app)
+    await work(app)  # the first one may have ended before the jobs were given back
+    assert (await results(app))[0].persona is not None
+
+
+@pytest.mark.parametrize("answer", ["granted", "refused"])
+async def test_a_worker_that_only_seemed_dead_records_its_outcome(queue_url: str, desk: Desk, answer: str) -> None:
+    """Its job was given to another one meanwhile, which sent nothing; no request is left without outcome or job."""
     slow, other = (make_app(queue_url, make_client=lambda: client(desk)) for _ in range(2))
     async with slow.open_async(), other.open_async():
         await enqueue(slow, requests(1))
         at_work = asyncio.create_task(work(slow))
         await desk.after(1)
-        await deliver_again(other)
+        await other.connector.execute_query_async(
+            "UPDATE procrastinate_jobs SET status = 'todo', attempts = 1, worker_id = NULL"
+        )
         await work(other)
         assert await states(queue_url) == ["unknown"]
-        desk.grant(0)
+        if answer == "granted":
+            desk.grant(0)
+        else:
+            desk.refuse(0, retry_after=120)
         await at_work
-        assert await states(queue_url) == ["created"]
+        assert await states(queue_url) == ["created" if answer == "granted" else "unknown"]
         await desk.after(1)
+
+
+@pytest.mark.parametrize("point", range(0, 150, 10))
+async def test_cutting_a_worker_off_leaves_no_request_without_outcome_or_job(
+    queue_url: str, desk: Desk, point: int
+) -> None:
+    """At whatever moment after a refusal that is."""
+    app = make_app(queue_url, make_client=lambda: client(desk))
+    async with app.open_async():
+        await enqueue(app, requests(1))
+        worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
+        await desk.after(1)
+        desk.refuse(0, retry_after=120)
+        await turns(point)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        assert await states(queue_url) in (["queued"], ["unknown"])
+        assert [job.status for job in await jobs(app)] == ["todo"]
+
+
+@pytest.mark.parametrize("point", range(0, 100, 10))
+async def test_stopping_a_worker_at_once_leaves_no_request_without_outcome_or_job(
+    queue_url: str, desk: Desk, point: int
+) -> None:
+    """At whatever moment after it began."""
+    app = make_app(queue_url, make_client=lambda: client(desk))
+    async with app.open_async():
+        worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
+        await enqueue(app, requests(1))
+        await turns(point)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        assert await states(queue_url) in (["queued"], ["unknown"])
+        assert [job.status for job in await jobs(app)] == ["todo"]
+
+
+async def test_enqueueing_again_cures_a_request_without_a_job(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """As after jobs were deleted or cancelled by hand, or the code failed."""
+    await enqueue(app, requests(3))
+    await app.connector.execute_query_async(
+        "UPDATE procrastinate_jobs SET args = jsonb_set(args, '{body}', '\"no JSON\"') WHERE id = 1"
+    )
+    await app.connector.execute_query_async("DELETE FROM procrastinate_jobs WHERE id = 2")
+    await work(app)
+    assert await states(app.journal_url) == ["created", "queued", "queued"]
+    assert await enqueue(app, requests(3)) == 2
+    await work(app)
+    assert len(fake_suno.requests) == len(await results(app)) == 3
+
+
+async def test_an_error_of_the_code_leaves_no_request_without_an_outcome(
+    app: PersonaApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what it did: the job has failed, and the request is unknown."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("suno_persona.transport.post", fail)
+    await enqueue(app, requests(1))
+    await work(app)
+    assert "RuntimeError while its request was out" in str((await results(app))[0].error)
+    assert [job.status for job in await jobs(app)] == ["failed"]
+
+
+async def test_an_outcome_that_cannot_be_recorded_is_logged(
+    queue_url: str,
+    databases: Databases,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With its key, when the database is away for too long; later its request is unknown."""
+    monkeypatch.setattr("suno_persona.distributed.deliveries._RECORD_AGAIN", (0,))
+    name = queue_url.rpartition("/")[2].partition("?")[0]
+    app = make_app(queue_url, make_client=lambda: client(desk))
+    async with app.open_async():
+        await enqueue(app, requests(1))
+        (entry,) = await entries(queue_url)
+        worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
+        await desk.after(1)
+        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+        databases.end_connections(name)
+        desk.grant(0)
+        while not any(f"what became of {entry.key} is not recorded" in line for line in caplog.messages):
+            await asyncio.sleep(0.01)
+        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        assert await states(queue_url) == ["claimed"]
+        await app.connector.execute_query_async(
+            "UPDATE procrastinate_jobs SET status = 'todo', attempts = 1, scheduled_at = NULL, worker_id = NULL"
+        )
+        await work(app)
+        assert await states(queue_url) == ["unknown"]
+        await desk.after(1)
+
+
+async def test_a_job_waits_for_a_batch_that_may_be_at_work(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """`create_many` claimed the request on the same journal a moment ago: the job looks again later."""
+    await claim(app.journal_url, requests(1)[0])
+    await enqueue(app, requests(1))
+    await work(app)
+    (job,) = await jobs(app)
+    assert job.scheduled_at is not None
+    assert 0 < (job.scheduled_at - datetime.now(UTC)).total_seconds() <= 600
+    assert await states(app.journal_url) == ["claimed"]
+    assert fake_suno.requests == []
 
 
 async def test_what_a_batch_left_claimed_is_told(app: PersonaApp, fake_suno: FakeSuno) -> None:
     """`create_many` was killed on the same journal: enqueueing its batch reports every request."""
     await claim(app.journal_url, requests(1)[0])
     assert await enqueue(app, requests(2)) == 2
+    await taken_up_again(app)
     await work(app)
     found = await results(app)
     assert isinstance(found[0].error, OutcomeUnknownError)
@@ -335,7 +465,7 @@ async def test_a_job_that_is_aborted_by_hand_is_at_its_end(queue_url: str, desk:
 
 
 async def test_a_queue_that_outlives_its_journal_is_not_filled_twice(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """Procrastinate's own lock lets no second job wait for a request."""
+    """A request has one job at a time."""
     await enqueue(app, requests(3))
     await app.connector.execute_query_async("DELETE FROM suno_persona_requests")
     await enqueue(app, requests(4))
@@ -346,7 +476,9 @@ async def test_a_queue_that_outlives_its_journal_is_not_filled_twice(app: Person
 
 async def test_a_database_without_the_queues_schema_is_told(postgres_url: str) -> None:
     """With the command that makes it; and nothing is recorded."""
-    with pytest.raises(JournalError, match=r"the queue cannot be written: .*procrastinate --app=.* schema --apply"):
+    with pytest.raises(
+        JournalError, match=r"the queue cannot be read or written: .*procrastinate --app=.* schema --apply"
+    ):
         await enqueue(make_app(postgres_url), requests(1))
     assert await entries(postgres_url) == []
 
@@ -369,7 +501,6 @@ async def test_the_key_is_nowhere_in_the_database(app: PersonaApp, fake_suno: Fa
         ({"journal_url": "personas.db"}, "expected the URL of a PostgreSQL database, found personas.db"),
         ({"concurrency": 0}, "concurrency: expected a whole number from 1 on, found 0"),
         ({"dead_after": 0.5}, "dead_after: expected a whole number from 1 on, found 0.5"),
-        ({"redelivery": 3}, "redelivery: expected an object of RetryPolicy, found 3"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused(arguments: dict[str, Any], reason: str) -> None:

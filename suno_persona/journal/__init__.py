@@ -143,14 +143,14 @@ class Journal:
     async def enqueue(
         self,
         batch: Mapping[str, tuple[int, str]],
-        defer: Callable[[object, Sequence[str]], Awaitable[None]],
+        defer: Callable[[object, Sequence[str]], Awaitable[int]],
         *,
         retry_refused: bool,
     ) -> int:
         """Record keys, each with its place and its wire body, as queued; for `suno_persona.distributed`.
 
         `defer` makes the jobs, within the same transaction: it is called with the driver's connection and the keys that
-        need one. Gives how many.
+        have no outcome, and gives how many jobs it made.
         """
         return await self._open_store().enqueue(batch, defer, retry_refused=retry_refused)
 

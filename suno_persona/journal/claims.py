@@ -4,7 +4,7 @@ While one transaction is being committed, the next one gathers. It knows neither
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 
 import attrs
@@ -17,10 +17,12 @@ from suno_persona.journal.store import MOST_AT_ONCE, UPDATE, Row, Settled, here,
 _INSERT = sql.insert(requests)
 _INSERT_AT_ONCE = _INSERT.returning(requests.c.key)
 _NOT_SETTLED = dict.fromkeys(("settled_at", "persona", "persona_id", "reason"))
+_IS_FINAL = sql.bindparam("is_final", type_=sql.Boolean)
 _SETTLE = UPDATE.where(
     requests.c.state != "created",
     sql.or_(
-        sql.and_(requests.c.holder == sql.bindparam("its_holder"), requests.c.state != "not_created"),
+        sql.and_(requests.c.holder == sql.bindparam("its_holder"), requests.c.state == "claimed"),
+        sql.and_(requests.c.holder == sql.bindparam("its_holder"), requests.c.state == "unknown", _IS_FINAL),
         sql.bindparam("is_created", type_=sql.Boolean),
     ),
 )
@@ -67,27 +69,25 @@ class Claims:
         holder: str,
         since: str,
         resend_unknown: bool,
-        released: Callable[[asyncio.CancelledError], Settled],
     ) -> Row | None:
         """Commit that a request is about to be sent; or give what is known of it, and it must not be sent.
 
         It may be sent where it is new or queued, and where before the time `since` it was settled as not created. With
-        `resend_unknown` also where it was claimed before and nobody knows what came of it. Where the caller is
-        cancelled, the claim is settled as `released` says.
+        `resend_unknown` also where it was claimed before and nobody knows what came of it.
         """
         claim = _Claim(key, body, holder, since, resend_unknown, asyncio.get_running_loop().create_future())
         self._add(claim)
         try:
             return await asyncio.shield(claim.done)
-        except asyncio.CancelledError as error:
-            settled = released(error)
-            claim.done.add_done_callback(lambda _: self._release(claim, settled))
+        except asyncio.CancelledError:
+            claim.done.add_done_callback(lambda _: self._release(claim))
             raise
 
     def settle(self, key: str, settled: Settled, *, holder: str) -> "asyncio.Future[None]":
         """Commit what became of a claim; this happens also if nobody waits for it. Do not cancel the future.
 
         Where another holder claimed the request since, only a persona is recorded; and nothing is written over one.
+        What was given up as unknown is not queued again.
         """
         settlement = _Settlement(key, holder, settled, asyncio.get_running_loop().create_future())
         settlement.done.add_done_callback(_look_at)
@@ -189,6 +189,7 @@ class Claims:
                 "its_key": one.key,
                 "its_holder": one.holder,
                 "is_created": one.settled.state == "created",
+                "is_final": one.settled.state != "queued",
                 "settled_at": time,
                 "state": one.settled.state,
                 "persona": one.settled.persona,
@@ -200,10 +201,11 @@ class Claims:
         if values:
             await connection.execute(_SETTLE, values)
 
-    def _release(self, claim: _Claim, settled: Settled) -> None:
+    def _release(self, claim: _Claim) -> None:
         """Settle a claim whose caller was cancelled before it could send, if it was granted."""
         if claim.done.exception() is not None or claim.done.result() is not None:
             return
+        settled = Settled("not_created", reason="cancelled before it was sent")
         self.settle(claim.key, settled, holder=claim.holder)
 
 

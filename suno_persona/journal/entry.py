@@ -83,12 +83,13 @@ def created(persona: Persona) -> Settled:
     return Settled("created", persona=dumps(persona).decode(), persona_id=_storable(persona.id))
 
 
-def not_created(call: Call, error: PersonaError | asyncio.CancelledError) -> Settled:
+def not_created(call: Call, error: BaseException) -> Settled:
     """What is recorded of a call that ended in an error."""
     is_out = error.may_have_created if isinstance(error, PersonaError) else call.may_have_created
     state: State = "unknown" if is_out else "queued" if call.comes_again(error) else "not_created"
     if not isinstance(error, PersonaError):
-        return Settled(state, reason=f"cancelled {'while its request was out' if is_out else 'before it was sent'}")
+        what = "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__
+        return Settled(state, reason=f"{what} {'while its request was out' if is_out else 'before it was sent'}")
     status = getattr(error, "status", None)
     found: str | None = getattr(error, "persona_id", None)
     return Settled(

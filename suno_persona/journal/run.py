@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from suno_persona.batch import Send
-from suno_persona.errors import JournalError, PersonaError
+from suno_persona.errors import JournalError
 from suno_persona.journal.claims import Claims
 from suno_persona.journal.entry import Entry, created, entry_of, not_created
 from suno_persona.journal.store import Settled, now
@@ -61,7 +61,6 @@ class Run:
             holder=self._holder,
             since=self._since,
             resend_unknown=self._resend_unknown,
-            released=lambda error: not_created(call, error),
         )
         return None if row is None else entry_of(row)
 
@@ -69,14 +68,14 @@ class Run:
         """Send a call whose claim is committed, and begin to record its outcome."""
         try:
             persona = await send(call)
-        except (PersonaError, asyncio.CancelledError) as error:
+        except BaseException as error:
             self._record(call, not_created(call, error))
             raise
         self._record(call, created(persona))
         return persona
 
     async def give_up(self, entry: Entry) -> None:
-        """Record as unknown what somebody else claimed, and of whom nothing is expected any more.
+        """Record as unknown what somebody else claimed of whom no outcome is expected any more.
 
         If an outcome comes of it after all, that is recorded.
         """

@@ -126,20 +126,19 @@ class Store:
     async def enqueue(
         self,
         batch: Mapping[str, tuple[int, str]],
-        defer: Callable[[object, Sequence[str]], Awaitable[None]],
+        defer: Callable[[object, Sequence[str]], Awaitable[int]],
         *,
         retry_refused: bool,
     ) -> int:
-        """Record places and bodies under their keys, and `defer` the new ones in the same transaction. Gives how many.
+        """Record places and bodies under their keys, and `defer` those without an outcome in the same transaction.
 
-        `defer` is called with the database driver's connection and the keys. A request is new where it is not
-        recorded; with `retry_refused` also where it was settled as not created.
+        `defer` is called with the database driver's connection and the keys, and gives how many jobs it made. With
+        `retry_refused` what was settled as not created is queued again.
         """
 
         async def work(connection: AsyncConnection) -> int:
             known = await select(connection, batch, lock=True)
-            # One that a batch on this journal holds has a job too: if that batch was killed, the job says so.
-            claimed = [row.key for row in known.values() if row.state == "claimed" and row.place is None]
+            waiting = [row.key for row in known.values() if row.state in ("queued", "claimed")]
             refused = [row.key for row in known.values() if row.state == "not_created" and retry_refused]
             new = [key for key in batch if key not in known]
             time = now()
@@ -151,9 +150,8 @@ class Store:
                 await connection.execute(UPDATE, [{"its_key": key, "place": batch[key][0]} for key in unplaced])
             if refused:
                 await connection.execute(UPDATE, [{"its_key": key, "state": "queued"} for key in refused])
-            if due := sorted([*new, *claimed, *refused], key=lambda key: batch[key][0]):
-                await defer((await connection.get_raw_connection()).driver_connection, due)
-            return len(due)
+            due = sorted([*new, *waiting, *refused], key=lambda key: batch[key][0])
+            return await defer((await connection.get_raw_connection()).driver_connection, due)
 
         return await self._database.transaction(work, attempts=len(batch) + 1)
 

@@ -65,7 +65,7 @@ async def tuned(url: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def suno_persona(url: str) -> AsyncIterator[Call]:
-    """This package, with its default settings."""
+    """The package, with its default settings."""
     from suno_persona import CreatePersonaRequest, PersonaAPI
 
     async with PersonaAPI(KEY, base_url=url, max_connections=IN_FLIGHT) as api:

@@ -52,4 +52,4 @@ class Persona(BaseModel):
     user_display_name: str | None = None
     user_handle: str | None = None
     user_image_url: str | None = None
-    persona_clips: list[PersonaClip] = []
+    persona_clips: list[PersonaClip] | None = None

@@ -1,0 +1,143 @@
+"""Batches on many machines: a procrastinate job for each request, guarded by a journal in the same database.
+
+The queue delivers a job at least once; the journal sees to it that its request is sent once. The workers are
+procrastinate's own: `procrastinate --app=suno_persona.distributed.app worker`.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from aiolimiter import AsyncLimiter
+
+from suno_persona import options
+from suno_persona.batch import Outcome
+from suno_persona.client import PersonaAPI
+from suno_persona.errors import ConfigurationError
+from suno_persona.journal import Journal, Keys
+from suno_persona.models import CreatePersonaRequest
+from suno_persona.sending import Call
+
+try:
+    from suno_persona.distributed.worker import PersonaApp
+except ModuleNotFoundError as _error:
+    _message = "batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'"
+    raise ModuleNotFoundError(_message, name=_error.name) from _error
+
+__all__ = ["PersonaApp", "app", "enqueue", "make_app", "outcomes"]
+
+if TYPE_CHECKING:
+    app: PersonaApp
+    """The app that `SUNO_JOURNAL_URL` and the other variables of the environment name; made when it is first used."""
+
+_AT_ONCE = 1000  # requests in a transaction
+
+
+async def enqueue(
+    app: PersonaApp,
+    requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
+    *,
+    retry_refused: bool = False,
+) -> int:
+    """Give a batch to the workers. Returns how many jobs that made.
+
+    `requests` is any iterable or async iterable; it is read lazily and written in parts. What has an outcome or a job
+    is not enqueued again, so that a batch can be enqueued again whatever happened; with `retry_refused`, what was
+    settled as not created is. Raises `JournalError` where the database fails, and `InvalidRequestError` for what is no
+    request: the parts before it are enqueued then.
+    """
+    keys, count, place = Keys(), 0, 0
+    part: dict[str, tuple[int, str]] = {}
+
+    async def defer(connection: object, due: Sequence[str]) -> int:
+        return await app.defer_requests(connection, {key: part[key][1] for key in due})
+
+    async with Journal(app.journal_url) as journal:
+        async for request in _each(requests):
+            body = Call(request).body
+            part[keys.next(body)] = place, body.decode()
+            place += 1
+            if len(part) == _AT_ONCE:
+                count += await journal.enqueue(part, defer, retry_refused=retry_refused)
+                part.clear()
+        return count + await journal.enqueue(part, defer, retry_refused=retry_refused)
+
+
+async def outcomes(app: PersonaApp, *, every: float = 1.0) -> AsyncGenerator[Outcome, None]:
+    """Yield an outcome for each request that was enqueued: those that are there, and others as they come.
+
+    It ends when every request has one, and looks `every` so many seconds until then. An error in an outcome is a
+    `NotCreatedError` or an `OutcomeUnknownError` that says what the journal has. Raises `JournalError`.
+    """
+    async with Journal(app.journal_url) as journal:
+        async for entry in journal.settled(every=every):
+            yield entry.outcome(cast("int", entry.place))
+
+
+def make_app(
+    journal_url: str,
+    *,
+    make_client: Callable[[], PersonaAPI] = PersonaAPI,
+    concurrency: int = 32,
+    dead_after: int = 300,
+) -> PersonaApp:
+    """Make a procrastinate app with the task `create_persona`: for `enqueue`, `outcomes` and procrastinate's workers.
+
+    - `journal_url`: the PostgreSQL database that holds both the journal and the queue.
+    - `make_client`: makes the one `PersonaAPI` of a worker process, when the worker starts.
+    - `concurrency`: how many jobs a worker has under way, unless its `--concurrency` says otherwise.
+    - `dead_after`: whole seconds without a sign of life after which a worker's jobs are given to others. A worker that
+      is told to stop gives none while it finishes its jobs, and so this is longer than any call.
+
+    Raises `ConfigurationError` for an argument that cannot be used.
+    """
+    return PersonaApp(
+        journal_url,
+        make_client,
+        concurrency=options.count("concurrency", concurrency),
+        dead_after=options.count("dead_after", dead_after),
+    )
+
+
+async def _each(
+    requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
+) -> AsyncGenerator[CreatePersonaRequest, None]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+class _EnvironmentError(ConfigurationError, argparse.ArgumentTypeError):
+    """Procrastinate's command reads `--app` with argparse, which shows the words of this kind of error alone."""
+
+
+def _app_of_environment() -> PersonaApp:
+    url = os.environ.get("SUNO_JOURNAL_URL")
+    if not url:
+        raise _EnvironmentError(message="SUNO_JOURNAL_URL: expected the URL of a PostgreSQL database, found none")
+    connections = os.environ.get("SUNO_MAX_CONNECTIONS", "32")
+    if not re.fullmatch(r"[1-9]\d{0,5}", connections):
+        message = f"SUNO_MAX_CONNECTIONS: expected a whole number from 1 on, found {connections!r}"
+        raise _EnvironmentError(message=message)
+    rate = os.environ.get("SUNO_RATE_LIMIT", "")
+    if rate and not re.fullmatch(r"[1-9]\d*/[1-9]\d*", rate):
+        message = f"SUNO_RATE_LIMIT: expected requests/seconds, such as 60/60, found {rate!r}"
+        raise _EnvironmentError(message=message)
+
+    def make_client() -> PersonaAPI:
+        limit = AsyncLimiter(*map(int, rate.split("/"))) if rate else None
+        return PersonaAPI(max_connections=int(connections), rate_limit=limit)
+
+    return make_app(url, make_client=make_client, concurrency=int(connections))
+
+
+def __getattr__(name: str) -> PersonaApp:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = globals()["app"] = _app_of_environment()
+    return made
