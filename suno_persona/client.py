@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
 import aiohttp
+from multidict import CIMultiDict
 
 from suno_persona import options
 from suno_persona.batch import Batch, Outcome
@@ -91,16 +92,15 @@ class PersonaAPI:
         self._url = options.endpoint(base_url, create_path, allow_insecure=allow_insecure)
         self._max_connections = options.count("max_connections", max_connections)
         options.count("max_response_size", max_response_size)
-        total, other_bounds = options.timeouts(timeout)
+        options.timeouts(timeout)
         options.instance("retry", retry, RetryPolicy)
         self._pacing = Pacing(self._max_connections, retry.longest_wait, options.rate_limit(rate_limit))
         self._sender = Sender(
-            session=self._open_session,
+            session=self._live_session,
             url=self._url,
-            headers={"Authorization": Secret(f"Bearer {key}"), "Content-Type": "application/json"},
+            headers=CIMultiDict({"Authorization": Secret(f"Bearer {key}"), "Content-Type": "application/json"}),
             key=key,
-            total=total,
-            timeout=other_bounds,
+            timeout=timeout,
             max_response_size=max_response_size,
             retry=retry,
             pacing=self._pacing,
@@ -216,11 +216,14 @@ class PersonaAPI:
         raise TypeError("PersonaAPI cannot be pickled or copied: it holds connections and a key. Make one per process")
 
     def _open_session(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise UsageError(message="the client is closed: make a new PersonaAPI")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         self._check_loop()
+        return self._live_session()
+
+    def _live_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise UsageError(message="the client is closed: make a new PersonaAPI")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE),

@@ -66,7 +66,8 @@ def dump_json(document: object) -> bytes:
 
 def dump_request(request: CreatePersonaRequest) -> bytes:
     """Write a request as the contract's body: always its five members, always in the same order."""
-    return msgspec.json.encode(converter.unstructure(request))
+    members = (request.root_clip_id, request.name, request.description, request.clips, request.is_public)
+    return msgspec.json.encode(dict(zip(REQUEST_MEMBERS, members, strict=True)))
 
 
 def to_request(document: object) -> CreatePersonaRequest:

@@ -1,5 +1,6 @@
 """What is sent and what comes back: frozen attrs classes, with no knowledge of JSON."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NoReturn, Self
@@ -205,8 +206,11 @@ def _check_text(field: str, value: object) -> str:
     return value
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
 def _check_id(field: str, value: object) -> None:
-    if any(character < " " or "\x7f" <= character <= "\x9f" for character in _check_text(field, value)):
+    if _CONTROL.search(_check_text(field, value)):
         raise _refuse(field, "an id without control characters", value)
 
 

@@ -114,20 +114,14 @@ def count(name: str, value: object) -> int:
     return value
 
 
-def timeouts(timeout: object) -> tuple[float | None, aiohttp.ClientTimeout]:
-    """The total in seconds, and the other bounds without it."""
+def timeouts(timeout: object) -> aiohttp.ClientTimeout:
+    """The bounds of one HTTP request. As in aiohttp, 0 means no bound."""
     if not isinstance(timeout, aiohttp.ClientTimeout):
         raise _refuse("timeout", "an aiohttp.ClientTimeout, such as aiohttp.ClientTimeout(total=60)", repr(timeout))
     for name in ("total", "connect", "sock_connect", "sock_read"):
         if (bound := getattr(timeout, name)) is not None:
             seconds(f"timeout.{name}", bound, "seconds from 0 on, or None")
-    # As in aiohttp, 0 means no bound.
-    return timeout.total or None, aiohttp.ClientTimeout(
-        connect=timeout.connect,
-        sock_connect=timeout.sock_connect,
-        sock_read=timeout.sock_read,
-        ceil_threshold=timeout.ceil_threshold,
-    )
+    return timeout
 
 
 _T = TypeVar("_T")

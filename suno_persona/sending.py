@@ -64,11 +64,8 @@ class Sender:
     url: URL
     headers: Mapping[str, str]
     key: Secret
-    total: float | None
-    """Seconds for one HTTP request."""
-
     timeout: aiohttp.ClientTimeout
-    """The other bounds of one HTTP request."""
+    """The bounds of one HTTP request."""
 
     max_response_size: int
     retry: RetryPolicy
@@ -134,7 +131,6 @@ class Sender:
                 url,
                 headers=self.headers,
                 body=body,
-                total=self.total,
                 timeout=self.timeout,
                 max_response_size=self.max_response_size,
                 secret=self.key,

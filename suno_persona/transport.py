@@ -71,15 +71,14 @@ async def post(
     *,
     headers: Mapping[str, str],
     body: bytes,
-    total: float | None,
     timeout: aiohttp.ClientTimeout,
     max_response_size: int,
     secret: Secret,
 ) -> Response:
     """Send one POST and give its answer, also one whose body broke off (then with a `flaw`).
 
-    `total` bounds the exchange in seconds. `timeout` holds aiohttp's other bounds and no total of its own, so
-    that a total which strikes before the first byte is written is known to have sent nothing. No error shows `secret`.
+    `timeout` bounds it; what strikes before the first byte is written is known to have sent nothing. No error shows
+    `secret`.
 
     Raises `ConnectionFailedError` where nothing was sent, and an `OutcomeUnknownError` where something
     was and no status came back. Redirects are not followed.
@@ -87,27 +86,24 @@ async def post(
     handled = sys.exception()
     payload = _Body(body, handled)
     response: aiohttp.ClientResponse | None = None
-    received = bytearray()
+    received: list[bytes] = []
+    size = 0
     flaw: OutcomeUnknownError | None = None
-    deadline = asyncio.timeout(total)
     try:
-        async with (
-            deadline,
-            session.post(
-                url,
-                data=payload,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=True,
-            ) as response,
-        ):
+        async with session.post(
+            url,
+            data=payload,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=True,
+        ) as response:
             while chunk := await response.content.readany():
-                received += chunk
-                if len(received) > max_response_size:
+                received.append(chunk)
+                size += len(chunk)
+                if size > max_response_size:
                     response.close()
-                    del received[max_response_size:]
                     flaw = UnreadableResponseError(
                         message=f"the answer is larger than max_response_size, {max_response_size} bytes"
                     )
@@ -115,7 +111,7 @@ async def post(
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
-        failure = _failure(error, expired=deadline.expired(), sent=payload.sent, total=total, secret=secret)
+        failure = _failure(error, sent=payload.sent, total=timeout.total, secret=secret)
         _forget_frames(error, handled)
         # The cause goes along, unless it is what the secret must be kept out of.
         cause = error if secret.mask(str(error)) == str(error) else None
@@ -123,7 +119,8 @@ async def post(
             raise failure from cause
         failure.__cause__ = cause
         flaw = failure
-    return Response(status=response.status, headers=response.headers, body=bytes(received), flaw=flaw)
+    body = b"".join(received)[:max_response_size]
+    return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
 
 
 def _is_cancelled() -> bool:
@@ -133,9 +130,9 @@ def _is_cancelled() -> bool:
 
 
 def _failure(
-    error: BaseException, *, expired: bool, sent: bool, total: float | None, secret: Secret
+    error: BaseException, *, sent: bool, total: float | None, secret: Secret
 ) -> ConfigurationError | ConnectionFailedError | OutcomeUnknownError | UsageError:
-    if expired and isinstance(error, TimeoutError):
+    if type(error) is TimeoutError and total:  # aiohttp has kinds of its own for its other bounds
         if not sent:
             return ConnectionFailedError(message=f"no connection within {total:g} seconds (timeout.total)")
         return ResponseTimeoutError(message=f"no whole answer within {total:g} seconds (timeout.total)")

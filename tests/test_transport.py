@@ -69,7 +69,7 @@ EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[PersonaError]]] = 
     aiohttp.ServerConnectionError: ((), ConnectionLostError),
     aiohttp.ServerDisconnectedError: ((), ConnectionLostError),
     aiohttp.WSMessageTypeError: ((), ConfigurationError),
-    TimeoutError: ((), ResponseTimeoutError),
+    TimeoutError: ((), ConnectionFailedError),  # `timeout.total`, which here strikes before a byte is written
     ConnectionResetError: ((), ConnectionLostError),
     OSError: ((), ConnectionLostError),
     # Whatever else comes before the first byte was written sent nothing.
