@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from suno_persona.body import code_of, find_persona_id, member, one_line, request_id, text_of, words_of
-from suno_persona.conversion import parse_json, to_persona
+from suno_persona.conversion import parse_json, read_at_once, to_persona
 from suno_persona.errors import (
     AuthenticationError,
     NotFoundError,
@@ -48,6 +48,8 @@ def read_persona(response: Response) -> Persona:
         raise _refusal(response)
     if response.flaw is not None:
         raise _unknown(attrs.evolve(response.flaw), response, None) from response.flaw.__cause__
+    if (persona := read_at_once(response.body)) is not None:  # which has no member of an error
+        return persona
     document = None
     try:
         document = parse_json(response.body)

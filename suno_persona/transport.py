@@ -90,7 +90,7 @@ async def post(
     size = 0
     flaw: OutcomeUnknownError | None = None
     try:
-        async with session.post(
+        response = await session.post(
             url,
             data=payload,
             headers=headers,
@@ -98,16 +98,15 @@ async def post(
             allow_redirects=False,
             raise_for_status=False,
             auto_decompress=True,
-        ) as response:
-            while chunk := await response.content.readany():
-                received.append(chunk)
-                size += len(chunk)
-                if size > max_response_size:
-                    response.close()
-                    flaw = UnreadableResponseError(
-                        message=f"the answer is larger than max_response_size, {max_response_size} bytes"
-                    )
-                    break
+        )
+        while chunk := await response.content.readany():
+            received.append(chunk)
+            size += len(chunk)
+            if size > max_response_size:
+                flaw = UnreadableResponseError(
+                    message=f"the answer is larger than max_response_size, {max_response_size} bytes"
+                )
+                break
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
@@ -119,6 +118,9 @@ async def post(
             raise failure from cause
         failure.__cause__ = cause
         flaw = failure
+    finally:
+        if response is not None:
+            response.close()  # one that was read to its end has given its connection back already
     body = b"".join(received)[:max_response_size]
     return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
 
