@@ -35,7 +35,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types: inside strictly, outside completely."""
-    session.install(".[cli,distributed,testing]", "nox", *groups("tests", "types"))
+    session.install(".[cli,distributed,testing]", "nox", *groups("bench", "tests", "types"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "suno_persona")
@@ -57,6 +57,13 @@ def soak(session: nox.Session) -> None:
     """Send 20,000 calls to a service that breaks, cancel some, and account for every persona."""
     session.install(".", *groups("tests"))
     session.run("python", "tests/soak.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what a call costs beside the alternatives, and write docs/benchmarks.md and its plot."""
+    session.install(".", *groups("bench"))
+    session.run("python", "tests/benchmarks/report.py")
 
 
 @nox.session

@@ -65,8 +65,15 @@ def dump_json(document: object) -> bytes:
 
 def dump_request(request: CreatePersonaRequest) -> bytes:
     """Write a request as the contract's body: always its five members, always in the same order."""
-    members = (request.root_clip_id, request.name, request.description, request.clips, request.is_public)
-    return msgspec.json.encode(dict(zip(REQUEST_MEMBERS, members, strict=True)))
+    return msgspec.json.encode(
+        {
+            "root_clip_id": request.root_clip_id,
+            "name": request.name,
+            "description": request.description,
+            "clips": request.clips,
+            "is_public": request.is_public,
+        }
+    )
 
 
 def to_request(document: object) -> CreatePersonaRequest:

@@ -210,6 +210,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def _check_id(field: str, value: object) -> None:
+    if type(value) is str and value and value.isascii() and value.isprintable():
+        return  # as nearly all are
     if _CONTROL.search(_check_text(field, value)):
         raise _refuse(field, "an id without control characters", value)
 
@@ -226,7 +228,7 @@ def _are_ids(_: object, attribute: "attrs.Attribute[tuple[str, ...]]", value: tu
     if not value:
         raise _refuse(attribute.name, "at least one clip id", value)
     for place, clip in enumerate(value):
-        _check_id(f"{attribute.name}[{place}]", clip)
+        _check_id(f"clips[{place}]", clip)
 
 
 def _is_bool(_: object, attribute: "attrs.Attribute[bool]", value: object) -> None:

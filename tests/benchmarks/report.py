@@ -1,0 +1,242 @@
+"""Everything that is measured of a call, beside the alternatives: writes `docs/benchmarks.md` and its plot.
+
+Run it as `nox -s bench`. All contenders take turns in one run; a figure is a median, a ratio the median of the ratios
+within the rounds, with its quartiles.
+"""
+
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import timeit
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from contenders import CONTENDERS, IN_FLIGHT, REQUEST
+from import_time import ratio as import_ratio
+from nginx import EXAMPLE, nginx
+
+HERE = Path(__file__).parent
+DOCS = HERE.parents[1] / "docs"
+CALLS = 10_000
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
+LOOPS = ("asyncio", "uvloop")
+NAMES = {
+    "naive": "aiohttp as most people write it",
+    "tuned": "aiohttp, tuned by hand, with orjson",
+    "suno_persona": "suno_persona",
+    "httpx": "httpx with pydantic models",
+    "generated": "a generated SDK (openai's client), same models",
+}
+PACKAGES = ("aiohttp", "attrs", "cattrs", "msgspec", "orjson", "uvloop", "httpx", "pydantic", "openai")
+
+Samples = dict[str, list[float]]
+
+
+def child(*arguments: str) -> Any:
+    """What a contender in a process of its own measured."""
+    return json.loads(subprocess.check_output([sys.executable, str(HERE / "contenders.py"), *arguments]))
+
+
+def calls(url: str) -> dict[str, Samples]:
+    """Seconds of CPU time for a call, by loop and contender."""
+    found: dict[str, Samples] = {loop: {name: [] for name in CONTENDERS} for loop in LOOPS}
+    for _ in range(ROUNDS):
+        for loop in LOOPS:
+            for name in CONTENDERS:
+                found[loop][name].append(child(name, loop, "in flight", str(CALLS), url))
+    return found
+
+
+def gathered(url: str) -> tuple[Samples, Samples]:
+    """For calls made all at once: bytes that a waiting one holds, and seconds of CPU time by how many there are."""
+    held: Samples = {"naive": [], "suno_persona": []}
+    cost: Samples = {"10,000": [], "100,000": []}
+    for _ in range(max(3, ROUNDS // 2)):
+        held["naive"].append(child("naive", "asyncio", "gathered", "10000", url)[1])
+        few, many = (child("suno_persona", "asyncio", "gathered", number, url) for number in ("10000", "100000"))
+        held["suno_persona"].append(few[1])
+        cost["10,000"].append(few[0])
+        cost["100,000"].append(many[0])
+    return held, cost
+
+
+def conversions() -> tuple[Samples, Samples, Samples]:
+    """Seconds for reading the contract's example, for writing it, and for building a request."""
+    import cattrs.preconf.json
+    import msgspec
+    from pydantic_models import Persona as PydanticPersona
+
+    from suno_persona import CreatePersonaRequest, Persona, dumps, loads
+
+    data = EXAMPLE.read_bytes()
+    stock = cattrs.preconf.json.make_converter()
+    persona, document, pydantic = loads(data), json.loads(data), PydanticPersona.model_validate_json(data)
+    typed = msgspec.json.Decoder(Persona)
+    reading: dict[str, Callable[[], object]] = {
+        "`json.loads`, a dict": lambda: json.loads(data),
+        "`suno_persona.loads`": lambda: loads(data),
+        "cattrs' stock JSON converter": lambda: stock.loads(data, Persona),
+        "msgspec straight to attrs": lambda: typed.decode(data),
+        "pydantic's `model_validate_json`": lambda: PydanticPersona.model_validate_json(data),
+    }
+    writing: dict[str, Callable[[], object]] = {
+        "`json.dumps` of a dict": lambda: json.dumps(document),
+        "`suno_persona.dumps`": lambda: dumps(persona),
+        "cattrs' stock JSON converter": lambda: stock.dumps(persona),
+        "msgspec straight from attrs": lambda: msgspec.json.encode(persona),
+        "pydantic's `model_dump_json`": lambda: pydantic.model_dump_json(),
+    }
+    building: dict[str, Callable[[], object]] = {
+        "a dict": lambda: dict(REQUEST),
+        "`CreatePersonaRequest`, checked": lambda: CreatePersonaRequest(**REQUEST),  # type: ignore[arg-type]  # of both
+    }
+    return timed(reading), timed(writing), timed(building)
+
+
+def timed(ways: dict[str, Callable[[], object]]) -> Samples:
+    """Seconds for each, taking turns."""
+    found: Samples = {name: [] for name in ways}
+    for _ in range(60):
+        for name, way in ways.items():
+            found[name].append(timeit.timeit(way, number=200) / 200)
+    return found
+
+
+def imports() -> Samples:
+    """Seconds for importing each, in new processes that take turns."""
+    found: Samples = {"aiohttp": [], "suno_persona": [], "httpx": [], "openai": []}
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    for _ in range(12):
+        for name, seconds in found.items():
+            command = [sys.executable, "-X", "importtime", "-c", f"import {name}"]
+            report = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stderr
+            seconds.append(int(re.findall(rf"\| +(\d+) \| {name}\n", report)[-1]) / 1e6)
+    return found
+
+
+def ratios(found: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Low quartile, median and high quartile of the ratios within the rounds."""
+    return statistics.quantiles([one / other for one, other in zip(found, base, strict=True)], n=4)
+
+
+def shown(found: Sequence[float], base: Sequence[float]) -> str:
+    """A ratio with its quartiles."""
+    low, middle, high = ratios(found, base)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(head: str, rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    columns = head.split(" | ")
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def micro(seconds: Sequence[float]) -> str:
+    """A median in microseconds."""
+    return f"{statistics.median(seconds) * 1e6:.1f}"
+
+
+def compared(found: Samples, what: str) -> str:
+    """A table of ways, beside the first of them."""
+    base = next(iter(found.values()))
+    rows = [[name, micro(seconds), shown(seconds, base)] for name, seconds in found.items()]
+    return table(f"{what} | µs | times the first (quartiles)", rows)
+
+
+def plot(found: dict[str, Samples]) -> None:
+    """Draw CPU time for a call, by contender and loop; legible on light and on dark ground."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams |= {"svg.hashsalt": "suno_persona", "svg.fonttype": "none", "font.size": 11}
+    from matplotlib import pyplot
+
+    ink = "#7a7f87"
+    figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
+    for place, (loop, colour) in enumerate(zip(LOOPS, ("#3b82c4", "#e08a3c"), strict=True)):
+        widths = [statistics.median(found[loop][name]) * 1e6 for name in NAMES]
+        bars = axes.barh([row + place * 0.4 for row in range(len(NAMES))], widths, 0.38, color=colour, label=loop)
+        axes.bar_label(bars, fmt="%.0f", padding=3, color=ink)
+    axes.set_yticks([row + 0.2 for row in range(len(NAMES))], list(NAMES.values()))
+    axes.invert_yaxis()
+    axes.set_xlabel("client CPU time for a call, µs")
+    axes.tick_params(colors=ink)
+    axes.xaxis.label.set_color(ink)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.legend(frameon=False, labelcolor=ink, loc="lower right")
+    figure.savefig(DOCS / "benchmarks.svg", transparent=True, metadata={"Date": None})
+
+
+def bars(
+    found: dict[str, Samples], held: Samples, cost: Samples, reading: Samples, importing: Sequence[float]
+) -> list[list[str]]:
+    """What was aimed at, and what came of it."""
+    rows: list[list[str]] = []
+
+    def row(what: str, aim: float, quartiles: Sequence[float], *, at_least: bool = False) -> None:
+        is_met = quartiles[1] >= aim if at_least else quartiles[1] <= aim
+        sign = "at least" if at_least else "at most"
+        spread = f"{quartiles[1]:.2f} ({quartiles[0]:.2f} to {quartiles[2]:.2f})"
+        rows.append([what, f"{sign} {aim:.2f}", spread, "yes" if is_met else "**no**"])
+
+    for loop in LOOPS:
+        ours = found[loop]["suno_persona"]
+        row(f"a call, times naive aiohttp, {loop}", 1.0, ratios(ours, found[loop]["naive"]))
+        row(f"a call, times tuned aiohttp, {loop}", 1.15, ratios(ours, found[loop]["tuned"]))
+        row(f"a generated SDK, times us, {loop}", 8, ratios(found[loop]["generated"], ours), at_least=True)
+        row(f"httpx with pydantic, times us, {loop}", 5, ratios(found[loop]["httpx"], ours), at_least=True)
+    decoded = list(reading.values())
+    row("`loads`, times `json.loads`", 2.0, ratios(decoded[1], decoded[0]))
+    row("import, times aiohttp, attrs and cattrs", 1.1, statistics.quantiles(importing, n=4))
+    row("memory of a waiting gathered call, times naive", 1.25, ratios(held["suno_persona"], held["naive"]))
+    row("CPU for each of 100,000 gathered calls, times 10,000", 1.1, ratios(cost["100,000"], cost["10,000"]))
+    return rows
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    with nginx() as url:
+        found = calls(url)
+        held, cost = gathered(url)
+    reading, writing, building = conversions()
+    importing = [import_ratio() for _ in range(20)]
+    imported = imports()
+    call_rows = []
+    for name, words in NAMES.items():
+        cells = ((micro(one[name]), shown(one[name], one["naive"])) for one in found.values())
+        call_rows.append([words, *(cell for pair in cells for cell in pair)])
+    import_rows = [[name, f"{statistics.median(seconds) * 1e3:.0f}"] for name, seconds in imported.items()]
+    memory_rows = [[name, f"{statistics.median(values) / 1024:.1f}"] for name, values in held.items()]
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    page = TEMPLATE.format(
+        rounds=ROUNDS,
+        calls=f"{CALLS:,}",
+        in_flight=IN_FLIGHT,
+        machine=f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores",
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        versions=versions,
+        bars=table("what | aim | measured (quartiles) | met", bars(found, held, cost, reading, importing)),
+        table=table("client | asyncio, µs | times naive (quartiles) | uvloop, µs | times naive (quartiles)", call_rows),
+        reading=compared(reading, "reading the contract's example"),
+        writing=compared(writing, "writing it"),
+        building=compared(building, "a request"),
+        imports=table("import | ms", import_rows),
+        memory=table("10,000 gathered calls | KB for each that waits", memory_rows),
+    )
+    (DOCS / "benchmarks.md").write_text(page, encoding="utf-8")
+    plot(found)
+
+
+TEMPLATE = (HERE / "benchmarks.template.md").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
