@@ -202,7 +202,7 @@ def _shape(model: type) -> type:
             members.append((field.name, Annotated[str, msgspec.Meta(min_length=1)]))
         elif field.name != "extra":
             members.append((field.name, _shape_of(_bare(field.type)) | None, None))
-    return msgspec.defstruct(model.__name__, members, forbid_unknown_fields=True)
+    return msgspec.defstruct(model.__name__, members, forbid_unknown_fields=True, gc=False)
 
 
 def _shape_of(kind: Any) -> Any:
