@@ -171,7 +171,7 @@ def plot(found: dict[str, Samples]) -> None:
     axes.xaxis.label.set_color(ink)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.legend(frameon=False, labelcolor=ink, loc="lower right")
+    axes.legend(frameon=False, labelcolor=ink, loc="upper right")
     figure.savefig(DOCS / "benchmarks.svg", transparent=True, metadata={"Date": None})
 
 
