@@ -107,7 +107,10 @@ async def post(
                     message=f"the answer is larger than max_response_size, {max_response_size} bytes"
                 )
                 break
+        response.close()  # one that was read to its end has given its connection back already
     except (Exception, asyncio.CancelledError) as error:
+        if response is not None:
+            response.close()
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
         failure = _failure(error, sent=payload.sent, total=timeout.total, secret=secret)
@@ -118,9 +121,6 @@ async def post(
             raise failure from cause
         failure.__cause__ = cause
         flaw = failure
-    finally:
-        if response is not None:
-            response.close()  # one that was read to its end has given its connection back already
     body = b"".join(received)[:max_response_size]
     return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
 
