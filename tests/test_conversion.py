@@ -224,3 +224,11 @@ def test_a_converter_that_exists_can_learn_the_rules() -> None:
     assert converter.unstructure(song) == {"persona": {"id": "x", "persona_clips": [], "name": 12}, "plays": 1}
     with pytest.raises(ValueError, match="expected int, found '1'"):
         converter.structure({"persona": {"id": "x"}, "plays": "1"}, Song)
+
+
+def test_a_hook_on_the_packages_own_converter_is_used_by_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a document that is as the contract says."""
+    converter = make_converter()
+    converter.register_structure_hook(str, lambda value, _: str(value).upper())
+    monkeypatch.setattr("suno_persona.conversion.converter", converter)
+    assert loads('{"id": "fd213afd", "name": "Neon"}') == Persona(id="FD213AFD", name="NEON")

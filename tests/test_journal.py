@@ -297,6 +297,15 @@ async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str
             await cancelled_at(0, again.send(call, send))
 
 
+@pytest.mark.parametrize("point", range(3))
+async def test_a_look_that_is_cancelled_leaves_the_journal_usable(journal_url: str, point: int) -> None:
+    """At whatever point: its transaction keeps no lock."""
+    async with Journal(journal_url) as journal:
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled_at(point, journal.counts())
+        assert await journal.counts() == {}
+
+
 async def test_many_processes_may_make_a_journal_at_once(journal_url: str) -> None:
     """Whoever is first makes the tables, and the others use them."""
     async with contextlib.AsyncExitStack() as stack:
