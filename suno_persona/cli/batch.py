@@ -13,8 +13,8 @@ import typer
 
 from suno_persona.batch import Batch, Outcome
 from suno_persona.cli.display import Display
-from suno_persona.cli.output import Output
-from suno_persona.cli.rows import check, opened, read_checked
+from suno_persona.cli.output import Output, OutputOption
+from suno_persona.cli.rows import FileArgument, check, opened, read_checked
 from suno_persona.cli.running import ending_well, forget_stdout, named, say, status_of
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import dump_request
@@ -28,7 +28,7 @@ _CONNECTIONS = 32
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The requests: CSV with a header row, or JSON Lines.")],
+    file: FileArgument,
     journal: Annotated[
         str | None,
         typer.Option(
@@ -38,13 +38,7 @@ def batch(
             "FILE.journal unless given.",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="OUT.jsonl",
-            help="Where a JSON line for each outcome goes; continued where it is there. stdout unless given.",
-        ),
-    ] = None,
+    output: OutputOption = None,
     resend_unknown: Annotated[
         bool,
         typer.Option(

@@ -1,13 +1,12 @@
 """`suno-persona enqueue` and `results`: a batch for workers on many machines, and what came of it."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from suno_persona.cli.output import Output, state_of
-from suno_persona.cli.rows import check, opened, read_checked
+from suno_persona.cli.output import Output, OutputOption, state_of
+from suno_persona.cli.rows import FileArgument, check, opened, read_checked
 from suno_persona.cli.running import forget_stdout, run, say, status_of
 from suno_persona.errors import ConfigurationError
 
@@ -23,7 +22,7 @@ _Database = Annotated[
 
 
 def enqueue(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The requests: CSV with a header row, or JSON Lines.")],
+    file: FileArgument,
     journal: _Database,
     retry_refused: Annotated[
         bool, typer.Option("--retry-refused", help="Enqueue those again that were settled as not created.")
@@ -51,13 +50,7 @@ def enqueue(
 
 def results(
     journal: _Database,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="OUT.jsonl",
-            help="Where a JSON line for each outcome goes; continued where it is there. stdout unless given.",
-        ),
-    ] = None,
+    output: OutputOption = None,
 ) -> None:
     """Write a line for each outcome of what was enqueued, as they come, until all are there.
 

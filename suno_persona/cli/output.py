@@ -4,11 +4,22 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
+
+import typer
 
 from suno_persona.batch import Outcome
 from suno_persona.conversion import converter, dump_json, parse_json
 from suno_persona.errors import ConfigurationError
+
+OutputOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OUT.jsonl",
+        help="Where a JSON line for each outcome goes; continued where it is there. stdout unless given.",
+    ),
+]
+"""The file that a command writes outcomes to."""
 
 _START = b'{"key":"'
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Annotated, TypeAlias
+
+import typer
 
 from suno_persona.conversion import REQUEST_MEMBERS, REQUIRED_MEMBERS, parse_json, to_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError
@@ -16,6 +18,11 @@ from suno_persona.models import CreatePersonaRequest
 
 Row: TypeAlias = tuple[int, CreatePersonaRequest | InvalidRequestError]
 """The line that a row begins on, and its request, or why it has none."""
+
+FileArgument: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The requests: CSV with a header row, or JSON Lines.")
+]
+"""The file of a command that takes rows."""
 
 _SUFFIXES = (".csv", ".jsonl", ".ndjson")
 
