@@ -67,6 +67,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the docs; a name that leads nowhere fails."""
+    session.install(".[cli,distributed,testing]", *groups("docs"))
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Combine what the tests' processes covered; less than all of it fails."""
     session.install("coverage[toml]")

@@ -86,7 +86,7 @@ async def test_the_example_of_a_batch_runs(fake_suno: FakeSuno, tmp_path: Path) 
 
 async def test_the_way_to_many_machines_runs(fake_suno: FakeSuno, postgres_url: str, tmp_path: Path) -> None:
     """The commands of the page, from the queue's tables to the results, and its example in Python after them."""
-    page = (ROOT / "docs" / "many-machines.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     _install_postgresql, install, prepare, work, read = blocks
@@ -111,7 +111,7 @@ async def test_the_way_to_many_machines_runs(fake_suno: FakeSuno, postgres_url: 
 
 async def test_the_commands_for_what_is_unknown_run(fake_suno: FakeSuno, tmp_path: Path) -> None:
     """As the page on batches has them, with a key that the first one lists."""
-    page = (ROOT / "docs" / "batches.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "batches.md").read_text(encoding="utf-8")
     show, created, not_created = [line for line in page.splitlines() if line.startswith("suno-persona journal ")]
     (tmp_path / "personas.csv").write_text("root_clip_id,name,description\nc,Neon,Airy pop\nc,Fog,Folk\n")
     fake_suno.script(Fault.lost_answer(), Fault.lost_answer())

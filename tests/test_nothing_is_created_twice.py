@@ -2,7 +2,7 @@
 """The fault matrix: whatever breaks, no request that may have created a persona is sent again, and every
 persona that was made is returned or announced by the error.
 
-The rows of `FAULTS` are the table in `docs/faults.md`; `pytest --write-docs` writes it anew.
+The rows of `FAULTS` are the table in `docs/explanation/faults.md`; `pytest --write-docs` writes it anew.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from suno_persona import (
     UnreadableResponseError,
 )
 
-DOCS = Path(__file__).parent.parent / "docs" / "faults.md"
+DOCS = Path(__file__).parent.parent / "docs" / "explanation" / "faults.md"
 RETRY = RetryPolicy(attempts=3, first_wait=0)
 
 
