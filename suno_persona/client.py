@@ -96,7 +96,7 @@ class PersonaAPI:
         options.instance("retry", retry, RetryPolicy)
         self._pacing = Pacing(self._max_connections, retry.longest_wait, options.rate_limit(rate_limit))
         self._sender = Sender(
-            session=self._live_session,
+            session=self._open_session,
             url=self._url,
             headers=CIMultiDict({"Authorization": Secret(f"Bearer {key}"), "Content-Type": "application/json"}),
             key=key,
@@ -120,9 +120,12 @@ class PersonaAPI:
         """
         call = Call(request)
         try:
-            self._open_session()
-            async with self._pacing.turns:
+            self._join_loop()
+            await self._pacing.turns.acquire()
+            try:
                 return await self._sender.send(call)
+            finally:
+                self._pacing.turns.release()
         except PersonaError as error:
             error.request = request
             raise
@@ -170,6 +173,7 @@ class PersonaAPI:
         requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
         journal: "Journal | None",
     ) -> Batch:
+        self._join_loop()
         self._open_session()
         return Batch(
             requests,
@@ -187,13 +191,14 @@ class PersonaAPI:
         if self._closed:
             return
         if self._loop is not None:
-            self._check_loop()
+            self._join_loop()
         self._closed = True
         self._pacing.close()
         if self._owns_session and self._session is not None:
             await self._session.close()
 
     async def __aenter__(self) -> Self:
+        self._join_loop()
         self._open_session()
         return self
 
@@ -215,13 +220,15 @@ class PersonaAPI:
     def __reduce__(self) -> NoReturn:
         raise TypeError("PersonaAPI cannot be pickled or copied: it holds connections and a key. Make one per process")
 
-    def _open_session(self) -> aiohttp.ClientSession:
+    def _join_loop(self) -> None:
+        """Belong to the running loop from the first use on."""
+        loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        self._check_loop()
-        return self._live_session()
+            self._loop = loop
+        elif self._loop is not loop:
+            raise UsageError(message="the client belongs to another event loop: make one PersonaAPI per loop")
 
-    def _live_session(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._closed:
             raise UsageError(message="the client is closed: make a new PersonaAPI")
         if self._session is None:
@@ -232,7 +239,3 @@ class PersonaAPI:
         elif self._session.closed:
             raise UsageError(message="the session that was passed as session= is closed: pass an open one")
         return self._session
-
-    def _check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self._loop:
-            raise UsageError(message="the client belongs to another event loop: make one PersonaAPI per loop")

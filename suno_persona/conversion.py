@@ -178,9 +178,9 @@ def _read_at_once(shape: type, model: type, read: _Hook, document: object, kind:
 
 def read_at_once(data: bytes | str) -> Persona | None:
     """The persona in a JSON document; `None` where anything in it is unusual, or a hook of the user's is to read it."""
-    if not _is_ours(converter.get_structure_hook(Persona)):
+    if (decoders := _decoders(converter)) is None:
         return None
-    check, read = _decoders()
+    check, read = decoders
     try:
         check(data)
         return read(data)
@@ -189,7 +189,9 @@ def read_at_once(data: bytes | str) -> Persona | None:
 
 
 @cache
-def _decoders() -> tuple[Callable[[bytes | str], object], Callable[[bytes | str], Persona]]:
+def _decoders(converter: Converter) -> tuple[Callable[[bytes | str], object], Callable[[bytes | str], Persona]] | None:
+    if not _is_ours(converter.get_structure_hook(Persona)):
+        return None
     return msgspec.json.Decoder(_shape(Persona)).decode, msgspec.json.Decoder(Persona).decode
 
 

@@ -210,8 +210,6 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def _check_id(field: str, value: object) -> None:
-    if type(value) is str and value and value.isascii() and value.isprintable():
-        return  # as nearly all are
     if _CONTROL.search(_check_text(field, value)):
         raise _refuse(field, "an id without control characters", value)
 
@@ -237,6 +235,8 @@ def _is_bool(_: object, attribute: "attrs.Attribute[bool]", value: object) -> No
 
 
 def _freeze_clips(clips: Iterable[str]) -> tuple[str, ...]:
+    if type(clips) in (list, tuple):
+        return tuple(clips)
     # A bare text is an iterable too, of its characters.
     if isinstance(clips, str | bytes) or not isinstance(clips, Iterable):
         raise _refuse("clips", "a list of clip ids", clips)

@@ -67,7 +67,7 @@ class Pacing:
         limit = self._rate_limit
         while True:
             if self._closed:
-                raise UsageError(message="the client was closed meanwhile: make a new PersonaAPI")
+                raise UsageError(message="the client is closed: make a new PersonaAPI")
             if self._taken < self._places and not self._waiting:
                 self._taken += 1
                 place = self._round
@@ -89,9 +89,10 @@ class Pacing:
         if place != self._round:
             return
         self._taken -= 1
-        if answered:
+        if answered and self._places < self._most:
             self._places = min(2 * self._places, self._most)
-        self._admit()
+        if self._waiting:
+            self._admit()
 
     def cool(self, refusal: Refusal, wait: float) -> None:
         """Let nobody start an attempt for this many seconds; a cool-down that ends later stays."""
