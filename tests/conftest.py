@@ -22,7 +22,7 @@ CONTRACT_EXAMPLE = Path(__file__).with_name("contract_example.json").read_bytes(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that writes what the docs show of the tests."""
-    parser.addoption("--write-docs", action="store_true", help="write the tables in docs/ anew")
+    parser.addoption("--write-docs", action="store_true", help="write the tables and pictures in docs/ anew")
 
 
 @pytest.fixture
