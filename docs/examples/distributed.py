@@ -1,0 +1,34 @@
+"""A batch that workers on any number of machines share through PostgreSQL; here one works in the same process.
+
+`SUNO_JOURNAL_URL` names an empty database, such as `postgresql:///personas`.
+"""
+# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try this with, and prints both.
+
+import asyncio
+import os
+
+from suno_persona import CreatePersonaRequest
+from suno_persona.distributed import enqueue, make_app, outcomes
+
+app = make_app(os.environ["SUNO_JOURNAL_URL"])
+
+
+async def main() -> None:
+    requests = [
+        CreatePersonaRequest(root_clip_id=f"clip-{number}", name=f"Voice {number}", description="Airy pop")
+        for number in range(10)
+    ]
+    async with app.open_async():
+        if not await app.check_connection_async():  # the queue has no tables yet
+            await app.schema_manager.apply_schema_async()
+        print(await enqueue(app, requests), "enqueued")
+        # Others like it: PYTHONPATH=docs/examples procrastinate --app=distributed.app worker
+        async with asyncio.TaskGroup() as group:
+            worker = group.create_task(app.run_worker_async(install_signal_handlers=False))
+            async for outcome in outcomes(app):
+                print(f"{outcome.request.name}: {outcome.persona.id if outcome.persona else outcome.error}")
+            worker.cancel()  # it finishes what is under way
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,216 @@
+"""Each file in docs/examples runs as it is, and does what it says."""
+
+import ast
+import asyncio
+import json
+import os
+import re
+import runpy
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import unused_port
+from test_cli import run
+
+from suno_persona.testing import FakeSuno, Fault
+
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+SCRIPTS = Path(sys.executable).parent
+SERVERS = {
+    "aiohttp_service.py": (sys.executable, str(EXAMPLES / "aiohttp_service.py")),
+    "fastapi_service.py": (str(SCRIPTS / "uvicorn"), "--app-dir", str(EXAMPLES), "fastapi_service:app"),
+}
+NEW = {"clip_id": "54834687", "name": "Neon", "description": "Night drive"}
+
+
+async def output_of(name: str, env: Mapping[str, str]) -> str:
+    """What an example prints; it must succeed."""
+    done = await run(sys.executable, str(EXAMPLES / name), env=env)
+    assert done.status == 0, done.errors
+    return done.output
+
+
+@asynccontextmanager
+async def serving(name: str, env: Mapping[str, str]) -> AsyncIterator[str]:
+    """The address of an example that is a web service; it must end when it is told to."""
+    said = b""
+    for _ in range(3):  # another process may take the port first
+        port = unused_port()
+        url = f"http://127.0.0.1:{port}"
+        process = await asyncio.create_subprocess_exec(
+            *SERVERS[name],
+            env={**os.environ, **env, "PORT": str(port), "UVICORN_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        while (line := await process.stdout.readline()) and url.encode() not in line:
+            said += line
+        if line:
+            break
+        await process.wait()
+    else:
+        pytest.fail(said.decode())
+    try:
+        yield url
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+        assert process.returncode in (0, -signal.SIGTERM)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_gather_tells_what_became_of_each(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """The id of what was created, and the reason where there is none."""
+    output = await output_of("gather.py", env)
+    for persona in fake_suno.personas:
+        assert f"{persona.name}: created, {persona.id}\n" in output
+    assert "Lost Tape: not created: HTTP 404" in output
+    assert len(output.splitlines()) == 3
+
+
+async def test_the_batch_with_tqdm_creates_what_the_file_asks_for(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Each row has its line under the bar."""
+    output = await output_of("batch_with_tqdm.py", env)
+    assert len(fake_suno.personas) == 4
+    assert {f"{persona.name}: {persona.id}" for persona in fake_suno.personas} < set(output.splitlines())
+    assert "Lost Tape: HTTP 404" in output
+
+
+async def test_what_crashed_goes_on_and_sends_nothing_twice(
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run tells of each request; only what was under way is unknown."""
+    monkeypatch.chdir(tmp_path)
+    crashed = await run(sys.executable, str(EXAMPLES / "resume_after_a_crash.py"), env=env)
+    assert crashed.status == 1
+    assert len(crashed.output.splitlines()) == 5
+    resumed = (await output_of("resume_after_a_crash.py", env)).splitlines()
+    assert set(crashed.output.splitlines()) <= set(resumed)
+    unknown = [line for line in resumed if line.endswith(": look before you repeat it")]
+    assert len(resumed) == 20
+    assert len(unknown) <= 8  # twice `max_connections`: no more are read ahead
+    sent = Counter(request.body for request in fake_suno.requests)
+    assert set(sent.values()) == {1}
+    assert {f"{persona.name}: {persona.id}" for persona in fake_suno.personas} >= set(resumed) - set(unknown)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_web_service_creates_a_persona(name: str, fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """It answers with the id, and ends when it is stopped."""
+    async with serving(name, env) as url, aiohttp.request("POST", f"{url}/personas", json=NEW) as response:
+        assert (response.status, await response.json()) == (201, {"persona_id": fake_suno.personas[0].id})
+
+
+@pytest.fixture
+def environment(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own process names the fake service, too."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("environment")
+async def test_the_fastapi_service_closes_its_client() -> None:
+    """At its shutdown; until then it is open."""
+    app = runpy.run_path(str(EXAMPLES / "fastapi_service.py"))["app"]
+    async with app.router.lifespan_context(app) as state:
+        assert not repr(state["api"]).endswith(" closed>")
+    assert repr(state["api"]).endswith(" closed>")
+
+
+@pytest.mark.usefixtures("environment")
+async def test_the_aiohttp_service_closes_its_client() -> None:
+    """At its cleanup; until then it is open."""
+    module = runpy.run_path(str(EXAMPLES / "aiohttp_service.py"))
+    runner = web.AppRunner(module["make_app"]())
+    await runner.setup()
+    assert not repr(runner.app[module["API"]]).endswith(" closed>")
+    await runner.cleanup()
+    assert repr(runner.app[module["API"]]).endswith(" closed>")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_web_service_tells_its_caller_what_went_wrong(
+    name: str, fake_suno: FakeSuno, env: dict[str, str]
+) -> None:
+    """An unknown outcome is told apart from all that certainly created nothing."""
+    async with serving(name, env) as url:
+
+        async def post(new: object, *faults: Fault) -> tuple[int, str | None, str]:
+            fake_suno.script(*faults)
+            async with aiohttp.request("POST", f"{url}/personas", json=new) as response:
+                return response.status, response.headers.get("Retry-After"), await response.text()
+
+        status, _, body = await post(NEW, Fault.lost_answer())
+        assert status == 502
+        assert json.loads(body)["may_have_created"] is True
+        assert "look before you repeat" in json.loads(body)["detail"]
+
+        status, _, body = await post({**NEW, "clip_id": "unknown-1"})
+        assert status == 422
+        assert json.loads(body)["may_have_created"] is False
+
+        for unusable in ({**NEW, "name": ""}, {"name": "Neon"}, "Neon"):
+            assert (await post(unusable))[0] == 422
+        assert (await post(NEW, Fault.answer(401)))[0] == 500
+        status, retry_after, _ = await post(NEW, Fault.rate_limited(retry_after=120))
+        assert (status, retry_after) == (503, "120")
+
+
+async def test_the_notebook_awaits_in_its_cells(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
+    """In a real kernel; the ids that it shows are those of what was created."""
+    own = {name: str(tmp_path) for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
+    output = tmp_path / "executed.ipynb"
+    command = (str(SCRIPTS / "jupyter-execute"), f"--output={output}", str(EXAMPLES / "notebook.ipynb"))
+    done = await run(*command, env={**env, **own})
+    assert done.status == 0, done.errors
+    assert len(fake_suno.personas) == 4
+    assert all(persona.id in output.read_text() for persona in fake_suno.personas)
+
+
+def test_the_notebook_is_kept_without_output() -> None:
+    """What a cell gave once is no part of the source."""
+    cells = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    assert all((cell["outputs"], cell["execution_count"]) == ([], None) for cell in code)
+
+
+async def test_the_distributed_batch_is_worked_off(fake_suno: FakeSuno, env: dict[str, str], postgres_url: str) -> None:
+    """From an empty database to the outcomes; run again, it enqueues nothing and tells the same."""
+    env = {**env, "SUNO_JOURNAL_URL": postgres_url}
+    first, *outcomes = (await output_of("distributed.py", env)).splitlines()
+    assert first == "10 enqueued"
+    assert set(outcomes) == {f"{persona.name}: {persona.id}" for persona in fake_suno.personas}
+    first, *again = (await output_of("distributed.py", env)).splitlines()
+    assert first == "0 enqueued"
+    assert set(again) == set(outcomes)
+    assert len(fake_suno.requests) == 10
+
+
+def test_every_example_is_run() -> None:
+    """A test above names it."""
+    names = {
+        text.value
+        for text in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    }
+    programs = {file.name for file in EXAMPLES.iterdir() if file.is_file() and file.suffix != ".csv"}
+    assert programs <= names
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
+def test_an_example_says_what_it_is_and_how_to_try_it(file: Path) -> None:
+    """At its top, in a docstring; and with the fake service."""
+    code = file.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(code))
+    assert re.search(r"^# .*`suno-persona fake`", code, re.MULTILINE)
