@@ -185,6 +185,14 @@ def test_the_notebook_is_kept_without_output() -> None:
     assert all((cell["outputs"], cell["execution_count"]) == ([], None) for cell in code)
 
 
+def test_the_page_on_notebooks_shows_its_cells() -> None:
+    """One after the other, and as they are."""
+    cells = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    page = (EXAMPLES.parent / "how-to" / "notebooks.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```{code-block} python\n(.*?)\n```", page, re.DOTALL)
+    assert shown == ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 async def test_the_distributed_batch_is_worked_off(fake_suno: FakeSuno, env: dict[str, str], postgres_url: str) -> None:
     """From an empty database to the outcomes; run again, it enqueues nothing and tells the same."""
     env = {**env, "SUNO_JOURNAL_URL": postgres_url}

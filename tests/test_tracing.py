@@ -1,0 +1,72 @@
+"""What OpenTelemetry's instrumentation of aiohttp sees of the client, as the page on tracing says."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from suno_persona import CreatePersonaRequest, PersonaAPI
+from suno_persona.testing import FakeSuno
+
+CAPTURED = {
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST": ".*",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS": "authorization",
+}
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    """Where the spans are kept."""
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def provider(exporter: InMemorySpanExporter) -> TracerProvider:
+    """What makes the spans."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider
+
+
+@asynccontextmanager
+async def traced(fake: FakeSuno, provider: TracerProvider) -> AsyncIterator[PersonaAPI]:
+    """A client of an application that instrumented aiohttp when it started."""
+    AioHttpClientInstrumentor().instrument(tracer_provider=provider)
+    try:
+        async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+            yield api
+    finally:
+        AioHttpClientInstrumentor().uninstrument()
+
+
+async def test_the_spans_of_a_batch_are_children_of_the_span_around_it(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest, provider: TracerProvider, exporter: InMemorySpanExporter
+) -> None:
+    """So a trace shows which batch a request belongs to."""
+    async with traced(fake_suno, provider) as api:
+        with provider.get_tracer("application").start_as_current_span("batch"):
+            assert [outcome.error async for outcome in api.create_many([request_] * 3)] == [None] * 3
+    *requests, batch = exporter.get_finished_spans()
+    assert [span.parent for span in requests] == [batch.context] * 3
+
+
+@pytest.mark.parametrize("variables", [{}, CAPTURED], ids=["no headers", "all headers"])
+async def test_the_key_is_in_no_span(
+    variables: dict[str, str],
+    fake_suno: FakeSuno,
+    request_: CreatePersonaRequest,
+    provider: TracerProvider,
+    exporter: InMemorySpanExporter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither as it is, nor where headers are asked for as the page says."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    async with traced(fake_suno, provider) as api:
+        await api.create(request_)
+    (span,) = exporter.get_finished_spans()
+    assert fake_suno.api_key not in span.to_json()
