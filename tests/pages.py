@@ -1,0 +1,176 @@
+"""The pages of the docs as the tests read them: their blocks of code, and a page's commands as one script for bash.
+
+A block of Python is a whole program or a whole test file. One that begins with `# name.py` is a file of that name,
+where the page's commands use it. The commands of a page run in order, each as it stands, unless one of the `RULES` says
+otherwise. A block of output shows what the block before it prints, up to numbers and ids.
+"""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+from markdown_it import MarkdownIt
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if "_build" not in path.parts
+}
+SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "suno_persona").rglob("*.py"))
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+@attrs.frozen
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def file(self) -> str | None:
+        """The file that it is, where the page's commands use it."""
+        named = re.match(r"# ((\w+)\.py)\n", self.code)
+        return named[1] if named and re.search(rf"\b{named[2]}\b", commands(self.page)) else None
+
+
+def _blocks(page: str) -> list[Block]:
+    tokens = MarkdownIt().parse(PAGES[page])
+    return [
+        Block(page, token.map[0] + 1, (token.info.split() or ["none"])[0], token.content)
+        for token in tokens
+        if token.type in ("fence", "code_block") and token.map is not None
+    ]
+
+
+BLOCKS = {page: _blocks(page) for page in PAGES}
+
+
+def commands(page: str) -> str:
+    """What a page has for the shell."""
+    return "".join(block.code for block in BLOCKS[page] if block.language == "sh")
+
+
+def output_after(block: Block) -> str | None:
+    """What a page says that a block prints."""
+    following = BLOCKS[block.page][BLOCKS[block.page].index(block) + 1 :][:1]
+    return next((after.code for after in following if after.language == "output"), None)
+
+
+def plain(output: str) -> str:
+    """Output without what differs from run to run."""
+    output = re.sub(r"\b(?:[0-9a-f]{32,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", "ID", output)
+    return "\n".join(line.rstrip() for line in re.sub(r"\d+(?:[.:]\d+)*", "N", output).strip().splitlines())
+
+
+def _installed(match: re.Match[str]) -> str:
+    """Nothing is downloaded. The extras exist, and other packages are those that the tests have."""
+    declared = [*PROJECT["project"]["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
+    declared += [line for group in PROJECT["dependency-groups"].values() for line in group if isinstance(line, str)]
+    for word in shlex.split(match[1]):
+        wanted = Requirement(re.sub(r"^\.(?=\[|$)", "suno-persona", word))
+        if wanted.name == "suno-persona":
+            assert wanted.extras <= EXTRAS.keys(), word
+        else:
+            assert wanted.name in {Requirement(line).name for line in declared} | {"nox"}, word
+    return ":"
+
+
+def _checked(match: re.Match[str]) -> str:
+    """The tests do not run the tests. The session exists."""
+    assert match[1] is None or f"\ndef {match[1]}(" in (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    return ":"
+
+
+def _set(match: re.Match[str]) -> str:
+    """What users fill in stays what the tests have set. The package reads variables of these names."""
+    assert all(f'"{name}"' in SOURCES for name in re.findall(r"(\w+)=", match[0])), match[0]
+    return ":"
+
+
+def _database(match: re.Match[str]) -> str:
+    """The test has a database of its own. The page uses one of this name."""
+    assert any(f"export SUNO_JOURNAL_URL=postgresql:///{match[1]}\n" in page for page in PAGES.values())
+    return ":"
+
+
+def _fake(match: re.Match[str]) -> str:
+    """It takes a free port, and the page's commands go on when it listens there."""
+    assert match[1] in (None, "8000")
+    return (
+        "mkfifo told; suno-persona fake --port 0 > told &\nexec 3< told; IFS= read -r told <&3; echo $told\n"
+        'while read -t 0 -u 3; do IFS= read -r line <&3; echo "$line"; done\n'
+        "told=${told#*127.0.0.1:}; PORT=${told%% *}"
+    )
+
+
+def _first_listed(match: re.Match[str]) -> str:
+    """KEY is one of those that the journal lists."""
+    listed = f"suno-persona journal {match[3]} --unknown | grep --only-matching --max-count=1 '^[0-9a-f]*:1$'"
+    return f"{match[1]} $({listed}) {match[2]}"
+
+
+_FILLED_IN = r"\w+=(?:\.\.\.|https://gateway\.example\S*|postgresql://\S+)"
+RULES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
+    (r"python3 -m venv \.venv|\. \.venv/bin/activate", lambda _: ":"),  # the tests' own environment stands for it
+    (r"pip install (?:--quiet )?(.+)", _installed),
+    (r"nox(?: -s (\w+))?", _checked),
+    (r'sudo (?:apt-get install postgresql|-u postgres createuser --createdb "\$USER")', lambda _: ":"),
+    (r"createdb (\w+)", _database),
+    (rf"export {_FILLED_IN}(?: {_FILLED_IN})*", _set),
+    (r"suno-persona fake(?: --port (\d+))?", _fake),
+    (r"procrastinate .* worker", lambda match: f"{match[0]} &"),
+    (r"(suno-persona journal resolve) KEY (--journal (\S+) .*)", _first_listed),
+]
+
+
+def script(page: str) -> str:
+    """What bash runs of a page: its commands, and the files that they use."""
+    lines = [
+        # That some personas were not created, or nobody knows of some, is a result.
+        "trap 'status=$?; [[ $BASH_COMMAND == suno-persona* && $status == [13] ]] || exit $status' ERR",
+        "trap 'kill $(jobs -p) 2> /dev/null || :; wait' EXIT",
+    ]
+    if "suno-persona fake" in commands(page):
+        lines.append("unset SUNO_BASE_URL SUNO_API_KEY")  # so that the page has to say where it is
+    for block in BLOCKS[page]:
+        if block.language == "sh":
+            lines += [f"echo {_MARK}{block.line}", *_ruled(block.code)]
+        elif block.file:
+            lines += [f"cat > {block.file} << 'END'\n{block.code}END"]
+    return "\n".join([*lines, ":"])
+
+
+_MARK = "@@ "
+
+
+def outputs(output: str) -> dict[int, str]:
+    """What the blocks of a page printed, by their lines."""
+    parts = re.split(rf"^{_MARK}(\d+)\n", output, flags=re.MULTILINE)
+    return {int(line): text for line, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _ruled(code: str) -> list[str]:
+    """Each command as it stands, or as its rule says."""
+    lines = code.replace("\\\n", " ").splitlines()
+    return [_ruled_one(command) for line in lines for command in line.split(" && ")]
+
+
+def _ruled_one(command: str) -> str:
+    command = command.replace(".venv/bin/", "") if not command.startswith(". ") else command
+    for pattern, rule in RULES:
+        if match := re.fullmatch(pattern, command):
+            return rule(match)
+    return command.replace("127.0.0.1:8000", "127.0.0.1:$PORT")
