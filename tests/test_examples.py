@@ -11,6 +11,7 @@ import shutil
 import signal
 import ssl
 import sys
+from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,9 +27,12 @@ MODULES = [module.name for module in pkgutil.walk_packages(suno_persona.__path__
 PROGRAMS = [block for page in BLOCKS.values() for block in page if block.language == "python" and not block.file]
 SHOWN = {"console", "csv", "ini", "json", "output", "text", "toml", "yaml"}
 
-SERVED = Fault(creates=True)
 FAULTS = {  # what the service does to the first requests of each example of a page
     "docs/how-to/batches.md": [Fault.lost_answer(), Fault.lost_answer()],
+    "docs/how-to/logging.md": [Fault.rate_limited()],
+    # It serves the first, and then stands for an endpoint that is not part of it.
+    "docs/how-to/persona-id.md": [Fault(creates=True), Fault.answer(200, b'{"id": "song-1"}')],
+    "docs/how-to/unknown-outcomes.md": [Fault.truncated_answer()],
 }
 SHOWS = {  # what the commands of a page print, beside what the page shows
     "README.md": [r"(?m)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", r"created +│ +4 "],
@@ -88,37 +92,45 @@ async def run_python(code: str, env: dict[str, str], folder: Path) -> str:
     return await run(sys.executable, "-W", "error", *runner, str(file), env=env, folder=folder)
 
 
+@contextlib.asynccontextmanager
+async def surroundings(
+    page: str, code: str, fake: FakeSuno, folder: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[dict[str, str]]:
+    """The environment of an example, with what it needs beside the fake service."""
+    fake.script(*FAULTS.get(page, []))
+    env = {"SUNO_API_KEY": fake.api_key, "SUNO_BASE_URL": fake.base_url}
+    async with contextlib.AsyncExitStack() as stack:
+        if "SUNO_JOURNAL_URL" in code:
+            env["SUNO_JOURNAL_URL"] = request.getfixturevalue("postgres_url")
+        if "trust_env" in code or "proxy=" in code:  # this address is served by the proxy alone, which the fake plays
+            env |= {"http_proxy": fake.base_url, "no_proxy": "", "SUNO_BASE_URL": "http://gateway.localhost"}
+        if "ca.pem" in code:
+            authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+            authority.issue_cert("127.0.0.1").configure_cert(tls)
+            env["SUNO_BASE_URL"] = (await stack.enter_async_context(BrokenService(tls=tls))).base_url
+        yield env
+
+
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
 async def test_an_example_in_python_runs(
-    block: Block, fake_suno: FakeSuno, env: dict[str, str], folder: Path, request: pytest.FixtureRequest
+    block: Block, fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     """Each is a whole program, or a whole test file; where the page shows what it prints, it prints that."""
-    fake_suno.script(*FAULTS.get(block.page, []))
-    async with contextlib.AsyncExitStack() as stack:
-        if "SUNO_JOURNAL_URL" in block.code:
-            env["SUNO_JOURNAL_URL"] = request.getfixturevalue("postgres_url")
-        if "trust_env" in block.code:  # nobody but the proxy, for which the fake service stands, serves this address
-            env |= {"http_proxy": fake_suno.base_url, "no_proxy": "", "SUNO_BASE_URL": "http://gateway.localhost"}
-        if "ca.pem" in block.code:
-            authority = trustme.CA()
-            authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            authority.issue_cert("127.0.0.1").configure_cert(context)
-            env["SUNO_BASE_URL"] = (await stack.enter_async_context(BrokenService(tls=context))).base_url
-        output = await run_python(block.code, env, folder)
+    code = block.code.replace("proxy.example:3128", fake_suno.base_url.removeprefix("http://"))
+    async with surroundings(block.page, code, fake_suno, folder, request) as env:
+        output = await run_python(code, env, folder)
     if shown := output_after(block):
         assert plain(output) == plain(shown)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 async def test_the_commands_of_a_page_run(
-    page: str, fake_suno: FakeSuno, env: dict[str, str], folder: Path, request: pytest.FixtureRequest
+    page: str, fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     """In order, as a user types them; where the page shows what they print, they print that."""
-    fake_suno.script(*FAULTS.get(page, []))
-    if "SUNO_JOURNAL_URL" in commands(page):
-        env["SUNO_JOURNAL_URL"] = request.getfixturevalue("postgres_url")
-    output = await run("bash", "-c", script(page), env=env, folder=folder)
+    async with surroundings(page, commands(page), fake_suno, folder, request) as env:
+        output = await run("bash", "-c", script(page), env=env, folder=folder)
     for pattern in SHOWS.get(page, []):
         assert re.search(pattern, output), output
     printed = outputs(output)
@@ -146,6 +158,18 @@ async def test_the_first_example_creates_a_persona(fake_suno: FakeSuno, env: dic
     first = next(block for block in BLOCKS["README.md"] if block.language == "python")
     output = await run_python(first.code, env, tmp_path)
     assert output == f"Pass this on as persona_id: {fake_suno.personas[0].id}\n"
+
+
+async def test_the_id_is_handed_on(fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest) -> None:
+    """The second request of the page holds the id of the persona, and the key."""
+    page = "docs/how-to/persona-id.md"
+    (example,) = (block.code for block in BLOCKS[page] if block.language == "python")
+    async with surroundings(page, example, fake_suno, folder, request) as env:
+        await run_python(example, env, folder)
+    document = fake_suno.requests[-1].json()
+    assert isinstance(document, dict)
+    assert document["persona_id"] == fake_suno.personas[0].id
+    assert fake_suno.requests[-1].headers["Authorization"] == f"Bearer {fake_suno.api_key}"
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
