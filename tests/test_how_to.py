@@ -1,0 +1,40 @@
+"""The list of the how-to pages is whole: nothing on it is missing, and no page is missing from it."""
+
+import re
+
+from pages import BLOCKS, PAGES, ROOT
+
+INDEX = "docs/how-to/index.md"
+THERE = sorted(path.stem for path in (ROOT / "docs" / "how-to").glob("*.md") if path.stem != "index")
+PROMISED = {
+    "asyncio.gather": "gather",
+    "large batches and resuming": "batches",
+    "what to do with an unknown outcome": "unknown-outcomes",
+    "rate limits": "rate-limits",
+    "timeouts": "timeouts",
+    "proxies, custom CAs and own sessions": "connections",
+    "FastAPI and aiohttp.web with one client per process": "web-applications",
+    "notebooks": "notebooks",
+    "logging": "logging",
+    "tracing with OpenTelemetry": "tracing",
+    "testing with the fake service": "testing",
+    "many machines": "many-machines",
+    "moving from hand-written aiohttp": "from-aiohttp",
+    "persona_id in the next step": "persona-id",
+}
+
+
+def test_the_list_is_what_is_there() -> None:
+    """Each page is listed once, with the problem that it solves."""
+    assert sorted(re.findall(r"^- \[.+\]\(([\w-]+)\.md\): .+\.$", PAGES[INDEX], re.MULTILINE)) == THERE
+
+
+def test_the_navigation_has_the_pages_in_the_order_of_the_list() -> None:
+    """So that the next page is the one that the list names next."""
+    (tree,) = [block.code for block in BLOCKS[INDEX] if block.language == "{toctree}"]
+    assert re.findall(r"^[\w-]+$", tree, re.MULTILINE) == re.findall(r"\]\(([\w-]+)\.md\)", PAGES[INDEX])
+
+
+def test_every_promised_page_is_there() -> None:
+    """A user who looks for one of these finds a page."""
+    assert sorted(PROMISED.values()) == THERE
