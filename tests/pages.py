@@ -1,8 +1,9 @@
 """The pages of the docs as the tests read them: their blocks of code, and a page's commands as one script for bash.
 
 A block of Python is a whole program or a whole test file. One that begins with `# name.py` is a file of that name,
-where the page's commands use it. The commands of a page run in order, each as it stands, unless one of the `RULES` says
-otherwise. A block of output shows what the block before it prints, up to numbers and ids.
+where the page's commands use it; blocks that await outside a function are the cells of a notebook. The commands of a
+page run in order, each as it stands, unless one of the `RULES` says otherwise. A block of output shows what the block
+before it prints, up to numbers and ids.
 """
 
 import re
@@ -49,13 +50,28 @@ class Block:
 def _blocks(page: str) -> list[Block]:
     tokens = MarkdownIt().parse(PAGES[page])
     return [
-        Block(page, token.map[0] + 1, (token.info.split() or ["none"])[0], token.content)
+        Block(page, token.map[0] + 1, (token.info.removeprefix("{code-block}").split() or ["none"])[0], token.content)
         for token in tokens
         if token.type in ("fence", "code_block") and token.map is not None
     ]
 
 
 BLOCKS = {page: _blocks(page) for page in PAGES}
+
+
+def programs(page: str) -> list[Block]:
+    """The Python of a page, except the files that its commands use. Cells of a notebook are one program."""
+    blocks = [block for block in BLOCKS[page] if block.language == "python" and not block.file]
+    if any(re.search(r"^\S.*(?<!\w)await ", block.code, re.MULTILINE) for block in blocks):
+        cells = "".join(block.code for block in blocks)
+        return [attrs.evolve(blocks[0], code=_NOTEBOOK.format(cells=cells))]
+    return blocks
+
+
+_NOTEBOOK = """import ast, asyncio
+cells = compile({cells!r}, "cells", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+asyncio.run(eval(cells, {{}}))
+"""
 
 
 def commands(page: str) -> str:
@@ -65,8 +81,8 @@ def commands(page: str) -> str:
 
 def output_after(block: Block) -> str | None:
     """What a page says that a block prints."""
-    following = BLOCKS[block.page][BLOCKS[block.page].index(block) + 1 :][:1]
-    return next((after.code for after in following if after.language == "output"), None)
+    after = next((after for after in BLOCKS[block.page] if after.line > block.line), None)
+    return after.code if after is not None and after.language == "output" else None
 
 
 def plain(output: str) -> str:

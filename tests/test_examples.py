@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import trustme
 from broken_service import BrokenService
-from pages import BLOCKS, EXTRAS, PAGES, ROOT, SOURCES, Block, commands, output_after, outputs, plain, script
+from pages import BLOCKS, EXTRAS, PAGES, ROOT, SOURCES, Block, commands, output_after, outputs, plain, programs, script
 
 import suno_persona
 from suno_persona.testing import FakeSuno, Fault
 
 MODULES = [module.name for module in pkgutil.walk_packages(suno_persona.__path__, "suno_persona.")]
-PROGRAMS = [block for page in BLOCKS.values() for block in page if block.language == "python" and not block.file]
+PROGRAMS = [program for page in PAGES for program in programs(page)]
 SHOWN = {"console", "csv", "ini", "json", "output", "text", "toml", "yaml"}
 
 FAULTS = {  # what the service does to the first requests of each example of a page
@@ -144,7 +144,8 @@ def test_nothing_that_looks_like_an_example_is_passed_over(page: str) -> None:
     """A block is Python, or for the shell, or says that it is only shown; directives hold no code."""
     languages = {block.language for block in BLOCKS[page] if not re.fullmatch(r"\{[\w-]+\}", block.language)}
     assert languages <= {"python", "sh"} | SHOWN
-    assert not re.search(r"\{(code|code-block|code-cell|sourcecode|doctest|testcode)\}", PAGES[page])
+    directives = r"\{(code|code-cell|doctest|sourcecode|testcode)\}|:::\s*\{code-block|\.\. (code|code-block|doctest)::"
+    assert not re.search(directives, PAGES[page])
 
 
 def test_the_extras_that_are_named_exist() -> None:
