@@ -1,14 +1,90 @@
 """How Sphinx builds the docs: `nox -s docs`."""
 
+import os
 from importlib.metadata import version as version_of
+
+import attrs
+from docutils.nodes import Element
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+import suno_persona
 
 project = "suno_persona"
 author = "the suno_persona authors"
 version = release = version_of("suno-persona")
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx"]
 exclude_patterns = ["_build", "examples"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "suno_persona"
+html_show_copyright = False
+
+# The reference is made of the docstrings.
+autodoc_default_options = {"members": True}
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
+python_display_short_literal_types = True
+python_maximum_signature_line_length = 80
+os.environ.setdefault("SUNO_JOURNAL_URL", "postgresql://")  # `suno_persona.distributed.app` needs one to be there
+
+# What stands in single backticks is a link where it is the name of something, and code otherwise.
+default_role = "py:obj"
+nitpick_ignore_regex = [("py:obj", ".*")]
+
+# The names that we link to, in Sphinx's plain format: name, kind, page. Nothing is downloaded.
+intersphinx_mapping = {"elsewhere": ("https://", "elsewhere.inv")}
+
+# Names as signatures and docstrings have them, and as they are documented.
+DOCUMENTED_AS = {
+    "AsyncLimiter": "aiolimiter.AsyncLimiter",
+    "aiohttp.client.ClientSession": "aiohttp.ClientSession",
+    "aiohttp.client.ClientTimeout": "aiohttp.ClientTimeout",
+    "cattrs.converters.Converter": "cattrs.Converter",
+    "procrastinate.app.App": "procrastinate.App",
+    **{name: f"suno_persona.{name}" for name in suno_persona.__all__},
+}
+
+nitpick_ignore = [
+    ("py:class", "WorkerOptions"),  # procrastinate does not document it
+    # Of the package's inside; who uses `Run` has them of a `PersonaAPI`.
+    ("py:class", "suno_persona.journal.claims.Claims"),
+    ("py:class", "suno_persona.sending.Call"),
+]
+
+
+def rename(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element) -> Element | None:
+    """Look for a name as it is documented: here, and then, in intersphinx, elsewhere."""
+    node["reftarget"] = name = DOCUMENTED_AS.get(node["reftarget"], node["reftarget"])
+    python = env.get_domain("py")
+    return python.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, content)
+
+
+def show_public(app: Sphinx, name: str, obj: object, options: object, bases: list[type]) -> None:
+    """Show what is above a private base in its place."""
+    bases[:] = [shown for base in bases for shown in (base.__bases__ if base.__name__.startswith("_") else [base])]
+
+
+def show_defaults(
+    app: Sphinx, what: str, name: str, obj: type, options: object, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Show the defaults of an attrs class as values, not as the code that attrs generates; and none for errors."""
+    if what == "exception":
+        return "", ""  # the page says what all are made of
+    if what != "class" or not attrs.has(obj):
+        return None
+    for field in attrs.fields(obj):
+        signature = signature.replace(f"attr_dict['{field.name}'].default", repr(field.default))
+    return signature.replace("NOTHING", "..."), returns
+
+
+def setup(app: Sphinx) -> None:
+    """Add these to Sphinx."""
+    app.connect("missing-reference", rename, priority=400)  # before intersphinx
+    app.connect("autodoc-process-bases", show_public)
+    app.connect("autodoc-process-signature", show_defaults)

@@ -33,7 +33,7 @@ class PersonaAPI:
     Many tasks may share it. It opens its connections at first use, in the event loop that runs then, and
     belongs to that loop. Close it with `async with` or `await api.close()`.
 
-    - `api_key`: the service's key; `SUNO_API_KEY` where it is `None`. A leading `Bearer ` is dropped.
+    - `api_key`: the service's key; `SUNO_API_KEY` where it is `None`. The word `Bearer` before it is dropped.
     - `base_url`: the service's address, with or without a path; `SUNO_BASE_URL` where it is `None`. There is
       no default: the key goes to no host that you did not name. Plain `http://` needs a loopback host or
       `allow_insecure=True`.

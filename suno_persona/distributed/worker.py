@@ -45,6 +45,7 @@ class PersonaApp(App):
         dead_after: int,
     ) -> None:
         self.journal_url: str = journal_url
+        """The database that holds both the journal and the queue."""
         self._make_client = make_client
         self._dead_after = dead_after
         super().__init__(

@@ -83,7 +83,7 @@ class FakeSuno:
         create_path: str = "/suno/persona/create/",
         port: int = 0,
     ) -> None:
-        self.api_key = api_key
+        self.api_key: str = api_key
         """The key that it expects."""
         self.requests: list[ReceivedRequest] = []
         """Every request received, in order, the refused ones included."""
