@@ -8,7 +8,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests", "demo"]  # and `coverage`, which the tests notify
+nox.options.sessions = ["lint", "types", "tests", "docs", "demo"]  # and `coverage`, which the tests notify
 nox.options.error_on_missing_interpreters = False  # test each Python that is there
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -30,12 +30,13 @@ def lint(session: nox.Session) -> None:
     session.install(*groups("lint"))
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
+    session.run("codespell", "suno_persona", "tests", "docs", "README.md")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types: inside strictly, outside completely."""
-    session.install(".[cli,distributed,testing]", "nox", *groups("bench", "tests", "types"))
+    session.install(".[cli,distributed,testing]", "nox", *groups("bench", "docs", "tests", "types"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "suno_persona")
@@ -68,9 +69,16 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the docs; a name that leads nowhere fails."""
+    """Build the docs, and look at every page in Chromium; a name or a link that leads nowhere fails."""
+    if not (shutil.which("chromium") or shutil.which("google-chrome")):
+        if not shutil.which("apt-get") or os.geteuid() != 0:
+            session.error("the docs are looked at in Chromium, which is not there: install your system's package of it")
+        session.run("apt-get", "update", "-q", external=True)
+        session.run("apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium", external=True)
     session.install(".[cli,distributed,testing]", *groups("docs"))
-    session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+    shutil.rmtree("docs/_build", ignore_errors=True)  # what is built already would not be checked again
+    session.run("sphinx-build", "-q", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+    session.run("pytest", "-q", "--noconftest", "tests/built_docs.py", *session.posargs)
 
 
 @nox.session

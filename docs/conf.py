@@ -23,6 +23,8 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "suno_persona"
 html_show_copyright = False
+html_show_sourcelink = False
+html_use_index = False
 
 # The reference is made of the docstrings.
 autodoc_default_options = {"members": True}

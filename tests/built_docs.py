@@ -1,0 +1,129 @@
+"""What the built docs promise: `nox -s docs` builds them and runs this, with the system's Chromium.
+
+`SCREENSHOTS=folder nox -s docs` also writes a picture of every page, as each screen shows it.
+"""
+
+import importlib
+import inspect
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from sphinx.util.inventory import InventoryFile
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+SITE = DOCS / "_build" / "html"
+PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
+SOURCES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
+MODULES = ["suno_persona", "suno_persona.distributed", "suno_persona.journal", "suno_persona.testing"]
+
+# What is wider than the box that scrolls it, but for code and tables; and pictures that did not load or are not seen.
+FAULTS = """(scheme) => [
+    ...[...document.querySelectorAll("*")]
+        .filter(box => box.scrollWidth > box.clientWidth && !box.matches("pre, .table-wrapper") &&
+            (box === document.documentElement || /auto|scroll/.test(getComputedStyle(box).overflowX)))
+        .map(box => `${box.tagName} ${box.className}: ${box.scrollWidth} in ${box.clientWidth}`),
+    ...[...document.images]
+        .filter(image => !image.naturalWidth ||
+            !image.checkVisibility() && !image.closest(scheme === "dark" ? ".only-light" : ".only-dark"))
+        .map(image => image.src),
+]"""
+
+
+class Reader(HTMLParser):
+    """Collects what a page links to, and the places in it that can be linked to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.places: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take what an element has."""
+        members = dict(attrs)
+        self.links.update(filter(None, (members.get("href"), members.get("src"))))
+        self.places.update(filter(None, (members.get("id"), members.get("name"))))
+
+
+def annotations(kind: type) -> set[str]:
+    """The fields that a class has of its own."""
+    return set(vars(kind).get("__annotations__", {}))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, without a window."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def page(browser: Browser) -> Page:
+    """One tab for all pages."""
+    return browser.new_page()
+
+
+def test_every_source_is_a_page() -> None:
+    """What is written in docs/ can be read in the site."""
+    assert {path.relative_to(DOCS).with_suffix(".html").as_posix() for path in SOURCES[1:]} <= set(PAGES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_reference_has_every_public_name(module: str) -> None:
+    """Each name of `__all__`, and each public member of it that this package defines."""
+    kinds = InventoryFile.loads((SITE / "objects.inv").read_bytes(), uri="").data
+    there = {name for kind, names in kinds.items() if kind.startswith("py:") for name in names}
+    public = importlib.import_module(module)
+    missing = {name for name in public.__all__ if f"{module}.{name}" not in there}
+    for kind in filter(inspect.isclass, map(vars(public).get, public.__all__)):
+        ancestors = [ancestor for ancestor in inspect.getmro(kind) if ancestor.__module__.startswith("suno_persona")]
+        for member in {member for ancestor in ancestors for member in (*vars(ancestor), *annotations(ancestor))}:
+            names = {f"{home}.{ancestor.__name__}.{member}" for home in MODULES for ancestor in ancestors}
+            if not member.startswith("_") and not names & there:
+                missing.add(f"{kind.__name__}.{member}")
+    assert not missing
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_between_sources_lead_to_files(source: Path) -> None:
+    """So that they work where the repository is browsed, too."""
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", source.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"""\]\(([^)\s]+)|(?:src|href|srcset)="([^"]+)""", prose)
+    paths = [urlsplit(link or attribute).path for link, attribute in links if "://" not in link + attribute]
+    assert not [path for path in paths if not (source.parent / path).exists()]
+
+
+def test_links_within_the_site_lead_to_their_places() -> None:
+    """Each to a file that is there, and to an anchor in it where it names one."""
+    pages = {SITE / name: Reader(SITE / name) for name in PAGES}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            url = urlsplit(link)
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            places = pages[target].places if target in pages else {unquote(url.fragment)}
+            if not url.scheme and not (target.exists() and unquote(url.fragment) in {"", *places}):
+                broken.append(f"{path.relative_to(SITE)}: {link}")
+    assert not broken
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_page_fits_the_screen(page: Page, width: int, scheme: str, name: str) -> None:
+    """On a phone and on a desk, by day and by night: nothing sticks out, and every picture is seen."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto((SITE / name).as_uri())
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder, f"{name.replace('/', '-')}-{width}-{scheme}.png"), full_page=True)
+    assert page.evaluate(FAULTS, scheme) == []
