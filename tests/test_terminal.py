@@ -24,7 +24,7 @@ CTRL_C = b"\x03"
 
 
 class Terminal:
-    """A command in a terminal of 80 columns: what it shows, and what is typed."""
+    """A command in a terminal: what it shows, and what is typed."""
 
     def __init__(self, leader: int) -> None:
         self.shown = b""
@@ -64,16 +64,19 @@ class Terminal:
 
 
 @asynccontextmanager
-async def terminal(*command: str, env: dict[str, str]) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
+async def terminal(
+    *command: str, env: dict[str, str], columns: int = 80
+) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
     """Run a command with a terminal as its stdin, stdout and stderr, in control of it."""
     leader, follower = pty.openpty()
-    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def take_control() -> None:
         os.setsid()
         ioctl(0, termios.TIOCSCTTY, 0)
 
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SUNO_")}
+    shown = ("COLUMNS", "FORCE_COLOR", "NO_COLOR")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SUNO_") and name not in shown}
     process = await asyncio.create_subprocess_exec(
         *command,
         env={**clean, "TERM": "xterm-256color", **env},

@@ -2,29 +2,85 @@
 
 import asyncio
 import sys
+from importlib.metadata import version
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typer.core import TyperGroup
 
-from suno_persona.cli.batch import batch
+from suno_persona.cli.batch import BaseUrlOption, batch
 from suno_persona.cli.fleet import enqueue, results
 from suno_persona.cli.journal import journal_app
 from suno_persona.cli.rows import read_rows
-from suno_persona.cli.running import forget_stdout, run
+from suno_persona.cli.running import forget_stdout, run, say
 from suno_persona.client import PersonaAPI
 from suno_persona.conversion import dumps
 from suno_persona.models import CreatePersonaRequest, Persona
 
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)  # which typer has no public name for
+_ORDER = ("create", "batch", "journal", "enqueue", "results", "demo", "fake")
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=_ORDER.index)  # typer has groups last
+
+
 app: typer.Typer = typer.Typer(
     name="suno-persona",
+    cls=_Commands,
     help="Turn generated songs into reusable personas.",
-    no_args_is_help=True,
+    epilog="""\b
+    Environment:
+      SUNO_API_KEY      the key
+      SUNO_BASE_URL     the service's address
+      SUNO_JOURNAL_URL  the journal: a file or a database
+
+    \b
+    Exit status:
+      0    all was done, every persona was created
+      1    some personas were certainly not created
+      2    usage, settings, input or output cannot be used
+      3    some outcomes are unknown: look before you repeat
+      130  interrupted""",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
+
+
+def main() -> None:
+    """Run the command, and tell in one line what stops it."""
+    try:
+        status = app(standalone_mode=False)
+    except _UsageError as error:
+        say(f"{error.format_message()}{f' (see {error.ctx.command_path} --help)' if error.ctx else ''}")
+        status = error.exit_code
+    except OSError as error:
+        say(str(error))
+        forget_stdout()
+        status = 2
+    sys.exit(status)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"suno-persona {version('suno-persona')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _without_command(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 def _show(persona: Persona, text: str) -> None:
@@ -52,15 +108,16 @@ def create(
     description: Annotated[str, typer.Option(metavar="TEXT", help="What it sounds like, in words.")],
     clip: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="A clip that belongs to it; may be given again. The root clip unless given."),
+        typer.Option(metavar="ID", help="A clip that belongs to it, may be given again; the root clip unless given."),
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
-    base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="The service's address; SUNO_BASE_URL unless given.")
-    ] = None,
+    base_url: BaseUrlOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole persona as JSON.")] = False,
 ) -> None:
-    """Create one persona and print its id. The key is read from SUNO_API_KEY."""
+    """Create one persona and print its id.
+
+    The key is read from SUNO_API_KEY.
+    """
 
     async def work() -> Persona:
         request = CreatePersonaRequest(
@@ -79,9 +136,14 @@ def create(
 
 @app.command()
 def fake(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for one that is free.")] = 8000,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 for one that is free.")
+    ] = 8000,
 ) -> None:
-    """Run the fake service on a loopback port, for curl and for clients in any language."""
+    """Run the fake service on a loopback port.
+
+    It is there for curl and for clients in any language. Ctrl-C stops it.
+    """
     from suno_persona.testing import FakeSuno
 
     async def work() -> None:
@@ -100,7 +162,14 @@ def fake(
 
 @app.command()
 def demo() -> None:
-    """Create a few personas on the fake service: no key, no network."""
+    """Create a few personas on the fake service.
+
+    It needs no key and no network.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     from suno_persona.testing import FakeSuno
 
     async def work() -> None:

@@ -1,18 +1,18 @@
 """`suno-persona batch`: many personas from a file, resumable at any moment."""
 
 import asyncio
+import os
 import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import attrs
 import typer
 
 from suno_persona.batch import Batch, Outcome
-from suno_persona.cli.display import Display
 from suno_persona.cli.output import Output, OutputOption
 from suno_persona.cli.rows import FileArgument, check, opened, read_checked
 from suno_persona.cli.running import ending_well, forget_stdout, named, say, status_of
@@ -22,9 +22,15 @@ from suno_persona.errors import ConfigurationError, InvalidRequestError, Journal
 from suno_persona.models import CreatePersonaRequest
 
 if TYPE_CHECKING:
+    from suno_persona.cli.display import Display
     from suno_persona.journal import Journal, Keys
 
 _CONNECTIONS = 32
+
+BaseUrlOption: TypeAlias = Annotated[
+    str | None, typer.Option(envvar="SUNO_BASE_URL", metavar="URL", help="The service's address.")
+]
+"""The address of a command that sends requests."""
 
 
 def batch(
@@ -34,7 +40,7 @@ def batch(
         typer.Option(
             envvar="SUNO_JOURNAL_URL",
             metavar="PATH_OR_URL",
-            help="The record that makes the batch resumable: an SQLite file, or the URL of a database. "
+            help="The record that makes the batch resumable: an SQLite file, or the URL of a database; "
             "FILE.journal unless given.",
         ),
     ] = None,
@@ -42,22 +48,22 @@ def batch(
     resend_unknown: Annotated[
         bool,
         typer.Option(
-            "--resend-unknown", help="Send those again of which nobody knows the outcome. There may be two then."
+            "--resend-unknown", help="Send those again whose outcome is unknown; there may be two personas then."
         ),
     ] = False,
     max_connections: Annotated[
         int, typer.Option(metavar="N", min=1, help="How many requests are under way at once.")
     ] = _CONNECTIONS,
-    base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="The service's address; SUNO_BASE_URL unless given.")
-    ] = None,
+    base_url: BaseUrlOption = None,
 ) -> None:
-    """Create a persona for each row of a file, and go on where it was when run again.
+    """Create a persona for each row of a file.
 
-    All rows are checked before anything is sent. The columns of CSV, and the members of a line of JSON, are
-    root_clip_id, name, description and, where needed, clips (in CSV separated by spaces) and is_public (true or false).
+    The same command run again goes on where it was. All rows are checked before anything is sent. The columns of CSV,
+    and the members of a line of JSON, are root_clip_id, name, description and, where needed, clips (in CSV separated by
+    spaces) and is_public (true or false). The key is read from SUNO_API_KEY.
     """
-    # Not at the top: SQLAlchemy would be half of what starting any other command costs.
+    # Not at the top: rich and SQLAlchemy would be half of what starting any other command costs.
+    from suno_persona.cli.display import Display
     from suno_persona.journal import Journal, Keys
 
     record = journal or f"{file}.journal"
@@ -81,7 +87,7 @@ def batch(
         command = ["suno-persona", "batch", name, *(named(record, "--journal") if journal else [])]
         command += ["--output", str(output)] if output else []
         command += ["--max-connections", str(max_connections)] if max_connections != _CONNECTIONS else []
-        command += ["--base-url", base_url] if base_url else []
+        command += ["--base-url", base_url] if base_url not in (None, os.environ.get("SUNO_BASE_URL")) else []
         say(f"to go on: {shlex.join(command)}")
     if work.display.counts["unknown"]:
         say(f"to see what is unknown: {shlex.join(['suno-persona', 'journal', *named(record), '--unknown'])}")
@@ -90,9 +96,9 @@ def batch(
 
 def _check_names(file: Path, journal: Path, output: Path | None) -> None:
     """Three names, three files: SQLite would write over the other's lines."""
-    names = [path.resolve() for path in (file, journal, output) if path is not None]
+    names = [os.path.realpath(path) for path in (file, journal, output) if path is not None]
     if len(set(names)) < len(names):
-        message = f"expected FILE, the journal and OUT to be different files, found {', '.join(map(str, names))}"
+        message = f"expected FILE, the journal and OUT to be different files, found {', '.join(names)}"
         raise ConfigurationError(message=message)
 
 
@@ -105,7 +111,7 @@ class _Batch:
     keys: "Keys"
     rows: Iterator[tuple[int, CreatePersonaRequest]]
     output: Output
-    display: Display
+    display: "Display"
     stopped: signal.Signals | None = None
     failure: str | None = None
     _places: dict[int, tuple[int, str]] = attrs.field(init=False, factory=dict)

@@ -35,7 +35,7 @@ class Display:
             _Rate(),
             TimeRemainingColumn(compact=True),
             console=self._console,
-            disable=not self._console.is_interactive,
+            disable=not (self._console.is_interactive and self._console.file.isatty()),  # FORCE_COLOR is for colours
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
             get_time=clock,
         )

@@ -16,7 +16,7 @@ _Database = Annotated[
         "--journal",
         envvar="SUNO_JOURNAL_URL",
         metavar="URL",
-        help="The PostgreSQL database of the journal and the queue.",
+        help="The PostgreSQL database of the journal and of the queue.",
     ),
 ]
 
@@ -28,9 +28,11 @@ def enqueue(
         bool, typer.Option("--retry-refused", help="Enqueue those again that were settled as not created.")
     ] = False,
 ) -> None:
-    """Give the rows of a file to the workers; those that they have already are not enqueued again.
+    """Give the rows of a file to workers.
 
-    All rows are checked first. A worker is started with: procrastinate --app=suno_persona.distributed.app worker
+    All rows are checked first. Those that the workers have already are not enqueued again. A worker is started with:
+
+    procrastinate --app=suno_persona.distributed.app worker
     """
     try:
         from suno_persona.distributed import enqueue, make_app
@@ -52,9 +54,9 @@ def results(
     journal: _Database,
     output: OutputOption = None,
 ) -> None:
-    """Write a line for each outcome of what was enqueued, as they come, until all are there.
+    """Write what came of the enqueued requests.
 
-    The exit status is that of `batch`.
+    A line of JSON for each outcome, as they come, until all are there. The exit status is that of batch.
     """
     from suno_persona.journal import Journal
 

@@ -4,8 +4,6 @@ import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from suno_persona.cli.running import named, run
@@ -24,7 +22,9 @@ class _ShowUnlessTold(TyperGroup):
 
 
 journal_app: typer.Typer = typer.Typer(
-    cls=_ShowUnlessTold, help="Show what the record of a batch holds (JOURNAL), and settle what needs a look."
+    cls=_ShowUnlessTold,
+    help="Show and settle what a batch has recorded.\n\n`suno-persona journal JOURNAL` counts it, as show does.",
+    rich_markup_mode=None,
 )
 
 
@@ -35,10 +35,10 @@ def show(
         typer.Argument(envvar="SUNO_JOURNAL_URL", metavar="JOURNAL", help="The SQLite file, or the database's URL."),
     ],
     unknown: Annotated[
-        bool, typer.Option("--unknown", help="List the requests of which nobody knows whether there is a persona.")
+        bool, typer.Option("--unknown", help="List the requests whose outcome is unknown, with what is known of each.")
     ] = False,
 ) -> None:
-    """Show how many requests are in which state. `journal JOURNAL` does it too."""
+    """Count the requests in each state."""
     run(_list_unknown(journal) if unknown else _count(journal))
 
 
@@ -54,7 +54,10 @@ def resolve(
         bool, typer.Option("--not-created", help="There is none; the next run sends the request again.")
     ] = False,
 ) -> None:
-    """Settle a request that is unknown, after you looked for its persona."""
+    """Settle a request whose outcome is unknown.
+
+    Look in your account for its persona first; then give either --persona-id or --not-created.
+    """
     if (persona_id is None) is not not_created:
         raise typer.BadParameter("expected either --persona-id ID or --not-created")
 
@@ -66,6 +69,9 @@ def resolve(
 
 
 async def _count(name: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     async with _existing(name) as record:
         counts = await record.counts()
     table = Table()

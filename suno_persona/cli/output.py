@@ -16,7 +16,7 @@ OutputOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="OUT.jsonl",
-        help="Where a JSON line for each outcome goes; continued where it is there. stdout unless given.",
+        help="The file for a JSON line of each outcome, continued where it is there; stdout unless given.",
     ),
 ]
 """The file that a command writes outcomes to."""
@@ -39,9 +39,9 @@ class Output:
         """Raises `ConfigurationError` where the file cannot be written, or holds something else."""
         if path is None:
             return cls(_to_stdout, {})
-        if path.is_fifo() or path.is_socket():
-            raise ConfigurationError(message=f"{path}: expected a file, which is read too, found a pipe")
         try:
+            if path.is_fifo() or path.is_socket():
+                raise ConfigurationError(message=f"{path}: expected a file, which is read too, found a pipe")
             file = path.open("ab+", buffering=0)
             last = _continue(file.fileno(), path)
         except OSError as error:

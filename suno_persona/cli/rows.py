@@ -12,6 +12,7 @@ from typing import IO, Annotated, TypeAlias
 
 import typer
 
+from suno_persona.cli.running import printable
 from suno_persona.conversion import REQUEST_MEMBERS, REQUIRED_MEMBERS, parse_json, to_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError
 from suno_persona.models import CreatePersonaRequest
@@ -65,7 +66,7 @@ def check(file: IO[bytes], path: Path) -> int:
         total += 1
         if isinstance(request, InvalidRequestError):
             bad += 1
-            print(f"{path}:{line}: {request}", file=sys.stderr)
+            print(printable(f"{path}:{line}: {request}"), file=sys.stderr)
     if bad:
         raise ConfigurationError(message=f"nothing was sent: {bad} of {total} rows cannot be used")
     file.seek(0)

@@ -23,6 +23,8 @@ def ending_well(interrupted: str = "") -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")  # no terminal is too old for an answer that was paid for
     try:
         yield
+        if sys.stdout is not None:
+            sys.stdout.flush()  # while an error can still be told
     except KeyboardInterrupt:
         if interrupted:
             say(f"interrupted: {interrupted}")
@@ -39,8 +41,13 @@ def run(work: Coroutine[None, None, _T], interrupted: str = "") -> _T:
 
 
 def say(text: str) -> None:
-    """Tell the user on stderr."""
-    print(f"suno-persona: {text}", file=sys.stderr)
+    """Tell the user on stderr, in one line."""
+    print(f"suno-persona: {printable(text)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """The text without line breaks and without what a terminal would obey: the name of a file may hold either."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def named(journal: str, *option: str) -> list[str]:

@@ -1,0 +1,107 @@
+"""The help of the `suno-persona` command, and the page that shows it.
+
+`pytest --write-docs` writes the help texts into `docs/reference/command.md` anew.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli import COMMAND, Done, run
+from test_terminal import terminal
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from suno_persona.cli import app
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "command.md"
+
+
+def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A command and all below it, each with the words that call it."""
+    yield path, command
+    for name in command.list_commands(None) if hasattr(command, "commands") else ():
+        yield from commands(command.commands[name], *path, name)
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+def help_of(path: tuple[str, ...], option: str = "--help", columns: int = 80) -> str:
+    """What the command shows in so many columns."""
+    shown = CliRunner().invoke(app, [*path, option], prog_name="suno-persona", terminal_width=columns)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    return shown.stdout
+
+
+def test_the_walk_finds_every_command() -> None:
+    """In the order of a user's way: one, many, what came of them, many machines, a trial."""
+    assert [" ".join(path) for path in COMMANDS] == [
+        "",
+        "create",
+        "batch",
+        "journal",
+        "journal show",
+        "journal resolve",
+        "enqueue",
+        "results",
+        "demo",
+        "fake",
+    ]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_help_text_fits_its_terminal(path: tuple[str, ...], columns: int) -> None:
+    """No line is longer, and nothing is cut off; `-h` shows the same."""
+    text = help_of(path, columns=columns)
+    assert max(map(len, text.splitlines())) <= columns
+    usage, rest = text.split("\n\n", 1)
+    assert usage.startswith(" ".join(["Usage: suno-persona", *path]))
+    assert "..." not in rest
+    assert "…" not in rest
+    assert help_of(path, "-h", columns) == text
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_everything_has_a_help_text(path: tuple[str, ...]) -> None:
+    """Each command, and each of its options and arguments."""
+    command = COMMANDS[path]
+    assert command.help
+    for parameter in command.params:
+        assert parameter.help, parameter.name
+
+
+async def test_the_help_takes_the_width_of_the_terminal() -> None:
+    """It is as narrow as the terminal, and has no escape sequences; without arguments it is an error."""
+    async with terminal(COMMAND, "--help", env={}, columns=60) as (screen, process):
+        pass
+    assert process.returncode == 0
+    assert screen.shown.decode().replace("\r\n", "\n") == help_of((), columns=60)
+    bare = await run(COMMAND, env={})
+    assert bare == Done(2, "", help_of(()))
+
+
+async def test_the_version_needs_nothing() -> None:
+    """It is that of the package, whatever else is asked for."""
+    assert await run(COMMAND, "--version", "sing", env={}) == Done(0, "suno-persona 0.1.0\n", "")
+
+
+def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
+    """The reference of the command is what the command says, but for how typer's versions mark types and arguments."""
+    texts = "\n\n".join(
+        f"## {' '.join(['suno-persona', *path])}\n\n```text\n{help_of(path).strip()}\n```" for path in COMMANDS
+    )
+    before, marker, _ = PAGE.read_text(encoding="utf-8").partition("<!-- the help texts -->\n\n")
+    if pytestconfig.getoption("write_docs"):
+        PAGE.write_text(f"{before}{marker}{texts}\n", encoding="utf-8")
+    shown = PAGE.read_text(encoding="utf-8").partition(marker)[2]
+    assert marker
+    assert words(shown) == words(texts)
+
+
+def words(text: str) -> list[str]:
+    """The words of help texts, without the types and brackets of arguments."""
+    return re.sub(r" <[a-z ]+>|[{}]", "", text).split()
