@@ -75,15 +75,16 @@ async def test_a_key_that_cannot_be_used_is_not_shown(key: str) -> None:
     assert "secret" not in done.errors
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 async def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
-    """It says that permission is missing."""
+    """It is named."""
     file = written(tmp_path, rows(1))
     Path(file).chmod(0)
+    if os.access(file, os.R_OK):
+        pytest.skip("this user may read everything")
     done = await run(COMMAND, "batch", file, env=SETTINGS)
     assert (done.status, done.output) == (2, "")
     assert re.fullmatch(ONE_LINE, done.errors)
-    assert "Permission denied" in done.errors
+    assert file in done.errors
 
 
 PRINTING = [["--help"], ["--version"], ["journal", "JOURNAL"], ["journal", "JOURNAL", "--unknown"], ["demo"]]

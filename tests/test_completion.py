@@ -1,0 +1,97 @@
+"""The shell completes the command: commands, options and file names."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import COMMAND, run
+from test_terminal import terminal
+
+SCRIPT = """
+eval "$(_SUNO_PERSONA_COMPLETE=source_bash suno-persona)"
+COMP_WORDS=("$@")
+COMP_CWORD=$(( $# - 1 ))
+_suno_persona_completion suno-persona
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+async def completed(*words: str) -> list[str]:
+    """What bash offers for the last of these words."""
+    path = {"PATH": f"{Path(COMMAND).parent}:/usr/bin:/bin"}
+    done = await run("bash", "--norc", "-c", SCRIPT, "bash", "suno-persona", *words, env=path)
+    assert (done.status, done.errors) == (0, "")
+    return done.output.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ([""], ["create", "batch", "journal", "enqueue", "results", "demo", "fake"]),
+        (["c"], ["create"]),
+        (["--ver"], ["--version"]),
+        (["create", "--root"], ["--root-clip-id"]),
+        (["batch", "rows.csv", "--res"], ["--resend-unknown"]),
+        (["journal", "resolve", "--no"], ["--not-created"]),
+        (["batch", ""], []),
+    ],
+)
+async def test_bash_completes_commands_and_options(words: list[str], offered: list[str]) -> None:
+    """In the order of the help; what is none of both is left to the completion of file names."""
+    assert await completed(*words) == offered
+
+
+async def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
+    """A tab completes a command, an option and the name of a file, and return runs it."""
+    (tmp_path / "my-personas.csv").write_text("root_clip_id,name\n")
+    start = tmp_path / "start"
+    start.write_text(
+        f'cd {tmp_path}; PATH="{Path(COMMAND).parent}:$PATH" PS1="ready> "\n'
+        'eval "$(suno-persona --show-completion)"\n'
+    )
+    async with terminal("bash", "--rcfile", str(start), "-i", env={"TERM": "dumb"}) as (screen, process):
+        await screen.until("ready> ")
+        screen.type(b"suno-persona bat\t")
+        await screen.until("suno-persona batch ")
+        screen.type(b"my-p\t")
+        await screen.until("my-personas.csv ")
+        screen.type(b"--max-c\t")
+        await screen.until("--max-connections ")
+        screen.type(b"2\r")
+        await screen.until("expected a header with the column description")
+        screen.type(b"exit\r")
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_the_script_of_each_shell_is_printed(shell: str) -> None:
+    """It asks the command itself what there is."""
+    done = await run(COMMAND, env={"_SUNO_PERSONA_COMPLETE": f"source_{shell}"})
+    assert (done.status, done.errors) == (0, "")
+    assert f"complete_{shell}" in done.output
+
+
+async def test_installing_adds_the_script_to_the_shell(tmp_path: Path) -> None:
+    """The next bash that starts knows the completion."""
+    (tmp_path / ".bashrc").touch()
+    script = f'export PATH="{Path(COMMAND).parent}:$PATH"; suno-persona --install-completion; exit $?'
+    done = await run("bash", "--norc", "-c", script, env={"HOME": str(tmp_path)})
+    assert (done.status, done.errors) == (0, "")
+    known = await run("bash", "-c", ". ~/.bashrc; complete -p suno-persona", env={"HOME": str(tmp_path)})
+    assert re.search(r"complete -o default -F \w+ suno-persona", known.output)
+
+
+async def test_completing_imports_nothing_that_it_does_not_need() -> None:
+    """Not rich, not SQLAlchemy, not the fake service: a tab must be quick."""
+    code = """
+import atexit, sys
+slow = ("rich", "sqlalchemy", "procrastinate", "suno_persona.testing")
+atexit.register(lambda: print([name for name in slow if name in sys.modules]))
+sys.argv[0] = "suno-persona"
+from suno_persona.__main__ import main
+main()
+"""
+    asked = {"_SUNO_PERSONA_COMPLETE": "complete_bash", "COMP_WORDS": "suno-persona cr", "COMP_CWORD": "1"}
+    done = await run(sys.executable, "-c", code, env=asked)
+    assert done.output.splitlines() == ["create", "[]"]
