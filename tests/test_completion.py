@@ -47,8 +47,7 @@ async def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
     (tmp_path / "my-personas.csv").write_text("root_clip_id,name\n")
     start = tmp_path / "start"
     start.write_text(
-        f'cd {tmp_path}; PATH="{Path(COMMAND).parent}:$PATH" PS1="ready> "\n'
-        'eval "$(suno-persona --show-completion)"\n'
+        f'cd {tmp_path}; PATH="{Path(COMMAND).parent}:$PATH" PS1="ready> "\neval "$(suno-persona --show-completion)"\n'
     )
     async with terminal("bash", "--rcfile", str(start), "-i", env={"TERM": "dumb"}) as (screen, process):
         await screen.until("ready> ")

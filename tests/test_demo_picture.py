@@ -1,0 +1,68 @@
+"""The picture in the README is a recording of `suno-persona demo`; `pytest --write-docs` records it anew."""
+
+import re
+from html import unescape
+from io import StringIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+from test_cli import COMMAND
+from test_terminal import terminal
+
+ROOT = Path(__file__).parent.parent
+PICTURE = ROOT / "docs" / "demo.svg"
+# rich's own template names fonts on other hosts.
+TEMPLATE = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{
+  font: {char_height}px/{line_height}px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+}}
+{styles}
+</style>
+<defs>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+async def test_the_picture_in_the_readme_is_what_the_demo_shows(pytestconfig: pytest.Config) -> None:
+    """But for the ids, which are others each time."""
+    async with terminal(COMMAND, "demo", env={}) as (screen, process):
+        pass
+    assert process.returncode == 0
+    if pytestconfig.getoption("write_docs"):
+        console = Console(record=True, file=StringIO(), width=80)
+        recording = screen.shown.decode().replace("\r\n", "\n").rstrip()
+        console.print(Text.from_ansi(f"$ suno-persona demo\n{recording}"))
+        lines = console.export_svg(title="", theme=MONOKAI, code_format=TEMPLATE, unique_id="demo").splitlines()
+        PICTURE.write_text("".join(f"{line.strip()}\n" for line in lines if line.strip()), encoding="utf-8")
+    svg = PICTURE.read_text(encoding="utf-8")
+    shown = "".join(unescape(text) for text in re.findall(r"<text[^>]*>(.*?)</text>", svg))
+    assert without_ids(shown) == without_ids(f"$ suno-persona demo{screen.text}")
+
+
+def without_ids(text: str) -> str:
+    """The text without blanks, with ids masked: of a request's, two parts may be on two lines."""
+    return re.sub(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", "ID", re.sub(r"\s", "", text))
+
+
+def test_the_picture_stands_alone() -> None:
+    """It is well-formed, loads nothing from anywhere, and the README shows it with words in its place."""
+    svg = PICTURE.read_text(encoding="utf-8")
+    ElementTree.fromstring(svg)
+    assert set(re.findall(r"\w+://[^\"']+", svg)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"url\((?!#)|href|@import|@font-face", svg)
+    assert re.search(r"^!\[[^\]]{30,}\]\(docs/demo\.svg\)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
