@@ -27,12 +27,17 @@ class Done:
     errors: str
 
 
+def outside() -> dict[str, str]:
+    """The environment of the tests, without what changes what the command does or shows."""
+    ours = ("COLUMNS", "FORCE_COLOR", "NO_COLOR")
+    return {name: value for name, value in os.environ.items() if not name.startswith("SUNO_") and name not in ours}
+
+
 async def start(*command: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
     """Start a program with nothing configured but what the test names."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SUNO_")}
     return await asyncio.create_subprocess_exec(
         *command,
-        env={**clean, "COLUMNS": "80", **env},
+        env={**outside(), "COLUMNS": "80", **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

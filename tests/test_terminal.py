@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from desk import Desk
-from test_cli import COMMAND
+from test_cli import COMMAND, outside
 from test_cli_batch import rows, written
 
 from suno_persona.journal import Journal
@@ -75,11 +75,9 @@ async def terminal(
         os.setsid()
         ioctl(0, termios.TIOCSCTTY, 0)
 
-    shown = ("COLUMNS", "FORCE_COLOR", "NO_COLOR")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SUNO_") and name not in shown}
     process = await asyncio.create_subprocess_exec(
         *command,
-        env={**clean, "TERM": "xterm-256color", **env},
+        env={**outside(), "TERM": "xterm-256color", **env},
         stdin=follower,
         stdout=follower,
         stderr=follower,
