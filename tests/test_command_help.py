@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ async def test_the_help_takes_the_width_of_the_terminal() -> None:
 
 async def test_the_version_needs_nothing() -> None:
     """It is that of the package, whatever else is asked for."""
-    assert await run(COMMAND, "--version", "sing", env={}) == Done(0, "suno-persona 0.1.0\n", "")
+    assert await run(COMMAND, "--version", "sing", env={}) == Done(0, f"suno-persona {version('suno-persona')}\n", "")
 
 
 def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
