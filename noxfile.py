@@ -1,14 +1,19 @@
-"""Everything that is checked. `nox` alone runs it all but the soak; `nox -s tests` and so on run a part."""
+"""Everything that is checked. `nox` alone runs what a change needs; `nox -s tests` and so on run a part of that.
+
+`lowest`, `docs`, `soak` and `bench` take their time and run when they are named; GitHub runs the first two as well.
+"""
 
 import os
 import shutil
 import subprocess
+from itertools import chain
+from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests", "docs", "demo"]  # and `coverage`, which the tests notify
+nox.options.sessions = ["lint", "types", "package", "tests", "docs", "demo"]  # and `coverage`, which the tests notify
 nox.options.error_on_missing_interpreters = False  # test each Python that is there
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -42,15 +47,45 @@ def types(session: nox.Session) -> None:
     session.run("pyright", "--ignoreexternal", "--verifytypes", "suno_persona")
 
 
-@nox.session(python=PYTHONS)
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the sdist, and the wheel from it, into dist/; check them. What is in them, the tests check."""
+    session.install(*groups("package"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build", silent=True)
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    session.run("check-wheel-contents", "--package", "suno_persona", "dist")
+
+
+def install_wheel(session: nox.Session, *requirements: str) -> None:
+    """Install the wheel in dist/ with its extras, and what the tests need."""
+    (wheel,) = Path("dist").glob("*.whl")
+    session.install(f"{wheel}[cli,distributed,testing]", *groups("tests"), *requirements)
+    session.install("--force-reinstall", "--no-deps", str(wheel))  # pip keeps what has the same version
+
+
+def pytest(session: nox.Session, *run: str) -> None:
+    """Run the tests. No process puts the checkout on its path, so that they import what is installed."""
+    session.run(*run, "-m", "pytest", "-n", "auto", *session.posargs, env={"PYTHONSAFEPATH": "1"})
+
+
+@nox.session(python=PYTHONS, requires=["package"])
 def tests(session: nox.Session) -> None:
-    """Run the tests against the installed package; on the oldest Python, measure what they cover."""
-    session.install(".[cli,distributed,testing]", *groups("tests"))
+    """Run the tests against the wheel; on the oldest Python, measure what they cover."""
+    install_wheel(session)
     measured = session.python == PYTHONS[0] and not session.posargs  # a part of the tests covers a part
-    run = ["coverage", "run"] if measured else ["python"]
-    session.run(*run, "-m", "pytest", "-n", "auto", *session.posargs)
+    pytest(session, *(["coverage", "run"] if measured else ["python"]))
     if measured:
         session.notify("coverage")
+
+
+@nox.session(python=PYTHONS[0], requires=["package"])
+def lowest(session: nox.Session) -> None:
+    """Run the tests against the wheel with the lowest version of each dependency that pyproject.toml allows."""
+    project = PROJECT["project"]
+    needed = chain(project["dependencies"], *project["optional-dependencies"].values())
+    install_wheel(session, *(requirement.replace(">=", "==") for requirement in needed if ">=" in requirement))
+    pytest(session, "python")
 
 
 @nox.session

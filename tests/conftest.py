@@ -1,6 +1,7 @@
 """What the tests share: the contract's example, a clock that can be moved, and the bridge to aioresponses."""
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -97,10 +98,12 @@ async def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 class _Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not pass the `stream_writer` that aiohttp 3.14 asks for."""
+    """aioresponses 0.7.9 does not pass the `stream_writer` that aiohttp asks for from 3.14 on."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"stream_writer": Mock(output_size=0), **kwargs})
+        if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
+            kwargs.setdefault("stream_writer", Mock(output_size=0))
+        super().__init__(*args, **kwargs)
 
 
 class _Responses(aioresponses):

@@ -1,0 +1,70 @@
+"""The wheel and the sdist in dist/, which nox builds, and the wheel that it installs for the tests."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import suno_persona
+
+pytestmark = pytest.mark.skipif("NOX_CURRENT_SESSION" not in os.environ, reason="nox builds what is tested here")
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NAME = f"suno_persona-{PROJECT['version']}"
+LEFT_BY_TOOLS = {"__pycache__", "_build"}
+
+
+def in_the_checkout(*places: str) -> set[str]:
+    """The files that belong to the project, as paths from its root."""
+    files = {file for place in places for file in (ROOT / place, *(ROOT / place).rglob("*")) if file.is_file()}
+    return {file.relative_to(ROOT).as_posix() for file in files if not LEFT_BY_TOOLS & set(file.parts)}
+
+
+def test_the_tests_import_the_wheel() -> None:
+    """As it was built, and not the checkout: neither the tests nor the processes that they start."""
+    installed = distribution("suno-persona")
+    with ZipFile(ROOT / "dist" / f"{NAME}-py3-none-any.whl") as wheel:
+        modules = [name for name in wheel.namelist() if name.startswith("suno_persona/")]
+        for name in modules:
+            assert Path(str(installed.locate_file(name))).read_bytes() == wheel.read(name), name
+    file = str(installed.locate_file("suno_persona/__init__.py"))
+    assert suno_persona.__file__ == file
+    show = [sys.executable, "-c", "import suno_persona; print(suno_persona.__file__)"]
+    assert subprocess.check_output(show, cwd=ROOT, text=True).strip() == file
+
+
+def test_the_wheel_holds_the_package_and_nothing_else() -> None:
+    """The mark of types and the demo's file are among it; beside it are the metadata and the licence."""
+    with ZipFile(ROOT / "dist" / f"{NAME}-py3-none-any.whl") as wheel:
+        held = set(wheel.namelist())
+    metadata = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
+    assert held == in_the_checkout("suno_persona") | {f"{NAME}.dist-info/{name}" for name in metadata}
+    assert {"suno_persona/py.typed", "suno_persona/personas.csv"} <= held
+
+
+def test_the_sdist_holds_all_that_builds_and_tests_the_package() -> None:
+    """And nothing that tools left in the checkout."""
+    with tarfile.open(ROOT / "dist" / f"{NAME}.tar.gz") as sdist:
+        held = {Path(name).relative_to(NAME).as_posix() for name in sdist.getnames()}
+    top = {".gitignore", "LICENSE", "README.md", "noxfile.py", "pyproject.toml"}
+    assert held == in_the_checkout(".ci", "docs", "suno_persona", "tests") | top | {"PKG-INFO"}
+
+
+def test_the_metadata_says_what_the_project_file_says() -> None:
+    """What an index shows and what an installer goes by."""
+    metadata = distribution("suno-persona").metadata
+    assert metadata["Version"] == PROJECT["version"]
+    assert metadata["Requires-Python"] == PROJECT["requires-python"]
+    assert metadata["License-Expression"] == PROJECT["license"]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_all("Classifier") == PROJECT["classifiers"]
+    assert set(metadata.get_all("Provides-Extra") or ()) == set(PROJECT["optional-dependencies"])
+    oldest, *_ = (line.split(" :: ")[-1] for line in PROJECT["classifiers"] if " :: 3." in line)
+    assert PROJECT["requires-python"] == f">={oldest}"
