@@ -18,6 +18,12 @@ nox.options.error_on_missing_interpreters = False  # test each Python that is th
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
+GITHUB = {  # what GitHub reads, by the schema that it has to keep
+    "dependabot": "dependabot.yml",
+    "github-issue-config": "ISSUE_TEMPLATE/config.yml",
+    "github-issue-forms": "ISSUE_TEMPLATE/[!c]*.yml",
+    "github-workflows": "workflows/*.yml",
+}
 
 if pyenv := shutil.which("pyenv"):  # whose shims otherwise hide every Python but one
     found = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=True).stdout
@@ -31,11 +37,14 @@ def groups(*names: str) -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check form and style."""
+    """Check form and style, also of what GitHub reads."""
     session.install(*groups("lint"))
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("codespell", "suno_persona", "tests", "docs", "README.md")
+    session.run("zizmor", "--offline", "--quiet", ".github")
+    for schema, files in GITHUB.items():
+        session.run("check-jsonschema", f"--builtin-schema=vendor.{schema}", *map(str, Path(".github").glob(files)))
 
 
 @nox.session
