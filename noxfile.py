@@ -1,11 +1,12 @@
 """Everything that is checked. `nox` alone runs what a change needs; `nox -s tests` and so on run a part of that.
 
-`lowest`, `docs`, `soak` and `bench` take their time and run when they are named; GitHub runs the first two as well.
+`lowest`, `soak` and `bench` take their time and run when they are named; GitHub runs the first as well.
 """
 
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -73,17 +74,25 @@ def install_wheel(session: nox.Session, *requirements: str) -> None:
     session.install("--force-reinstall", "--no-deps", str(wheel))  # pip keeps what has the same version
 
 
-def pytest(session: nox.Session, *run: str) -> None:
-    """Run the tests. No process puts the checkout on its path, so that they import what is installed."""
-    session.run(*run, "-m", "pytest", "-n", "auto", *session.posargs, env={"PYTHONSAFEPATH": "1"})
+def pytest(session: nox.Session, run: Sequence[str], *options: str) -> None:
+    """Run the tests, two for each core: many of them wait for processes.
+
+    No process puts the checkout on its path, so that they import what is installed.
+    """
+    workers = str(2 * (os.cpu_count() or 1))
+    session.run(*run, "-m", "pytest", "-n", workers, *(session.posargs or options), env={"PYTHONSAFEPATH": "1"})
 
 
 @nox.session(python=PYTHONS, requires=["package"])
 def tests(session: nox.Session) -> None:
-    """Run the tests against the wheel; on the oldest Python, measure what they cover."""
+    """Run the tests against the wheel: all on the oldest Python and the newest, between them those that are not slow.
+
+    On the oldest, measure what they cover.
+    """
     install_wheel(session)
     measured = session.python == PYTHONS[0] and not session.posargs  # a part of the tests covers a part
-    pytest(session, *(["coverage", "run"] if measured else ["python"]))
+    part = [] if session.python in (PYTHONS[0], PYTHONS[-1]) else ["-m", "not slow"]
+    pytest(session, ["coverage", "run"] if measured else ["python"], *part)
     if measured:
         session.notify("coverage")
 
@@ -94,7 +103,7 @@ def lowest(session: nox.Session) -> None:
     project = PROJECT["project"]
     needed = chain(project["dependencies"], *project["optional-dependencies"].values())
     install_wheel(session, *(requirement.replace(">=", "==") for requirement in needed if ">=" in requirement))
-    pytest(session, "python")
+    pytest(session, ["python"])
 
 
 @nox.session

@@ -8,6 +8,8 @@ from test_cli import COMMAND, run
 from test_cli_batch import rows, written
 from test_terminal import terminal
 
+pytestmark = pytest.mark.slow
+
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;\d]*m")
 CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-HJKSThl]")
 

@@ -11,6 +11,8 @@ from test_cli_batch import rows, written
 
 from suno_persona.testing import FakeSuno, Fault
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-secret-0123456789"
 SETTINGS = {"SUNO_API_KEY": KEY, "SUNO_BASE_URL": "https://gateway.example"}
 LONG = "x" * 300

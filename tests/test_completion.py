@@ -8,6 +8,8 @@ import pytest
 from test_cli import COMMAND, run
 from test_terminal import terminal
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 eval "$(_SUNO_PERSONA_COMPLETE=source_bash suno-persona)"
 COMP_WORDS=("$@")

@@ -21,6 +21,8 @@ from test_cli import run
 
 from suno_persona.testing import FakeSuno, Fault
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 SCRIPTS = Path(sys.executable).parent
 SERVERS = {

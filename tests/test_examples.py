@@ -23,6 +23,8 @@ from pages import BLOCKS, EXTRAS, PAGES, ROOT, SOURCES, Block, commands, output_
 import suno_persona
 from suno_persona.testing import FakeSuno, Fault
 
+pytestmark = pytest.mark.slow
+
 MODULES = [module.name for module in pkgutil.walk_packages(suno_persona.__path__, "suno_persona.")]
 PROGRAMS = [program for page in PAGES for program in programs(page)]
 SHOWN = {"console", "csv", "ini", "json", "output", "text", "toml", "yaml"}

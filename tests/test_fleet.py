@@ -19,6 +19,8 @@ from suno_persona import CreatePersonaRequest, Outcome
 from suno_persona.distributed import enqueue, make_app, outcomes
 from suno_persona.testing import FakeSuno
 
+pytestmark = pytest.mark.slow
+
 PROCRASTINATE = str(Path(COMMAND).with_name("procrastinate"))
 APP = "--app=suno_persona.distributed.app"
 WORKER = (PROCRASTINATE, "--app=fleet.app", "--log-level=error", "worker")

@@ -6,10 +6,13 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from test_cli import COMMAND, run, start
 
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
+
+pytestmark = pytest.mark.slow
 
 ROWS = 500
 KILLS = 25

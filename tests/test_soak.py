@@ -3,6 +3,8 @@
 import pytest
 from soak import soak
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_a_thousand_calls_among_faults_and_cancellations_are_all_accounted_for(seed: int) -> None:
