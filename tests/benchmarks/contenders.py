@@ -1,4 +1,6 @@
-"""The same calls, by each of the contenders: `python contenders.py NAME LOOP CALLS URL` prints what they cost.
+"""The same calls, by each of the contenders: `python contenders.py NAME LOOP MODE CALLS URL` prints what they cost.
+
+`LOOP` is `asyncio` or `uvloop`. `MODE` is `flight`, for 64 calls in flight, or `gathered`, for all calls at once.
 
 A contender is an async context manager that gives a function which makes one call.
 """
@@ -68,7 +70,7 @@ async def suno_persona(url: str) -> AsyncIterator[Call]:
     """The package, with its default settings."""
     from suno_persona import CreatePersonaRequest, PersonaAPI
 
-    async with PersonaAPI(KEY, base_url=url, max_connections=IN_FLIGHT) as api:
+    async with PersonaAPI(KEY, base_url=url) as api:
 
         async def call() -> object:
             return await api.create(CreatePersonaRequest(**REQUEST))  # type: ignore[arg-type]  # a dict of both
@@ -159,7 +161,7 @@ def resident() -> int:
 def main() -> None:
     """Measure, and print the result as JSON."""
     name, loop, mode, calls, url = sys.argv[1:]
-    measuring: Callable[[str, int, str], Any] = gathered if mode == "gathered" else measure
+    measuring: Callable[[str, int, str], Any] = {"flight": measure, "gathered": gathered}[mode]
     factory = None
     if loop == "uvloop":
         import uvloop

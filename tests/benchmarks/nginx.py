@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 EXAMPLE = Path(__file__).parent.with_name("contract_example.json")
 CONFIGURATION = """
 daemon off;
 pid {folder}/pid;
-error_log {folder}/error.log;
+error_log {folder}/error.log crit;
 worker_processes 1;
 events {{ worker_connections 1024; }}
 http {{
@@ -30,7 +32,8 @@ http {{
         root {folder};
         default_type application/json;
         location / {{
-            error_page 404 405 =200 /persona.json;  # nginx takes no POST to a file, and says so with the file
+            rewrite ^ /persona.json break;
+            error_page 405 =200 /persona.json;  # nginx takes no POST to a file, and says so with the file
         }}
     }}
 }}
@@ -40,9 +43,7 @@ http {{
 @contextmanager
 def nginx() -> Iterator[str]:
     """Its address, while the block runs."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        sys.exit("the benchmark needs nginx: install it, with `apt-get install nginx-light` for one, and run it again")
+    program = _program()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # its worker is another user where this one is root
         shutil.copy(EXAMPLE, Path(folder) / "persona.json")
@@ -50,20 +51,34 @@ def nginx() -> Iterator[str]:
             port = free.getsockname()[1]
         file = Path(folder) / "nginx.conf"
         file.write_text(CONFIGURATION.format(folder=folder, port=port))
-        with subprocess.Popen([program, "-p", folder, "-c", str(file)], stderr=subprocess.DEVNULL) as process:
+        url = f"http://127.0.0.1:{port}"
+        with subprocess.Popen([program, "-p", folder, "-c", str(file)]) as process:
             try:
-                _wait_for(port, process)
-                yield f"http://127.0.0.1:{port}"
+                _wait_for(url, process)
+                yield url
             finally:
                 process.terminate()
 
 
-def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+def version() -> str:
+    """Its name and version, once it has run."""
+    return subprocess.run([_program(), "-v"], capture_output=True, text=True, check=True).stderr.split(": ")[-1].strip()
+
+
+def _program() -> str:
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        sys.exit("the benchmark needs nginx: install it, with `apt-get install nginx-light` for one, and run it again")
+    return program
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
     while process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
+            with urlopen(f"{url}/suno/persona/create/", data=b"{}") as response:
+                if response.read() == EXAMPLE.read_bytes():
+                    return
+            sys.exit(f"another server is at {url}: run it again")
+        except URLError:
             time.sleep(0.01)
-        else:
-            return
-    sys.exit("nginx did not start")
+    sys.exit("nginx did not start: the lines above say why")
