@@ -214,13 +214,13 @@ def test_every_example_is_run() -> None:
         for text in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
         if isinstance(text, ast.Constant) and isinstance(text.value, str)
     }
-    programs = {file.name for file in EXAMPLES.iterdir() if file.is_file() and file.suffix != ".csv"}
+    programs = {file.name for file in EXAMPLES.iterdir() if file.is_file() and file.suffix not in (".csv", ".toml")}
     assert programs <= names
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
 def test_an_example_says_what_it_is_and_how_to_try_it(file: Path) -> None:
-    """At its top, in a docstring; and with the fake service."""
+    """At its top, in a docstring; what it needs, and with the fake service."""
     code = file.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(code))
-    assert re.search(r"^# .*`suno-persona fake`", code, re.MULTILINE)
+    assert re.search(r"^# Needs: pip install .*\n# .*`suno-persona fake`", code, re.MULTILINE)

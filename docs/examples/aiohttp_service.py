@@ -2,14 +2,15 @@
 
 Start it with `PORT=8001 python docs/examples/aiohttp_service.py`.
 """
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try this with, and prints both.
+# Needs: pip install suno-persona
+# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
+# this with, and prints both.
 
 import os
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-
 from suno_persona import (
     ConnectionFailedError,
     CreatePersonaRequest,
@@ -38,22 +39,38 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         body = {"detail": str(error), "may_have_created": error.may_have_created}
         match error:
             case OutcomeUnknownError():
-                return web.json_response(body | {"persona_id": error.persona_id}, status=502)
+                return web.json_response(
+                    body | {"persona_id": error.persona_id}, status=502
+                )
             case RateLimitedError() | ServiceUnavailableError():
-                return web.json_response(body, status=503, headers={"Retry-After": str(round(error.retry_after or 10))})
+                return web.json_response(
+                    body,
+                    status=503,
+                    headers={"Retry-After": str(round(error.retry_after or 10))},
+                )
             case ConnectionFailedError():
                 return web.json_response(body, status=503)
             case RejectedError(status=200 | 400 | 403 | 404 | 422):
                 return web.json_response(body, status=422)
-            case _:  # the key or the address is wrong, say: nothing that a caller can mend
+            case (
+                _
+            ):  # the key or the address is wrong, say: nothing that a caller can mend
                 raise
 
 
 async def create(request: web.Request) -> web.Response:
     try:
         new = await request.json()
-        wanted = CreatePersonaRequest(root_clip_id=new["clip_id"], name=new["name"], description=new["description"])
-    except (KeyError, TypeError, ValueError) as error:  # no JSON, no object, or not what makes a persona
+        wanted = CreatePersonaRequest(
+            root_clip_id=new["clip_id"],
+            name=new["name"],
+            description=new["description"],
+        )
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # no JSON, no object, or not what makes a persona
         raise web.HTTPUnprocessableEntity(text=repr(error)) from error
     persona = await request.app[API].create(wanted)
     return web.json_response({"persona_id": persona.id}, status=201)
@@ -67,4 +84,6 @@ def make_app() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(make_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8001")))
+    web.run_app(
+        make_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8001"))
+    )

@@ -1,24 +1,34 @@
 """Create a persona for each row of a CSV file, under a progress bar of tqdm."""
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try this with, and prints both.
+# Needs: pip install suno-persona tqdm
+# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
+# this with, and prints both.
 
 import asyncio
 import csv
 from pathlib import Path
 
-from tqdm.asyncio import tqdm
-
 from suno_persona import CreatePersonaRequest, PersonaAPI
+from tqdm.asyncio import tqdm
 
 
 async def main() -> None:
-    with Path(__file__).with_name("personas.csv").open(encoding="utf-8", newline="") as file:
+    with (
+        Path(__file__)
+        .with_name("personas.csv")
+        .open(encoding="utf-8", newline="") as file
+    ):
         requests = [
-            CreatePersonaRequest(root_clip_id=row["root_clip_id"], name=row["name"], description=row["description"])
+            CreatePersonaRequest(
+                root_clip_id=row["root_clip_id"],
+                name=row["name"],
+                description=row["description"],
+            )
             for row in csv.DictReader(file)
         ]
     async with PersonaAPI() as api:
         async for outcome in tqdm(api.create_many(requests), total=len(requests)):
-            tqdm.write(f"{outcome.request.name}: {outcome.persona.id if outcome.persona else outcome.error}")
+            result = outcome.persona.id if outcome.persona else outcome.error
+            tqdm.write(f"{outcome.request.name}: {result}")
 
 
 asyncio.run(main())

@@ -1,8 +1,10 @@
-"""A batch that workers on any number of machines share through PostgreSQL; here one works in the same process.
+"""A batch that workers on any number of machines share; here, one in this process.
 
 `SUNO_JOURNAL_URL` names an empty database, such as `postgresql:///personas`.
 """
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try this with, and prints both.
+# Needs: pip install 'suno-persona[distributed]'
+# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
+# this with, and prints both.
 
 import asyncio
 import os
@@ -15,18 +17,25 @@ app = make_app(os.environ["SUNO_JOURNAL_URL"])
 
 async def main() -> None:
     requests = [
-        CreatePersonaRequest(root_clip_id=f"clip-{number}", name=f"Voice {number}", description="Airy pop")
+        CreatePersonaRequest(
+            root_clip_id=f"clip-{number}",
+            name=f"Voice {number}",
+            description="Airy pop",
+        )
         for number in range(10)
     ]
     async with app.open_async():
         if not await app.check_connection_async():  # the queue has no tables yet
             await app.schema_manager.apply_schema_async()
         print(await enqueue(app, requests), "enqueued")
-        # Others like it: PYTHONPATH=docs/examples procrastinate --app=distributed.app worker
+        # Others: PYTHONPATH=docs/examples procrastinate --app=distributed.app worker
         async with asyncio.TaskGroup() as group:
-            worker = group.create_task(app.run_worker_async(install_signal_handlers=False))
+            worker = group.create_task(
+                app.run_worker_async(install_signal_handlers=False)
+            )
             async for outcome in outcomes(app):
-                print(f"{outcome.request.name}: {outcome.persona.id if outcome.persona else outcome.error}")
+                result = outcome.persona.id if outcome.persona else outcome.error
+                print(f"{outcome.request.name}: {result}")
             worker.cancel()  # it finishes what is under way
 
 

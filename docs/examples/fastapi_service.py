@@ -2,7 +2,9 @@
 
 Start it with `uvicorn --app-dir docs/examples fastapi_service:app --port 8001`.
 """
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try this with, and prints both.
+# Needs: pip install suno-persona fastapi uvicorn
+# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
+# this with, and prints both.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +13,6 @@ from typing import Annotated, TypedDict
 from fastapi import Depends, FastAPI, Request, status
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-
 from suno_persona import (
     ConnectionFailedError,
     CreatePersonaRequest,
@@ -54,8 +55,12 @@ class Created(BaseModel):
 
 
 @app.post("/personas", status_code=status.HTTP_201_CREATED)
-async def create(new: NewPersona, api: Annotated[PersonaAPI, Depends(persona_api)]) -> Created:
-    request = CreatePersonaRequest(root_clip_id=new.clip_id, name=new.name, description=new.description)
+async def create(
+    new: NewPersona, api: Annotated[PersonaAPI, Depends(persona_api)]
+) -> Created:
+    request = CreatePersonaRequest(
+        root_clip_id=new.clip_id, name=new.name, description=new.description
+    )
     return Created(persona_id=(await api.create(request)).id)
 
 
@@ -66,10 +71,18 @@ async def explain(_: Request, error: PersonaError) -> JSONResponse:
         case OutcomeUnknownError():
             return JSONResponse(body | {"persona_id": error.persona_id}, 502)
         case RateLimitedError() | ServiceUnavailableError():
-            return JSONResponse(body, 503, headers={"Retry-After": str(round(error.retry_after or 10))})
+            return JSONResponse(
+                body,
+                503,
+                headers={"Retry-After": str(round(error.retry_after or 10))},
+            )
         case ConnectionFailedError():
             return JSONResponse(body, 503)
-        case InvalidRequestError() | RejectedError(status=200 | 400 | 403 | 404 | 422):
+        case (
+            InvalidRequestError() | RejectedError(status=200 | 400 | 403 | 404 | 422)
+        ):
             return JSONResponse(body, 422)
-        case _:  # the key or the address is wrong, say: nothing that a caller can mend
+        case (
+            _
+        ):  # the key or the address is wrong, say: nothing that a caller can mend
             raise error

@@ -1,8 +1,11 @@
-"""A batch that crashes, and goes on where it was when you run it again: nothing is sent twice.
+"""A batch that crashes; when it is run again, it goes on and sends nothing twice.
 
-The first run ends itself after five personas, as a crash would; the next one finds its journal and finishes.
+The first run ends itself after five personas, as a crash would; the next one finds
+its journal and finishes. Delete `resume_after_a_crash.db` to see it again.
 """
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try this with, and prints both.
+# Needs: pip install 'suno-persona[journal]'
+# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
+# this with, and prints both.
 
 import asyncio
 import os
@@ -13,7 +16,9 @@ from suno_persona.journal import Journal
 
 JOURNAL = Path("resume_after_a_crash.db")
 REQUESTS = [
-    CreatePersonaRequest(root_clip_id=f"clip-{number}", name=f"Voice {number}", description="Airy pop")
+    CreatePersonaRequest(
+        root_clip_id=f"clip-{number}", name=f"Voice {number}", description="Airy pop"
+    )
     for number in range(20)
 ]
 
@@ -22,8 +27,12 @@ async def main(*, crashes: bool) -> None:
     done = 0
     async with PersonaAPI(max_connections=4) as api:
         async for outcome in api.create_many(REQUESTS, journal=Journal(str(JOURNAL))):
-            if isinstance(outcome.error, OutcomeUnknownError):  # it was under way when the first run crashed
-                print(f"{outcome.request.name}: look before you repeat it", flush=True)
+            if isinstance(
+                outcome.error, OutcomeUnknownError
+            ):  # it was under way when the first run crashed
+                print(
+                    f"{outcome.request.name}: look before you repeat it", flush=True
+                )
             else:
                 print(f"{outcome.request.name}: {outcome.result().id}", flush=True)
             done += 1
