@@ -4,12 +4,11 @@ import os
 from importlib.metadata import version as version_of
 
 import attrs
+import suno_persona
 from docutils.nodes import Element
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-
-import suno_persona
 
 project = "suno_persona"
 author = "the suno_persona authors"
