@@ -7,6 +7,7 @@ from typing import Any
 from broken_service import BrokenService, Exchange
 
 from suno_persona import CreatePersonaRequest, Outcome, PersonaAPI
+from suno_persona.testing import ReceivedRequest
 
 Clock = Callable[[float], None]
 
@@ -17,6 +18,25 @@ def requests(count: int) -> list[CreatePersonaRequest]:
 
 
 KEY = "sk-0123456789"
+
+
+class Watched(list[ReceivedRequest]):
+    """Requests that can be waited for: put in the place of `FakeSuno.requests`. Where processes need the processor,
+    it costs them none."""
+
+    def __init__(self) -> None:
+        self._came = asyncio.Event()
+
+    def append(self, request: ReceivedRequest) -> None:
+        """Tell those who wait."""
+        super().append(request)
+        self._came.set()
+
+    async def until(self, count: int) -> None:
+        """Go on when this many are there."""
+        while len(self) < count:
+            self._came.clear()
+            await self._came.wait()
 
 
 class Desk:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from desk import requests
+from desk import Watched, requests
 from postgres import own_server
 from test_cli import COMMAND, run, start
 from test_cli_batch import HEADER, lines, rows, written
@@ -50,12 +50,6 @@ async def worker(env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Proces
         await process.communicate()
 
 
-async def until(fake: FakeSuno, count: int) -> None:
-    """Wait until the service has this many requests."""
-    while len(fake.requests) < count:
-        await asyncio.sleep(0)
-
-
 async def account(fake: FakeSuno, url: str, many: list[CreatePersonaRequest]) -> list[Outcome]:
     """Wait for all outcomes: nothing was sent twice, and each persona is created or may be."""
     found = {outcome.index: outcome async for outcome in outcomes(make_app(url), every=0.2)}
@@ -80,10 +74,11 @@ async def test_workers_that_are_killed_send_nothing_twice_and_lose_nothing(
     env = worker_env | {"SUNO_JOURNAL_URL": postgres_url}
     await prepare(postgres_url, env)
     await enqueue(make_app(postgres_url), many)
+    received = fake_suno.requests = Watched()
     async with AsyncExitStack() as stack:
         fleet = [await stack.enter_async_context(worker(env)) for _ in range(4)]
         for place in [0, 1, 2, 3] * 2:
-            await until(fake_suno, len(fake_suno.requests) + rng.randrange(20, 150))
+            await received.until(len(received) + rng.randrange(20, 150))
             for _ in range(rng.randrange(300)):
                 await asyncio.sleep(0)
             fleet[place].kill()
@@ -101,11 +96,12 @@ async def test_workers_go_on_when_the_database_was_restarted(fake_suno: FakeSuno
         env = worker_env | {"SUNO_JOURNAL_URL": url}
         await prepare(url, env)
         await enqueue(make_app(url), many)
+        received = fake_suno.requests = Watched()
         async with worker(env) as first, worker(env) as second, worker(env) as third:
             with psycopg.connect(url, autocommit=True) as connection:
                 while connection.execute("SELECT count(*) FROM procrastinate_workers").fetchone() != (3,):
                     await asyncio.sleep(0.1)
-            await until(fake_suno, 100)
+            await received.until(100)
             await asyncio.to_thread(server.stop)
             third.terminate()
             await asyncio.to_thread(server.ensure_postgres_running)

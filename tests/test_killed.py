@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from desk import Watched
 from test_cli import COMMAND, run, start
 
 from suno_persona.journal import Journal
@@ -57,11 +58,13 @@ async def test_a_batch_killed_25_times_creates_nothing_twice_and_loses_nothing(
     rng = random.Random(25)
     file, output = rows(tmp_path), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--journal", journal_url, "--output", str(output), "--max-connections", "4")
+    requests = fake_suno.requests = Watched()
     for _ in range(KILLS):
         process = await start(*command, env=env)
-        more = len(fake_suno.requests) + rng.randrange(1, 2 * ROWS // KILLS)
-        while len(fake_suno.requests) < more and process.returncode is None:
-            await asyncio.sleep(0)
+        enough = asyncio.create_task(requests.until(len(requests) + rng.randrange(1, 2 * ROWS // KILLS)))
+        ended = asyncio.create_task(process.wait())
+        await asyncio.wait([enough, ended], return_when=asyncio.FIRST_COMPLETED)
+        enough.cancel()
         for _ in range(rng.randrange(300)):
             await asyncio.sleep(0)
         if process.returncode is None:
