@@ -136,8 +136,8 @@ def _failure(
 ) -> ConfigurationError | ConnectionFailedError | OutcomeUnknownError | UsageError:
     if type(error) is TimeoutError and total:  # aiohttp has kinds of its own for its other bounds
         if not sent:
-            return ConnectionFailedError(message=f"no connection within {total:g} seconds (timeout.total)")
-        return ResponseTimeoutError(message=f"no whole answer within {total:g} seconds (timeout.total)")
+            return ConnectionFailedError(message=f"no connection within {total:g} s (timeout.total)")
+        return ResponseTimeoutError(message=f"no whole answer within {total:g} s (timeout.total)")
     message = one_line(secret.mask(_reason(error)))
     known = next((FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES), None)
     if known is ConnectionFailedError and sent:
