@@ -3,7 +3,7 @@
 A block of Python is a whole program or a whole test file. One that begins with `# name.py` is a file of that name,
 where the page's commands use it; blocks that await outside a function are the cells of a notebook. The commands of a
 page run in order, each as it stands, unless one of the `RULES` says otherwise. A block of output shows what the block
-before it prints, up to numbers and ids.
+before it prints, up to ids, ports and fractions of a second.
 """
 
 import re
@@ -47,6 +47,12 @@ class Block:
         return named[1] if named and re.search(rf"\b{named[2]}\b", commands(self.page)) else None
 
 
+def inline(page: str) -> list[str]:
+    """The code within the sentences and tables of a page."""
+    tokens = MarkdownIt().enable("table").parse(PAGES[page])
+    return [part.content for token in tokens for part in token.children or [] if part.type == "code_inline"]
+
+
 def _blocks(page: str) -> list[Block]:
     tokens = MarkdownIt().parse(PAGES[page])
     return [
@@ -86,9 +92,11 @@ def output_after(block: Block) -> str | None:
 
 
 def plain(output: str) -> str:
-    """Output without what differs from run to run."""
-    output = re.sub(r"\b(?:[0-9a-f]{32,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", "ID", output)
-    return "\n".join(line.rstrip() for line in re.sub(r"\d+(?:[.:]\d+)*", "N", output).strip().splitlines())
+    """Output without what differs from run to run: ids, ports and decimal fractions. Whole numbers stay."""
+    output = re.sub(r"\b(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", "ID", output)
+    output = re.sub(r"(?<=\b127\.0\.0\.1):\d+\b", ":PORT", output)
+    output = re.sub(r"(?<![\d.])\d+\.\d+(?!\.?\d)", "FRACTION", output)
+    return "\n".join(line.rstrip() for line in output.strip().splitlines())
 
 
 def _installed(match: re.Match[str]) -> str:

@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import unused_port
 from test_cli import run
 
+from suno_persona import RetryPolicy
 from suno_persona.testing import FakeSuno, Fault
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,10 @@ SERVERS = {
     "aiohttp_service.py": (sys.executable, str(EXAMPLES / "aiohttp_service.py")),
     "fastapi_service.py": (str(SCRIPTS / "uvicorn"), "--app-dir", str(EXAMPLES), "fastapi_service:app"),
 }
+PAGE = EXAMPLES.parent / "how-to" / "web-applications.md"
+UNKNOWN, LATER, REFUSED, OURS = map(  # what the page says that callers are told, from top to bottom
+    int, re.findall(r"^\| .+ \| (\d{3}) \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+)
 NEW = {"clip_id": "54834687", "name": "Neon", "description": "Night drive"}
 
 
@@ -153,19 +158,22 @@ async def test_a_web_service_tells_its_caller_what_went_wrong(
                 return response.status, response.headers.get("Retry-After"), await response.text()
 
         status, _, body = await post(NEW, Fault.lost_answer())
-        assert status == 502
+        assert status == UNKNOWN
         assert json.loads(body)["may_have_created"] is True
         assert "look before you repeat" in json.loads(body)["detail"]
 
         status, _, body = await post({**NEW, "clip_id": "unknown-1"})
-        assert status == 422
+        assert status == REFUSED
         assert json.loads(body)["may_have_created"] is False
 
         for unusable in ({**NEW, "name": ""}, {"name": "Neon"}, "Neon"):
-            assert (await post(unusable))[0] == 422
-        assert (await post(NEW, Fault.answer(401)))[0] == 500
+            assert (await post(unusable))[0] == REFUSED
+        for status_of_gateway in (401, 402):
+            assert (await post(NEW, Fault.answer(status_of_gateway)))[0] == OURS
+        busy = [Fault.unavailable(retry_after=0)] * RetryPolicy().attempts
+        assert (await post(NEW, *busy))[0] == LATER
         status, retry_after, _ = await post(NEW, Fault.rate_limited(retry_after=120))
-        assert (status, retry_after) == (503, "120")
+        assert (status, retry_after) == (LATER, "120")
 
 
 async def test_the_notebook_awaits_in_its_cells(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+"""What the docs state in words and tables is what the package does, down to the names in inline code."""
+
+import ast
+import asyncio
+import builtins
+import inspect
+import json
+import re
+import signal
+from collections.abc import Iterator
+
+import aiohttp
+import pytest
+import typer
+from aiohttp import web
+from pages import PAGES, SOURCES, inline, plain
+
+import suno_persona
+import suno_persona.distributed
+import suno_persona.journal
+import suno_persona.testing
+from suno_persona import ConnectionLostError, NotFoundError, PersonaAPI, UsageError
+from suno_persona.cli.running import ending_well, status_of
+
+OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
+FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
+OTHERS = {  # names that are neither ours nor parameters of the above
+    *("synchronous", "synchronous_commit"),  # of the databases
+    *("aioresponses", "gather", "instrument", "nest_asyncio"),
+    *("model_dump_json", "model_validate_json"),  # of pydantic
+    *("authorization", "traceparent"),  # headers
+    *("asyncio_default_test_loop_scope", "bench", "soak"),  # of pytest-asyncio and nox
+}
+INLINE = [(page, code) for page in PAGES for code in inline(page)]
+
+
+def public() -> Iterator[tuple[str, object]]:
+    """The functions and classes that pages name, and the methods of the classes."""
+    named = [getattr(module, name) for module in OWN for name in module.__all__ if name not in ("app", "State")]
+    for thing in (*named, *FOREIGN):
+        yield thing.__name__, thing
+        if isinstance(thing, type) and thing not in FOREIGN:
+            yield from ((name, getattr(thing, name)) for name in vars(thing) if not name.startswith("_"))
+
+
+TAKES: dict[str, set[str]] = {}
+for _name, _thing in public():
+    if callable(_thing):
+        TAKES.setdefault(_name, set()).update(inspect.signature(_thing).parameters)
+PARAMETERS = set().union(*TAKES.values())
+
+
+def calls(code: str) -> list[tuple[str, str]]:
+    """The keyword arguments in a piece of code, each with the name of what is called."""
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except SyntaxError:
+        return []
+    return [
+        (ast.unparse(node.func).split(".")[-1], keyword.arg)
+        for node in nodes
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg
+    ]
+
+
+def test_only_what_differs_from_run_to_run_is_masked_in_output() -> None:
+    """A number that is wrong stays wrong."""
+    assert plain("http://127.0.0.1:8000 in 0.31 s") == plain("http://127.0.0.1:4711 in 1.2 s")
+    for right, wrong in [("HTTP 404", "HTTP 503"), ("attempt 2 of 4", "attempt 2 of 5"), ("127.0.0.1", "127.0.0.2")]:
+        assert plain(right) != plain(wrong)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_names_in_inline_code_exist(page: str) -> None:
+    """Variables of the environment, arguments, errors, and what else is one plain name."""
+    words = set(re.findall(r"\w+", SOURCES))
+    for code in inline(page):
+        assert set(re.findall(r"SUNO_\w+", code)) <= words, code
+        assert set(re.findall(r"(?<![\w.-])([a-z_]\w*)=(?!=)", code)) <= PARAMETERS | OTHERS, code
+        for name, argument in calls(code):
+            assert argument in TAKES[name], code
+        for name in re.findall(r"\b[A-Z]\w*Error\b", code):
+            assert any(hasattr(module, name) for module in (suno_persona, aiohttp, asyncio, builtins, json)), code
+        if plain_name := re.fullmatch(r"([a-z]\w*)(?:\(\))?", code):
+            assert plain_name[1] in words | PARAMETERS | OTHERS, code
+
+
+def test_the_other_names_are_needed() -> None:
+    """Each is in a page."""
+    assert {name for _, code in INLINE for name in re.findall(r"\w+", code)} >= OTHERS
+
+
+def test_the_readme_tells_after_which_errors_a_persona_may_exist() -> None:
+    """As the classes do."""
+    rows = re.findall(r"^\| (`\w+Error`.*?) \| (no|\*\*yes\*\*) \| (.*) \|$", PAGES["README.md"], re.MULTILINE)
+    assert len(rows) == PAGES["README.md"].count("\n| `")
+    for errors, answer, when in rows:
+        for name in re.findall(r"`(\w+Error)`", errors + when):
+            assert getattr(suno_persona, name).may_have_created is (answer == "**yes**"), name
+
+
+def ending(error: BaseException) -> int:
+    """The exit status of a command that this stops."""
+    with pytest.raises(typer.Exit) as ended, ending_well():
+        raise error
+    return ended.value.exit_code
+
+
+ENDINGS = {
+    status_of({"unknown": 0, "not_created": 0}): r"(every persona|all personas|the persona) (was|were) created",
+    status_of({"unknown": 0, "not_created": 1}): r"certainly (not|none)|some were not",
+    ending(NotFoundError(message="no such clip")): r"certainly (not|none)|some were not",
+    ending(UsageError(message="closed")): r"cannot be used",
+    status_of({"unknown": 1, "not_created": 1}): r"unknown|may be one",
+    ending(ConnectionLostError(message="lost")): r"unknown|may be one",
+    ending(KeyboardInterrupt()): r"Ctrl-C|interrupted",
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "where"),
+    [
+        ("README.md", r"The exit status is .*?\.$"),
+        ("docs/how-to/batches.md", r"The exit status is .*?\.$"),
+        ("docs/reference/command.md", r"\| status \| meaning \|.*?\n\n"),
+        ("docs/reference/command.md", r"  Exit status:.*?```"),
+    ],
+)
+def test_the_docs_tell_the_exit_statuses(page: str, where: str) -> None:
+    """Those that the command has; 143 is what a shell gives for SIGTERM."""
+    (text,) = re.findall(where, PAGES[page], re.DOTALL | re.MULTILINE)
+    _, *parts = re.split(r"\b(\d+)\b", " ".join(text.split()))
+    told = {int(status): meaning for status, meaning in zip(parts[::2], parts[1::2], strict=True)}
+    assert told.keys() - {128 + signal.SIGTERM} == ENDINGS.keys()
+    for status, meaning in told.items():
+        assert re.search(ENDINGS.get(status, "SIGTERM"), meaning), status
+
+
+def default(thing: object, name: str) -> object:
+    """What an argument is unless given."""
+    assert callable(thing)
+    return inspect.signature(thing).parameters[name].default
+
+
+TIMEOUT = default(PersonaAPI, "timeout")
+assert isinstance(TIMEOUT, aiohttp.ClientTimeout)
+
+
+@pytest.mark.parametrize(
+    ("page", "where", "value"),
+    [
+        ("gather", r"`max_connections`, (\d+) unless given", default(PersonaAPI, "max_connections")),
+        ("timeouts", r"The default is `total=(\d+), ", TIMEOUT.total),
+        ("timeouts", r"The default is `total=\d+, sock_connect=(\d+)`", TIMEOUT.sock_connect),
+        ("many-machines", r"`SUNO_MAX_CONNECTIONS` \|.*\| (\d+) \|", default(PersonaAPI, "max_connections")),
+        (
+            "many-machines",
+            r"`SUNO_MAX_CONNECTIONS` \|.*\| (\d+) \|",
+            default(suno_persona.distributed.make_app, "concurrency"),
+        ),
+        ("web-applications", r"`aiohttp\.web\.run_app` \((\d+) s\)", default(web.run_app, "shutdown_timeout")),
+    ],
+)
+def test_a_default_that_is_stated_is_that_of_the_signature(page: str, where: str, value: float) -> None:
+    """So that no page keeps an old one."""
+    (stated,) = re.findall(where, PAGES[f"docs/how-to/{page}.md"])
+    assert int(stated) == value
+
+
+def test_the_benchmarks_say_yes_where_the_aim_was_met() -> None:
+    """In each row, by its aim and what was measured; figures that are rounded to the aim itself may say either."""
+    _, _, section = PAGES["docs/benchmarks.md"].partition("\n## What was aimed at\n")
+    _, _, *rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    assert rows
+    for row in rows:
+        shape = (
+            r"\| .+ \| at (most|least) (\S+) \| (\S+) \((\S+) to (\S+)\) \| (yes|\*\*no\*\*)(, within the spread)? \|"
+        )
+        match = re.fullmatch(shape, row)
+        assert match, row
+        aim, measured, low, high = (float(figure) for figure in match.groups()[1:5])
+        if measured != aim:
+            assert (match[6] == "yes") is (measured < aim if match[1] == "most" else measured > aim), row
+        assert match[7] is None or low <= aim <= high, row
