@@ -52,10 +52,12 @@ class PersonaAPI:
     >>> import asyncio
     >>> from suno_persona.testing import FakeSuno
     >>> async def main():
-    ...     async with FakeSuno() as fake, PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
-    ...         return await api.create(
-    ...             CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
-    ...         )
+    ...     request = CreatePersonaRequest(
+    ...         root_clip_id="54834687", name="Neon", description="Night drive"
+    ...     )
+    ...     async with FakeSuno() as fake:
+    ...         async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+    ...             return await api.create(request)
     >>> asyncio.run(main()).name
     'Neon'
     """
@@ -154,11 +156,12 @@ class PersonaAPI:
         >>> from suno_persona.testing import FakeSuno
         >>> async def main():
         ...     requests = (
-        ...         CreatePersonaRequest(root_clip_id=clip, name="Neon", description="Night drive")
+        ...         CreatePersonaRequest(root_clip_id=clip, name="Neon", description="Airy pop")
         ...         for clip in ["54834687", "unknown-1"]
         ...     )
-        ...     async with FakeSuno() as fake, PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
-        ...         return [outcome async for outcome in api.create_many(requests)]
+        ...     async with FakeSuno() as fake:
+        ...         async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+        ...             return [outcome async for outcome in api.create_many(requests)]
         >>> for outcome in sorted(asyncio.run(main()), key=lambda outcome: outcome.index):
         ...     print(outcome.error.code if outcome.error else outcome.persona.name)
         Neon

@@ -158,6 +158,7 @@ class OutcomeUnknownError(_CallError):
     """A persona may exist: look before you repeat the call."""
 
     may_have_created: ClassVar[bool] = True
+    """Whether a persona may exist because of the failed call."""
 
     persona_id: str | None = None
     """The id of the persona, where one could be found in what was received."""

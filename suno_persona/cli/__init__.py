@@ -44,7 +44,7 @@ app: typer.Typer = typer.Typer(
       2    usage, settings, input or output cannot be used
       3    some outcomes are unknown: look before you repeat
       130  interrupted""",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "color": False},  # rich has them, and knows NO_COLOR
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

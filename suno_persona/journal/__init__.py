@@ -47,11 +47,15 @@ class Journal:
     >>> from suno_persona import CreatePersonaRequest, PersonaAPI
     >>> from suno_persona.testing import FakeSuno
     >>> async def main(path):
-    ...     request = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
-    ...     async with FakeSuno() as fake, PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
-    ...         for _ in range(2):
-    ...             async for outcome in api.create_many([request], journal=Journal(path)):
-    ...                 print(outcome.result().name, len(fake.requests))
+    ...     request = CreatePersonaRequest(
+    ...         root_clip_id="54834687", name="Neon", description="Night drive"
+    ...     )
+    ...     async with FakeSuno() as fake:
+    ...         async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+    ...             for _ in range(2):
+    ...                 journal = Journal(path)
+    ...                 async for outcome in api.create_many([request], journal=journal):
+    ...                     print(outcome.result().name, len(fake.requests))
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     asyncio.run(main(pathlib.Path(folder, "personas.db")))

@@ -69,8 +69,12 @@ class FakeSuno:
     >>> import asyncio
     >>> from suno_persona import CreatePersonaRequest, PersonaAPI
     >>> async def main():
-    ...     async with FakeSuno() as fake, PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
-    ...         await api.create(CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive"))
+    ...     request = CreatePersonaRequest(
+    ...         root_clip_id="54834687", name="Neon", description="Night drive"
+    ...     )
+    ...     async with FakeSuno() as fake:
+    ...         async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+    ...             await api.create(request)
     ...         return fake.personas[0].name, fake.requests[0].method
     >>> asyncio.run(main())
     ('Neon', 'POST')
