@@ -83,15 +83,18 @@ def show_defaults(
         return None
     for field in attrs.fields(obj):
         signature = signature.replace(f"attr_dict['{field.name}'].default", repr(field.default))
-    return signature.replace("NOTHING", "(root_clip_id,)" if obj is suno_persona.CreatePersonaRequest else "..."), returns
+    return signature.replace(
+        "NOTHING", "(root_clip_id,)" if obj is suno_persona.CreatePersonaRequest else "..."
+    ), returns
 
 
 def show_async_for(app: Sphinx, domain: str, kind: str, content: Element) -> None:
     """Show what is read with `async for` as such: Sphinx calls it `async`, as if it were awaited."""
     for signature in content.parent.findall(desc_signature):
-        if any(returns.astext().startswith("Async") for returns in signature.findall(desc_returns)):
+        if any(" Async" in returns.astext() for returns in signature.findall(desc_returns)):
             for prefix in signature.findall(desc_annotation):
-                prefix[:] = [Text(prefix.astext().replace("async", "async for"))]
+                if prefix.astext() == "async ":
+                    prefix[:] = [Text("async for ")]
 
 
 def setup(app: Sphinx) -> None:

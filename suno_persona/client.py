@@ -156,7 +156,9 @@ class PersonaAPI:
         >>> from suno_persona.testing import FakeSuno
         >>> async def main():
         ...     requests = (
-        ...         CreatePersonaRequest(root_clip_id=clip, name="Neon", description="Airy pop")
+        ...         CreatePersonaRequest(
+        ...             root_clip_id=clip, name="Neon", description="Night drive"
+        ...         )
         ...         for clip in ["54834687", "unknown-1"]
         ...     )
         ...     async with FakeSuno() as fake:

@@ -254,9 +254,11 @@ class CreatePersonaRequest:
     Raises `InvalidRequestError`, which names the field, for an empty text, a text that cannot be
     written as UTF-8, an id with control characters, no clips, or an `is_public` that is no `bool`.
 
-    >>> CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Airy").clips
+    >>> CreatePersonaRequest(
+    ...     root_clip_id="54834687", name="Neon", description="Night drive"
+    ... ).clips
     ('54834687',)
-    >>> CreatePersonaRequest(root_clip_id="54834687", name="", description="Airy")
+    >>> CreatePersonaRequest(root_clip_id="54834687", name="", description="Night drive")
     Traceback (most recent call last):
     suno_persona.errors.InvalidRequestError: name: expected non-empty text, found '' (str)
     """

@@ -13,6 +13,7 @@ from rich.text import Text
 from test_cli import COMMAND
 from test_terminal import terminal
 
+COLUMNS = 63  # as few as its sentences need, so that letters are large enough on a phone
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "demo.svg"
 # rich's own template names fonts on other hosts.
@@ -37,11 +38,11 @@ TEMPLATE = """\
 
 async def test_the_picture_in_the_readme_is_what_the_demo_shows(pytestconfig: pytest.Config) -> None:
     """But for the ids, which are others each time."""
-    async with terminal(COMMAND, "demo", env={}) as (screen, process):
+    async with terminal(COMMAND, "demo", env={}, columns=COLUMNS) as (screen, process):
         pass
     assert process.returncode == 0
     if pytestconfig.getoption("write_docs"):
-        console = Console(record=True, file=StringIO(), width=80)
+        console = Console(record=True, file=StringIO(), width=COLUMNS)
         recording = screen.shown.decode().replace("\r\n", "\n").rstrip()
         console.print(Text.from_ansi(f"$ suno-persona demo\n{recording}"))
         svg = console.export_svg(title="", theme=MONOKAI, code_format=TEMPLATE, unique_id="demo")

@@ -17,6 +17,7 @@ import timeit
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -161,23 +162,24 @@ def compared(found: Samples, what: str) -> str:
 def plot(found: dict[str, Samples]) -> None:
     """Draw CPU time for a call, by contender and loop; legible on light and on dark ground."""
     mpl.use("svg")
-    mpl.rcParams |= {"svg.hashsalt": "suno_persona", "svg.fonttype": "none", "font.size": 11}
+    mpl.rcParams |= {"svg.hashsalt": "suno_persona", "svg.fonttype": "none", "font.size": 12}
     from matplotlib import pyplot
 
     ink = "#7a7f87"
-    figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(5, 4.2), layout="constrained")
     for place, (loop, colour) in enumerate(zip(LOOPS, ("#3b82c4", "#e08a3c"), strict=True)):
         widths = [statistics.median(found[loop][name]) * 1e6 for name in NAMES]
         bars = axes.barh([row + place * 0.4 for row in range(len(NAMES))], widths, 0.38, color=colour, label=loop)
         axes.bar_label(bars, fmt="%.0f", padding=3, color=ink)
-    axes.set_yticks([row + 0.2 for row in range(len(NAMES))], list(NAMES.values()))
+    axes.set_yticks([row + 0.2 for row in range(len(NAMES))], [fill(words, 20) for words in NAMES.values()])
+    axes.margins(x=0.15)  # room for the numbers
     axes.invert_yaxis()
     axes.set_xlabel("client CPU time for a call, µs")
     axes.tick_params(colors=ink)
     axes.xaxis.label.set_color(ink)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.legend(frameon=False, labelcolor=ink, loc="upper right")
+    figure.legend(frameon=False, labelcolor=ink, loc="outside upper right", ncols=len(LOOPS))
     figure.savefig(
         DOCS / "benchmarks.svg", transparent=True, metadata={"Date": None, "Title": "Client CPU time for a call"}
     )
