@@ -4,12 +4,16 @@ import os
 from importlib.metadata import version as version_of
 
 import attrs
+import suno_persona.errors
 from docutils.nodes import Element, Text
-from sphinx.addnodes import desc_annotation, desc_returns, desc_signature, pending_xref
+from sphinx.addnodes import (
+    desc_annotation,
+    desc_returns,
+    desc_signature,
+    pending_xref,
+)
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-
-import suno_persona.errors
 
 project = "suno_persona"
 author = "the suno_persona authors"
@@ -33,14 +37,20 @@ autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 80
-suno_persona.errors.__dict__["CreatePersonaRequest"] = suno_persona.CreatePersonaRequest  # whose hints need it
-os.environ.setdefault("SUNO_JOURNAL_URL", "postgresql://")  # `suno_persona.distributed.app` needs one to be there
+suno_persona.errors.__dict__["CreatePersonaRequest"] = (
+    suno_persona.CreatePersonaRequest
+)  # whose hints need it
+os.environ.setdefault(
+    "SUNO_JOURNAL_URL", "postgresql://"
+)  # `suno_persona.distributed.app` needs one to be there
 
-# What stands in single backticks is a link where it is the name of something, and code otherwise.
+# What stands in single backticks is a link where it is the name of something;
+# otherwise it is code.
 default_role = "py:obj"
 nitpick_ignore_regex = [("py:obj", ".*")]
 
-# The names that we link to, in Sphinx's plain format: name, kind, page. Nothing is downloaded.
+# The names that we link to, in Sphinx's plain format: name, kind, page.
+# Nothing is downloaded.
 intersphinx_mapping = {"elsewhere": ("https://", "elsewhere.inv")}
 
 # Names as signatures and docstrings have them, and as they are documented.
@@ -61,37 +71,59 @@ nitpick_ignore = [
 ]
 
 
-def rename(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element) -> Element | None:
-    """Look for a name as it is documented: here, and then, in intersphinx, elsewhere."""
+def rename(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element
+) -> Element | None:
+    """Look for a name as it is documented: here, and then elsewhere."""
     node["reftarget"] = name = DOCUMENTED_AS.get(node["reftarget"], node["reftarget"])
     python = env.get_domain("py")
-    return python.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, content)
+    return python.resolve_xref(
+        env, node["refdoc"], app.builder, "obj", name, node, content
+    )
 
 
-def show_public(app: Sphinx, name: str, obj: object, options: object, bases: list[type]) -> None:
+def show_public(
+    app: Sphinx, name: str, obj: object, options: object, bases: list[type]
+) -> None:
     """Show what is above a private base in its place."""
-    bases[:] = [shown for base in bases for shown in (base.__bases__ if base.__name__.startswith("_") else [base])]
+    bases[:] = [
+        shown
+        for base in bases
+        for shown in (base.__bases__ if base.__name__.startswith("_") else [base])
+    ]
 
 
 def show_defaults(
-    app: Sphinx, what: str, name: str, obj: type, options: object, signature: str, returns: str
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: type,
+    options: object,
+    signature: str,
+    returns: str,
 ) -> tuple[str, str] | None:
-    """Show the defaults of an attrs class as values, not as the code that attrs generates; and none for errors."""
+    """Show the defaults of an attrs class as values; and no signature of errors."""
     if what == "exception":
         return "", ""  # the page says what all are made of
     if what != "class" or not attrs.has(obj):
         return None
     for field in attrs.fields(obj):
-        signature = signature.replace(f"attr_dict['{field.name}'].default", repr(field.default))
+        signature = signature.replace(
+            f"attr_dict['{field.name}'].default", repr(field.default)
+        )
     return signature.replace(
-        "NOTHING", "(root_clip_id,)" if obj is suno_persona.CreatePersonaRequest else "..."
+        "NOTHING",
+        "(root_clip_id,)" if obj is suno_persona.CreatePersonaRequest else "...",
     ), returns
 
 
 def show_async_for(app: Sphinx, domain: str, kind: str, content: Element) -> None:
-    """Show what is read with `async for` as such: Sphinx calls it `async`, as if it were awaited."""
+    """Say `async for` where Sphinx says `async`, as if one had to await it."""
     for signature in content.parent.findall(desc_signature):
-        if any(" Async" in returns.astext() for returns in signature.findall(desc_returns)):
+        if any(
+            " Async" in returns.astext()
+            for returns in signature.findall(desc_returns)
+        ):
             for prefix in signature.findall(desc_annotation):
                 if prefix.astext() == "async ":
                     prefix[:] = [Text("async for ")]
