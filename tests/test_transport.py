@@ -199,7 +199,7 @@ async def test_a_timeout_while_connecting_sent_nothing(
     advance(61)
     error = await call
     assert type(error) is ConnectionFailedError
-    assert "60 seconds" in error.message
+    assert "60 s (timeout.total)" in error.message
 
 
 @pytest.mark.parametrize("creates", [False, True])
@@ -219,7 +219,7 @@ async def test_a_timeout_after_sending_leaves_the_outcome_open(
     error = await call
     assert type(error) is ResponseTimeoutError
     assert isinstance(error, TimeoutError)
-    assert "60 seconds" in error.message
+    assert "60 s (timeout.total)" in error.message
     assert len(fake_suno.requests) == 1
 
 
