@@ -152,6 +152,15 @@ async def test_many_runs_at_once_share_the_work(journal_url: str, fake_suno: Fak
     assert len(fake_suno.requests) == 40
 
 
+async def test_runs_that_claim_the_same_at_the_same_moment_send_it_once(
+    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """Also where they use one journal object, so that both claims are due together."""
+    async with Journal(journal_url) as journal:
+        await asyncio.gather(*(run(persona_api, requests(5), journal) for _ in range(3)))
+    assert len(fake_suno.requests) == 5
+
+
 async def test_what_another_run_finds_refused_meanwhile_is_not_sent(
     journal_url: str, desk: Desk, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:

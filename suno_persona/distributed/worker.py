@@ -93,7 +93,7 @@ class PersonaApp(App):
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError from error
             if is_told:
-                return True
+                return True  # pragma: no cover (a process that is told to stop; not each lives to write its coverage)
             if not isinstance(error.__cause__, psycopg.OperationalError):
                 raise _queue_failure(error) from error
             return False
