@@ -1,7 +1,6 @@
 """What the tests share: the contract's example, a clock that can be moved, and the bridge to aioresponses."""
 
 import asyncio
-import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -98,12 +97,10 @@ async def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 class _Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not pass the `stream_writer` that aiohttp asks for from 3.14 on."""
+    """aioresponses 0.7.9 does not pass the `stream_writer` that aiohttp 3.14 asks for."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
-            kwargs.setdefault("stream_writer", Mock(output_size=0))
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"stream_writer": Mock(output_size=0), **kwargs})
 
 
 class _Responses(aioresponses):

@@ -207,10 +207,11 @@ def test_plain_http_to_elsewhere_is_a_choice() -> None:
     assert "gateway.example" in repr(PersonaAPI(KEY, base_url="http://gateway.example", allow_insecure=True))
 
 
-@pytest.mark.filterwarnings("ignore:.*auth:DeprecationWarning")  # of newer versions of aiohttp
 async def test_a_session_with_auth_of_its_own_is_refused() -> None:
     """Aiohttp would send that instead of the key."""
-    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b")) as session:
+    with pytest.warns(DeprecationWarning, match="auth"):
+        session = aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b"))
+    async with session:
         with pytest.raises(ConfigurationError, match=r"^session: expected one without auth="):
             PersonaAPI(KEY, base_url=BASE, session=session)
 

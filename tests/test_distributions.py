@@ -1,6 +1,7 @@
 """The wheel and the sdist in dist/, which nox builds, and the wheel that it installs for the tests."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.skipif("NOX_CURRENT_SESSION" not in os.environ, reason=
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = [line.split(" :: ")[-1] for line in PROJECT["classifiers"] if " :: 3." in line]
 NAME = f"suno_persona-{PROJECT['version']}"
 LEFT_BY_TOOLS = {"__pycache__", "_build"}
 
@@ -54,7 +56,7 @@ def test_the_sdist_holds_all_that_builds_and_tests_the_package() -> None:
     with tarfile.open(ROOT / "dist" / f"{NAME}.tar.gz") as sdist:
         held = {Path(name).relative_to(NAME).as_posix() for name in sdist.getnames()}
     top = {".gitignore", "LICENSE", "README.md", "noxfile.py", "pyproject.toml"}
-    assert held == in_the_checkout(".ci", "docs", "suno_persona", "tests") | top | {"PKG-INFO"}
+    assert held == in_the_checkout(".ci", ".github", "docs", "suno_persona", "tests") | top | {"PKG-INFO"}
 
 
 def test_the_metadata_says_what_the_project_file_says() -> None:
@@ -66,5 +68,10 @@ def test_the_metadata_says_what_the_project_file_says() -> None:
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert metadata.get_all("Classifier") == PROJECT["classifiers"]
     assert set(metadata.get_all("Provides-Extra") or ()) == set(PROJECT["optional-dependencies"])
-    oldest, *_ = (line.split(" :: ")[-1] for line in PROJECT["classifiers"] if " :: 3." in line)
-    assert PROJECT["requires-python"] == f">={oldest}"
+    assert PROJECT["requires-python"] == f">={PYTHONS[0]}"
+
+
+def test_github_tests_each_python_that_the_metadata_names() -> None:
+    """As nox does, where it finds them."""
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert re.findall(r"session: tests-([\d.]+)", workflow) == PYTHONS

@@ -29,7 +29,7 @@ OTHERS = {  # names that are neither ours nor parameters of the above
     *("aioresponses", "gather", "instrument", "nest_asyncio"),
     *("model_dump_json", "model_validate_json"),  # of pydantic
     *("authorization", "traceparent"),  # headers
-    *("asyncio_default_test_loop_scope", "bench", "soak"),  # of pytest-asyncio and nox
+    *("asyncio_default_test_loop_scope", "bench"),  # of pytest-asyncio and nox
 }
 INLINE = [(page, code) for page in PAGES for code in inline(page)]
 
