@@ -27,7 +27,7 @@ async def main() -> None:
     async with app.open_async():
         if not await app.check_connection_async():  # the queue has no tables yet
             await app.schema_manager.apply_schema_async()
-        print(await enqueue(app, requests), "enqueued")
+        print(f"{await enqueue(app, requests)} enqueued")
         # Others: PYTHONPATH=docs/examples procrastinate --app=distributed.app worker
         async with asyncio.TaskGroup() as group:
             worker = group.create_task(
