@@ -447,6 +447,84 @@ async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, desk: Desk
         assert await jobs(app) == []
 
 
+async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(queue_url: str, desk: Desk) -> None:
+    """The claim is waited for, and what it was for is given back to the queue."""
+    app = make_app(queue_url, make_client=lambda: client(desk))
+    async with app.open_async():
+        await enqueue(app, requests(1))
+        with psycopg.connect(queue_url) as other:
+            other.execute("LOCK TABLE suno_persona_requests IN EXCLUSIVE MODE")
+            worker = asyncio.create_task(
+                app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False)
+            )
+            waits = "SELECT 1 FROM pg_locks WHERE relation = 'suno_persona_requests'::regclass AND NOT granted"
+            while not other.execute(waits).fetchone():
+                await asyncio.sleep(0)
+            worker.cancel()
+            await turns()
+            assert not worker.done()
+        with pytest.raises(asyncio.CancelledError):
+            await worker
+        assert await states(queue_url) == ["queued"]
+        assert [job.status for job in await jobs(app)] == ["todo"]
+        await desk.after(0)
+
+
+async def test_a_worker_that_lost_its_database_goes_on(
+    queue_url: str, databases: Databases, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It records what was out, logs that it begins again, and does what is enqueued then."""
+    app = make_app(queue_url, make_client=lambda: client(desk))
+    async with app.open_async():
+        await enqueue(app, requests(1))
+        worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
+        await desk.after(1)
+        name = queue_url.rpartition("/")[2].partition("?")[0]
+        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+        databases.end_connections(name)
+        while not any("stopping worker" in line for line in caplog.messages):
+            await asyncio.sleep(0)
+        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+        desk.grant(0)
+        while "the worker lost its database, and begins again" not in caplog.messages:
+            await asyncio.sleep(0)
+        await enqueue(make_app(queue_url), requests(2))
+        await desk.until(2)
+        desk.grant(1)
+        while await states(queue_url) != ["created"] * 2:
+            await asyncio.sleep(0)
+        worker.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await worker
+        await desk.after(2)
+
+
+async def test_a_worker_whose_query_is_cut_off_goes_on(
+    queue_url: str, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It logs that it begins again, and does what was enqueued."""
+    app = make_app(queue_url, make_client=lambda: client(desk))
+    async with app.open_async():
+        await enqueue(app, requests(1))
+        with psycopg.connect(queue_url) as other:
+            other.execute("LOCK TABLE procrastinate_workers")
+            worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
+            while not other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks"
+                " WHERE relation = 'procrastinate_workers'::regclass AND NOT granted"
+            ).fetchone():
+                await asyncio.sleep(0)
+        await desk.until(1)
+        assert "the worker lost its database, and begins again" in caplog.messages
+        desk.grant(0)
+        while await states(queue_url) != ["created"]:
+            await asyncio.sleep(0)
+        worker.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await worker
+        await desk.after(1)
+
+
 async def test_a_job_that_is_aborted_by_hand_is_at_its_end(queue_url: str, desk: Desk) -> None:
     """Procrastinate is asked to abort it: its request is not created, or unknown, and is not delivered again."""
     app = make_app(queue_url, make_client=lambda: client(desk))
