@@ -120,12 +120,11 @@ class PersonaAPI:
         `InvalidRequestError` says that `request` is no `CreatePersonaRequest`. What is repeated first is said by
         `RetryPolicy`: unless told otherwise, nothing that may have created a persona.
         """
-        call = Call(request)
         try:
             self._join_loop()
             await self._pacing.turns.acquire()
             try:
-                return await self._sender.send(call)
+                return await self._sender.send(Call(request))
             finally:
                 self._pacing.turns.release()
         except PersonaError as error:

@@ -210,7 +210,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def _check_id(field: str, value: object) -> None:
-    if _CONTROL.search(_check_text(field, value)):
+    text = _check_text(field, value)
+    if not text.isprintable() and _CONTROL.search(text):
         raise _refuse(field, "an id without control characters", value)
 
 

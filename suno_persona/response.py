@@ -31,7 +31,7 @@ from suno_persona.models import Persona
 from suno_persona.secret import Secret
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Response:
     """An answer, as far as it was received."""
 

@@ -1,6 +1,8 @@
-"""The same calls, by each of the contenders: `python contenders.py NAME LOOP MODE CALLS URL` prints what they cost.
+"""The same calls, by each of the contenders: `python contenders.py NAME LOOP URL` makes them and says what they cost.
 
-`LOOP` is `asyncio` or `uvloop`. `MODE` is `flight`, for 64 calls in flight, or `gathered`, for all calls at once.
+It reads a line for each measurement, and answers with one of JSON: `flight 500` makes 500 calls, 64 of them in flight,
+and gives the seconds of CPU time for each; `gathered 10000` makes 10,000 at once, and gives also the bytes of memory
+that each of them holds while it waits. `LOOP` is `asyncio` or `uvloop`.
 
 A contender is an async context manager that gives a function which makes one call.
 """
@@ -11,7 +13,6 @@ import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 IN_FLIGHT = 64
 WARM_UP = 500
@@ -113,13 +114,12 @@ async def generated(url: str) -> AsyncIterator[Call]:
 CONTENDERS = {function.__name__: function for function in (naive, tuned, suno_persona, httpx, generated)}
 
 
-async def measure(name: str, calls: int, url: str) -> float:
-    """Seconds of this process's CPU time for one call, user and system."""
-    async with CONTENDERS[name](url) as call:
-        await make(call, WARM_UP)
-        before = cpu()
-        await make(call, calls)
-        return (cpu() - before) / calls
+async def flight(call: Call, calls: int) -> float:
+    """Seconds of this process's CPU time for one call, user and system, with 64 in flight."""
+    await make(call, IN_FLIGHT)  # what was idle for too long is connected again
+    before = cpu()
+    await make(call, calls)
+    return (cpu() - before) / calls
 
 
 async def make(call: Call, calls: int) -> None:
@@ -139,17 +139,16 @@ def cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-async def gathered(name: str, calls: int, url: str) -> tuple[float, float]:
+async def gathered(call: Call, calls: int) -> tuple[float, float]:
     """For calls that are all made at once: seconds of CPU time, and bytes of memory that a waiting one holds."""
-    async with CONTENDERS[name](url) as call:
-        await make(call, WARM_UP)
-        memory, started = resident(), cpu()
-        tasks = [asyncio.ensure_future(call()) for _ in range(calls)]
-        for _ in range(3):
-            await asyncio.sleep(0)
-        held = (resident() - memory) / calls
-        await asyncio.gather(*tasks)
-        return (cpu() - started) / calls, held
+    await make(call, IN_FLIGHT)
+    memory, started = resident(), cpu()
+    tasks = [asyncio.ensure_future(call()) for _ in range(calls)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    held = (resident() - memory) / calls
+    await asyncio.gather(*tasks)
+    return (cpu() - started) / calls, held
 
 
 def resident() -> int:
@@ -158,17 +157,26 @@ def resident() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
+async def take_turns(name: str, url: str) -> None:
+    """Measure what is asked for; between two turns nothing is under way."""
+    modes: dict[str, Callable[[Call, int], Awaitable[object]]] = {"flight": flight, "gathered": gathered}
+    async with CONTENDERS[name](url) as call:
+        await make(call, WARM_UP)
+        for line in sys.stdin:
+            mode, calls = line.split()
+            print(json.dumps(await modes[mode](call, int(calls))), flush=True)
+
+
 def main() -> None:
-    """Measure, and print the result as JSON."""
-    name, loop, mode, calls, url = sys.argv[1:]
-    measuring: Callable[[str, int, str], Any] = {"flight": measure, "gathered": gathered}[mode]
+    """Run one contender, until its input ends."""
+    name, loop, url = sys.argv[1:]
     factory = None
     if loop == "uvloop":
         import uvloop
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        print(json.dumps(runner.run(measuring(name, int(calls), url))))
+        runner.run(take_turns(name, url))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import timeit
 from collections.abc import Callable
 
 import orjson
-from contenders import KEY, REQUEST
+from contenders import IN_FLIGHT, KEY, REQUEST
 from multidict import CIMultiDict
 from nginx import EXAMPLE
 
@@ -14,11 +14,14 @@ from suno_persona import CreatePersonaRequest, PersonaAPI, loads, transport
 from suno_persona.conversion import dump_request
 from suno_persona.response import Response
 
-NUMBER = 200
+NUMBER = 256
+URL = "https://gateway.example"
 
 
 def parts(rounds: int) -> dict[str, list[float]]:
-    """Seconds for each part, taking turns; `call` is all of `create` with an exchange that takes no time."""
+    """Seconds for each part, taking turns; `call` is all of `create` with an exchange that takes no time, and `waiting`
+    what it costs more where half of the calls wait for their turn.
+    """
     data = EXAMPLE.read_bytes()
     request = CreatePersonaRequest(**REQUEST)  # type: ignore[arg-type]  # a dict of both
     ways: dict[str, Callable[[], object]] = {
@@ -28,25 +31,43 @@ def parts(rounds: int) -> dict[str, list[float]]:
         "orjson.dumps": lambda: orjson.dumps(REQUEST),
         "orjson.loads": lambda: orjson.loads(data),
     }
-    found: dict[str, list[float]] = {name: [] for name in (*ways, "call")}
+    found: dict[str, list[float]] = {name: [] for name in (*ways, "call", "waiting")}
     for _ in range(rounds):
         for name, way in ways.items():
             found[name].append(timeit.timeit(way, "import gc; gc.enable()", number=NUMBER) / NUMBER)
-        found["call"].append(asyncio.run(_calls(request, data)))
+        alone, half, all_at_once = asyncio.run(_calls(request, data))
+        found["call"].append(alone)
+        found["waiting"].append(half - all_at_once)
     return found
 
 
-async def _calls(request: CreatePersonaRequest, data: bytes) -> float:
+async def _calls(request: CreatePersonaRequest, data: bytes) -> tuple[float, float, float]:
+    """Seconds for a call one after another, and with 64 in flight, of which 32 and 64 have their turn."""
+
     async def answer(*_: object, **__: object) -> Response:
+        if is_out:
+            await asyncio.sleep(0)
         return Response(status=200, headers=CIMultiDict(), body=data)
+
+    async def measured(in_flight: int, api: PersonaAPI) -> float:
+        async def one_after_another() -> None:
+            for _ in range(NUMBER // in_flight):
+                await api.create(request)
+
+        await api.create(request)
+        started = time.perf_counter()
+        await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
+        return (time.perf_counter() - started) / (NUMBER // in_flight * in_flight)
 
     exchange, transport.post = transport.post, answer
     try:
-        async with PersonaAPI(KEY, base_url="https://gateway.example") as api:
-            await api.create(request)
-            started = time.perf_counter()
-            for _ in range(NUMBER):
-                await api.create(request)
-            return (time.perf_counter() - started) / NUMBER
+        is_out = False
+        async with (
+            PersonaAPI(KEY, base_url=URL) as api,
+            PersonaAPI(KEY, base_url=URL, max_connections=IN_FLIGHT) as wide,
+        ):
+            alone = await measured(1, api)
+            is_out = True
+            return alone, await measured(IN_FLIGHT, api), await measured(IN_FLIGHT, wide)
     finally:
         transport.post = exchange

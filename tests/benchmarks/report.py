@@ -1,7 +1,7 @@
 """Everything that is measured of a call, beside the alternatives: writes `docs/benchmarks.md` and its plot.
 
 Run it as `nox -s bench`. All contenders take turns in one run; a figure is a median, a ratio the median of the ratios
-within the rounds, with its quartiles.
+within the turns, with its quartiles.
 """
 
 import json
@@ -15,10 +15,11 @@ import subprocess
 import sys
 import timeit
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, Self
 
 import matplotlib as mpl
 from contenders import CONTENDERS, IN_FLIGHT, REQUEST
@@ -30,6 +31,7 @@ from parts import parts
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
 CALLS = 10_000
+TURN = 500  # calls
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
 LOOPS = ("asyncio", "uvloop")
 NAMES = {
@@ -47,18 +49,36 @@ PACKAGES = (
 Samples = dict[str, list[float]]
 
 
-def child(*arguments: str) -> Any:
-    """What a contender in a process of its own measured."""
-    return json.loads(subprocess.check_output([sys.executable, str(HERE / "contenders.py"), *arguments]))
+class Contender:
+    """A contender in a process of its own, which measures when it has its turn."""
+
+    def __init__(self, name: str, loop: str, url: str) -> None:
+        command = [sys.executable, str(HERE / "contenders.py"), name, loop, url]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(self, mode: str, calls: int) -> Any:
+        """What so many calls cost."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(mode, calls, file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # where its input ends, it ends
 
 
 def calls(url: str) -> dict[str, Samples]:
-    """Seconds of CPU time for a call, by loop and contender."""
+    """Seconds of CPU time for a call, by loop and contender. Turns are short: the machine's speed changes."""
     found: dict[str, Samples] = {loop: {name: [] for name in CONTENDERS} for loop in LOOPS}
-    for _ in range(ROUNDS):
-        for loop in LOOPS:
-            for name in random.sample(list(CONTENDERS), len(CONTENDERS)):
-                found[loop][name].append(child(name, loop, "flight", str(CALLS), url))
+    for loop in LOOPS * ROUNDS:
+        with ExitStack() as stack:
+            running = {name: stack.enter_context(Contender(name, loop, url)) for name in CONTENDERS}
+            for _ in range(CALLS // TURN):
+                for name in random.sample(list(CONTENDERS), len(CONTENDERS)):
+                    found[loop][name].append(running[name].measure("flight", TURN))
     return found
 
 
@@ -67,11 +87,18 @@ def gathered(url: str) -> tuple[Samples, Samples]:
     held: Samples = {"naive": [], "suno_persona": []}
     cost: Samples = {"10,000": [], "100,000": []}
     for _ in range(ROUNDS):
-        held["naive"].append(child("naive", "asyncio", "gathered", "10000", url)[1])
-        few, many = (child("suno_persona", "asyncio", "gathered", number, url) for number in ("10000", "100000"))
-        held["suno_persona"].append(few[1])
-        cost["10,000"].append(few[0])
-        cost["100,000"].append(many[0])
+        for name, bytes_of in held.items():
+            with Contender(name, "asyncio", url) as contender:
+                bytes_of.append(contender.measure("gathered", 10_000)[1])
+    for _ in range(ROUNDS):
+        with (
+            Contender("suno_persona", "asyncio", url) as few,
+            Contender("suno_persona", "asyncio", url) as many,
+        ):
+            before = [few.measure("gathered", 10_000)[0] for _ in range(5)]
+            cost["100,000"].append(many.measure("gathered", 100_000)[0])
+            after = [few.measure("gathered", 10_000)[0] for _ in range(5)]
+            cost["10,000"].append(statistics.mean(before + after))
     return held, cost
 
 
@@ -130,7 +157,7 @@ def imports() -> Samples:
 
 
 def ratios(found: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Low quartile, median and high quartile of the ratios within the rounds."""
+    """Low quartile, median and high quartile of the ratios within the turns."""
     return statistics.quantiles([one / other for one, other in zip(found, base, strict=True)], n=4)
 
 
@@ -226,6 +253,7 @@ def _difference(found: dict[str, Samples]) -> dict[str, str]:
         "building, checking and writing the request": (part["build"] + part["write"], part["orjson.dumps"]),
         "reading the answer: five typed objects in place of a dict": (part["read"], part["orjson.loads"]),
         "turns, cool-down, the attempt and its log": (part["call"] - part["write"] - part["read"], 0.0),
+        "waiting for a turn, with 64 in flight and 32 turns": (part["waiting"], 0.0),
     }
     both = zip(*ours_and_tuned.values(), strict=True)
     rows = [*ours_and_tuned.items(), ("together", tuple(map(sum, both)))]
@@ -271,6 +299,7 @@ def main() -> None:
         rounds=ROUNDS,
         calls=f"{CALLS:,}",
         in_flight=IN_FLIGHT,
+        turn=TURN,
         machine=f"{platform.system()} on {os.cpu_count()} cores of {_processor()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         versions=versions,
