@@ -37,12 +37,10 @@ autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 80
-suno_persona.errors.__dict__["CreatePersonaRequest"] = (
-    suno_persona.CreatePersonaRequest
-)  # whose hints need it
-os.environ.setdefault(
-    "SUNO_JOURNAL_URL", "postgresql://"
-)  # `suno_persona.distributed.app` needs one to be there
+# The hints of the errors need it.
+vars(suno_persona.errors)["CreatePersonaRequest"] = suno_persona.CreatePersonaRequest
+# `suno_persona.distributed.app` needs one to be there.
+os.environ.setdefault("SUNO_JOURNAL_URL", "postgresql://")
 
 # What stands in single backticks is a link where it is the name of something;
 # otherwise it is code.

@@ -52,9 +52,8 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
                 return web.json_response(body, status=503)
             case RejectedError(status=200 | 400 | 403 | 404 | 422):
                 return web.json_response(body, status=422)
-            case (
-                _
-            ):  # the key or the address is wrong, say: nothing that a caller can mend
+            case _:
+                # The key or the address is wrong, say: a caller cannot mend that.
                 raise
 
 
@@ -66,11 +65,8 @@ async def create(request: web.Request) -> web.Response:
             name=new["name"],
             description=new["description"],
         )
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # no JSON, no object, or not what makes a persona
+    except (KeyError, TypeError, ValueError) as error:
+        # No JSON, no object, or not what makes a persona.
         raise web.HTTPUnprocessableEntity(text=repr(error)) from error
     persona = await request.app[API].create(wanted)
     return web.json_response({"persona_id": persona.id}, status=201)

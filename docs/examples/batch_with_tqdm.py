@@ -12,11 +12,8 @@ from tqdm.asyncio import tqdm
 
 
 async def main() -> None:
-    with (
-        Path(__file__)
-        .with_name("personas.csv")
-        .open(encoding="utf-8", newline="") as file
-    ):
+    path = Path(__file__).with_name("personas.csv")
+    with path.open(encoding="utf-8", newline="") as file:
         requests = [
             CreatePersonaRequest(
                 root_clip_id=row["root_clip_id"],

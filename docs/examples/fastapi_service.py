@@ -82,7 +82,6 @@ async def explain(_: Request, error: PersonaError) -> JSONResponse:
             InvalidRequestError() | RejectedError(status=200 | 400 | 403 | 404 | 422)
         ):
             return JSONResponse(body, 422)
-        case (
-            _
-        ):  # the key or the address is wrong, say: nothing that a caller can mend
+        case _:
+            # The key or the address is wrong, say: a caller cannot mend that.
             raise error

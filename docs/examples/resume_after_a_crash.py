@@ -27,9 +27,8 @@ async def main(*, crashes: bool) -> None:
     done = 0
     async with PersonaAPI(max_connections=4) as api:
         async for outcome in api.create_many(REQUESTS, journal=Journal(str(JOURNAL))):
-            if isinstance(
-                outcome.error, OutcomeUnknownError
-            ):  # it was under way when the first run crashed
+            if isinstance(outcome.error, OutcomeUnknownError):
+                # It was under way when the first run crashed.
                 print(
                     f"{outcome.request.name}: look before you repeat it", flush=True
                 )
