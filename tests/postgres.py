@@ -60,10 +60,23 @@ class Databases:
         finally:
             self.run("DROP DATABASE {} WITH (FORCE)", name)
 
-    def end_connections(self, name: str) -> None:
+    def end_connections(self, url: str) -> None:
         """End every connection to a database, as a server does that stops."""
         with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [make_url(url).database]
+            )
+
+    @contextmanager
+    def away(self, url: str) -> Iterator[None]:
+        """While the block runs, nobody can connect to a database, and those who could are cut off."""
+        name = str(make_url(url).database)
+        self.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
+        self.end_connections(url)
+        try:
+            yield
+        finally:
+            self.run("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
 
     def run(self, statement: LiteralString, *names: str) -> None:
         """Run a statement on the server."""

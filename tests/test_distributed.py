@@ -341,19 +341,16 @@ async def test_an_outcome_that_cannot_be_recorded_is_logged(
 ) -> None:
     """With its key, when the database is away for too long; later its request is unknown."""
     monkeypatch.setattr("suno_persona.distributed.deliveries._RECORD_AGAIN", (0,))
-    name = queue_url.rpartition("/")[2].partition("?")[0]
     app = make_app(queue_url, make_client=lambda: client(desk))
     async with app.open_async():
         await enqueue(app, requests(1))
         (entry,) = await entries(queue_url)
         worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
         await desk.after(1)
-        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
-        databases.end_connections(name)
-        desk.grant(0)
-        while not any(f"what became of {entry.key} is not recorded" in line for line in caplog.messages):
-            await asyncio.sleep(0.01)
-        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+        with databases.away(queue_url):
+            desk.grant(0)
+            while not any(f"what became of {entry.key} is not recorded" in line for line in caplog.messages):
+                await asyncio.sleep(0.01)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
         assert await states(queue_url) == ["claimed"]
@@ -479,12 +476,9 @@ async def test_a_worker_that_lost_its_database_goes_on(
         await enqueue(app, requests(1))
         worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
         await desk.after(1)
-        name = queue_url.rpartition("/")[2].partition("?")[0]
-        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
-        databases.end_connections(name)
-        while not any("stopping worker" in line for line in caplog.messages):
-            await asyncio.sleep(0)
-        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+        with databases.away(queue_url):
+            while not any("stopping worker" in line for line in caplog.messages):
+                await asyncio.sleep(0)
         desk.grant(0)
         while "the worker lost its database, and begins again" not in caplog.messages:
             await asyncio.sleep(0)

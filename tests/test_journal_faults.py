@@ -194,20 +194,17 @@ async def test_a_record_that_cannot_be_read_is_told(persona_api: PersonaAPI, tmp
 
 async def test_a_database_that_goes_away_stops_the_batch(desk: Desk, databases: Databases, postgres_url: str) -> None:
     """What is out is finished and given, nothing more is sent, and then the error comes."""
-    name = postgres_url.rpartition("/")[2].partition("?")[0]
     async with client(desk, max_connections=3) as api:
         outcomes: list[Outcome] = []
         batch = asyncio.create_task(take(api, Journal(postgres_url), outcomes))
         await desk.after(3)
-        databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
-        databases.end_connections(name)
-        for number in range(3):
-            desk.grant(number)
-        with pytest.raises(JournalError, match="the journal cannot be read or written"):
-            await batch
-        await desk.after(3)
+        with databases.away(postgres_url):
+            for number in range(3):
+                desk.grant(number)
+            with pytest.raises(JournalError, match="the journal cannot be read or written"):
+                await batch
+            await desk.after(3)
     assert sorted(outcome.result().id for outcome in outcomes) == ["persona-1", "persona-2", "persona-3"]
-    databases.run("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
     async with Journal(postgres_url) as journal:
         assert (await journal.counts())["claimed"] == 3
 
@@ -218,7 +215,7 @@ async def test_a_database_that_was_restarted_between_two_uses_is_no_error(
     """A connection that the server closed while it was idle is replaced."""
     async with Journal(postgres_url) as journal:
         await take(persona_api, journal, [], count=1)
-        databases.end_connections(postgres_url.rpartition("/")[2].partition("?")[0])
+        databases.end_connections(postgres_url)
         await take(persona_api, journal, [], count=2)
         assert await journal.counts() == {"created": 2}
 

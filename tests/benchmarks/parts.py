@@ -18,6 +18,11 @@ NUMBER = 256
 URL = "https://gateway.example"
 
 
+def time_of(way: Callable[[], object]) -> float:
+    """Seconds that it takes once, with the garbage collector at work as in an application."""
+    return timeit.timeit(way, "import gc; gc.enable()", number=NUMBER) / NUMBER
+
+
 def parts(rounds: int) -> dict[str, list[float]]:
     """Seconds for each part, taking turns; `call` is all of `create` with an exchange that takes no time, and `waiting`
     what it costs more where half of the calls wait for their turn.
@@ -34,7 +39,7 @@ def parts(rounds: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in (*ways, "call", "waiting")}
     for _ in range(rounds):
         for name, way in ways.items():
-            found[name].append(timeit.timeit(way, "import gc; gc.enable()", number=NUMBER) / NUMBER)
+            found[name].append(time_of(way))
         alone, half, all_at_once = asyncio.run(_calls(request, data))
         found["call"].append(alone)
         found["waiting"].append(half - all_at_once)

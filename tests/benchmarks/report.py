@@ -13,7 +13,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import timeit
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -26,7 +25,7 @@ from contenders import CONTENDERS, IN_FLIGHT, REQUEST
 from import_time import ratio as import_ratio
 from nginx import EXAMPLE, nginx
 from nginx import version as nginx_version
-from parts import parts
+from parts import parts, time_of
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
@@ -140,7 +139,7 @@ def timed(ways: dict[str, Callable[[], object]]) -> Samples:
     found: Samples = {name: [] for name in ways}
     for _ in range(60):
         for name, way in ways.items():
-            found[name].append(timeit.timeit(way, "import gc; gc.enable()", number=200) / 200)
+            found[name].append(time_of(way))
     return found
 
 
