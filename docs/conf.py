@@ -65,7 +65,7 @@ nitpick_ignore = [
     ("py:class", "WorkerOptions"),  # procrastinate does not document it
     # Of the package's inside; who uses `Run` has them of a `PersonaAPI`.
     ("py:class", "suno_persona.journal.claims.Claims"),
-    ("py:class", "suno_persona.sending.Call"),
+    ("py:class", "suno_persona._engine.Call"),
 ]
 
 

@@ -1,7 +1,8 @@
 """Turn a generated song into a reusable persona, with `await`."""
 
-from suno_persona.batch import Outcome
-from suno_persona.client import PersonaAPI
+from suno_persona._batch import Outcome
+from suno_persona._client import PersonaAPI
+from suno_persona._retry import RetryPolicy
 from suno_persona.conversion import dumps, loads
 from suno_persona.errors import (
     AuthenticationError,
@@ -24,7 +25,6 @@ from suno_persona.errors import (
     UsageError,
 )
 from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
-from suno_persona.retry import RetryPolicy
 
 __all__ = [
     "AuthenticationError",

@@ -4,4 +4,4 @@ import os
 
 from suno_persona.distributed import make_app
 
-app = make_app(os.environ["SUNO_JOURNAL_URL"], concurrency=4, dead_after=2)
+app = make_app(os.environ["SUNO_JOURNAL_URL"], concurrency=4, stalled_worker_timeout=2)

@@ -107,15 +107,19 @@ def _below(kind: type[PersonaError]) -> Iterator[type[PersonaError]]:
 # What a call goes through, from top to bottom: the kind of box, its name, and what happens there.
 _WAY = [
     ("outside", "your code", "await api.create(request), or async for outcome in api.create_many(requests)"),
-    ("package", "client.py", "opens the session; create waits for a turn here: max_connections calls at once"),
-    ("batch", "batch.py", "create_many only: reads your requests, one turn for each"),
+    ("package", "_client.py", "opens the session; create waits for a turn here: max_connections calls at once"),
+    ("batch", "_batch.py", "create_many only: reads your requests, one turn for each"),
     ("batch", "journal/", "with a journal only: commits a claim before the request, the outcome after it"),
-    ("package", "sending.py", "has conversion.py write the body, counts the attempts"),
-    ("package", "pacing.py", "waits for the cool-down that all calls share, then for the rate limit"),
-    ("package", "transport.py", "one POST on aiohttp; without an answer: never sent, or may it have been received?"),
+    ("package", "_engine.py", "has conversion.py write the body, counts the attempts"),
+    ("package", "_admission.py", "waits for the cool-down that all calls share, then for the rate limit"),
+    ("package", "_transport.py", "one POST on aiohttp; without an answer: never sent, or may it have been received?"),
     ("outside", "the service", ""),
-    ("package", "response.py", "status, headers and bytes become a persona or an error: with body.py, conversion.py"),
-    ("package", "retry.py", "an error: is it safe to send again, and after how long?"),
+    (
+        "package",
+        "_response.py",
+        "status, headers and bytes become a persona or an error: with _error_body.py, conversion.py",
+    ),
+    ("package", "_retry.py", "an error: is it safe to send again, and after how long?"),
 ]
 _ENDS = [
     ("package", "Persona", "It is there."),
@@ -143,9 +147,10 @@ def call() -> str:
         y += height + 16
     right = x + width
     shapes.append(
-        f'<path d="M{right} {middles["retry.py"]}H{right + 20}V{middles["pacing.py"]}H{right}" marker-end="url(#tip)"/>'
+        f'<path d="M{right} {middles["_retry.py"]}H{right + 20}V{middles["_admission.py"]}H{right}" '
+        'marker-end="url(#tip)"/>'
     )
-    aside = (middles["retry.py"] + middles["pacing.py"]) // 2
+    aside = (middles["_retry.py"] + middles["_admission.py"]) // 2
     shapes.append(
         f'<text x="{right + 38}" y="{aside}" text-anchor="middle" '
         f'transform="rotate(-90 {right + 38} {aside})">yes: the next attempt</text>'

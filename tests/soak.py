@@ -21,7 +21,7 @@ from suno_persona import CreatePersonaRequest, Persona, PersonaAPI, PersonaError
 FAULTS = 0.2  # the share of requests that meet a fault
 CANCELLED = 0.02  # the share of calls that are cancelled
 TIMEOUT = aiohttp.ClientTimeout(total=2)
-RETRY = RetryPolicy(attempts=50, first_wait=0.01, longest_wait=0.1)
+RETRY = RetryPolicy(attempts=50, wait_initial=0.01, wait_max=0.1)
 
 
 class Chaos:

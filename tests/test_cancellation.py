@@ -18,7 +18,7 @@ async def run(point: int, coroutine: Coroutine[Any, Any, Any]) -> Any:
     return await cancelled_at(point, coroutine)
 
 
-AGAIN = RetryPolicy(first_wait=0, repeat_unknown=True)
+AGAIN = RetryPolicy(wait_initial=0, retry_unknown=True)
 
 SCENARIOS: dict[str, tuple[list[Fault], Callable[[], dict[str, Any]]]] = {
     "a plain call": ([], dict),
@@ -46,7 +46,7 @@ async def test_a_call_can_be_cancelled_wherever_it_suspends(scenario: str, reque
             await asyncio.wait([call])
             await turns()
             seen = len(fake.requests)
-            fake.forget_script()  # of which the cancelled call did not meet all
+            fake.clear_script()  # of which the cancelled call did not meet all
             assert (await api.create(request_)).name == "Neon"
             assert len(fake.requests) == seen + 1
         await turns()
@@ -121,7 +121,7 @@ async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_nobody_u
 
 async def test_a_call_cancelled_between_two_attempts_sends_nothing_more(desk: Desk) -> None:
     """The wait after a failure can be cancelled like any other, and gives the turn back."""
-    async with client(desk, max_connections=1, retry=RetryPolicy(first_wait=1e6, longest_wait=1e6)) as api:
+    async with client(desk, max_connections=1, retry=RetryPolicy(wait_initial=1e6, wait_max=1e6)) as api:
         call = asyncio.create_task(api.create(requests(1)[0]))
         await desk.after(1)
         desk.refuse(0, 503, retry_after=None)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from suno_persona import NotCreatedError, Outcome, Persona
 from suno_persona.cli import app
-from suno_persona.cli.display import Display
+from suno_persona.cli._display import Display
 from suno_persona.testing import FakeSuno, Fault
 
 HEADER = "root_clip_id,name,description,clips,is_public\n"
@@ -272,7 +272,7 @@ async def test_a_changed_outcome_is_a_new_line(fake_suno: FakeSuno, env: dict[st
     for fault, status in ((Fault.answer(404), 1), (Fault.answer(403), 1), (Fault.lost_answer(), 3)):
         fake_suno.script(fault)
         assert (await run(COMMAND, "batch", file, "--output", str(output), env=env)).status == status
-    done = await run(COMMAND, "batch", file, "--output", str(output), "--resend-unknown", env=env)
+    done = await run(COMMAND, "batch", file, "--output", str(output), "--retry-unknown", env=env)
     assert done.status == 0
     assert [line["state"] for line in lines(output.read_text())] == ["not_created", "unknown", "created"]
 
@@ -370,7 +370,7 @@ async def test_a_million_rows_are_checked_in_flat_memory(tmp_path: Path) -> None
     """A hundred thousand rows more take no megabyte more."""
     code = """if True:
         import resource, sys
-        from suno_persona.cli.rows import read_rows
+        from suno_persona.cli._rows import read_rows
         class Endless:
             def __init__(self, count): self.count = count
             def __iter__(self):

@@ -34,7 +34,7 @@ async def completed(*words: str) -> list[str]:
         (["c"], ["create"]),
         (["--ver"], ["--version"]),
         (["create", "--root"], ["--root-clip-id"]),
-        (["batch", "rows.csv", "--res"], ["--resend-unknown"]),
+        (["batch", "rows.csv", "--res"], ["--retry-unknown"]),
         (["journal", "resolve", "--no"], ["--not-created"]),
         (["batch", ""], []),
     ],

@@ -27,9 +27,9 @@ from suno_persona import (
     OutcomeUnknownError,
     PersonaAPI,
 )
+from suno_persona._engine import Call
 from suno_persona.distributed import PersonaApp, enqueue, make_app, outcomes
 from suno_persona.journal import Journal
-from suno_persona.sending import Call
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -125,7 +125,7 @@ async def test_what_was_refused_is_enqueued_again_where_it_is_asked_for(app: Per
     fake_suno.script(Fault.answer(402))
     await enqueue(app, requests(2))
     await work(app)
-    assert await enqueue(app, requests(2), retry_refused=True) == 1
+    assert await enqueue(app, requests(2), retry_not_created=True) == 1
     await work(app)
     assert all(outcome.persona for outcome in (await results(app)).values())
     assert len(fake_suno.requests) == 3
@@ -181,7 +181,7 @@ async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp
     await work(app)
     assert isinstance((await results(app))[0].error, OutcomeUnknownError)
     assert await jobs(app) == []
-    assert await enqueue(app, requests(1), retry_refused=True) == 0
+    assert await enqueue(app, requests(1), retry_not_created=True) == 0
     assert len(fake_suno.requests) == 1
 
 
@@ -325,7 +325,7 @@ async def test_an_error_of_the_code_leaves_no_request_without_an_outcome(
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("suno_persona.transport.post", fail)
+    monkeypatch.setattr("suno_persona._transport.post", fail)
     await enqueue(app, requests(1))
     await work(app)
     assert "RuntimeError while its request was out" in str((await results(app))[0].error)
@@ -340,7 +340,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With its key, when the database is away for too long; later its request is unknown."""
-    monkeypatch.setattr("suno_persona.distributed.deliveries._RECORD_AGAIN", (0,))
+    monkeypatch.setattr("suno_persona.distributed._job._RECORD_AGAIN", (0,))
     app = make_app(queue_url, make_client=lambda: client(desk))
     async with app.open_async():
         await enqueue(app, requests(1))
@@ -407,7 +407,7 @@ async def test_outcomes_come_while_others_are_under_way(queue_url: str, desk: De
     async with app.open_async():
         await enqueue(app, requests(2))
         worker = asyncio.create_task(work(app))
-        async with aclosing(outcomes(app, every=0.01)) as found:
+        async with aclosing(outcomes(app, poll_interval=0.01)) as found:
             first = asyncio.ensure_future(anext(found))
             await desk.after(2)
             desk.grant(1)
@@ -572,7 +572,7 @@ async def test_the_key_is_nowhere_in_the_database(app: PersonaApp, fake_suno: Fa
     [
         ({"journal_url": "personas.db"}, "expected the URL of a PostgreSQL database, found personas.db"),
         ({"concurrency": 0}, "concurrency: expected a whole number from 1 on, found 0"),
-        ({"dead_after": 0.5}, "dead_after: expected a whole number from 1 on, found 0.5"),
+        ({"stalled_worker_timeout": 0.5}, "stalled_worker_timeout: expected a whole number from 1 on, found 0.5"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused(arguments: dict[str, Any], reason: str) -> None:

@@ -20,7 +20,7 @@ import suno_persona.distributed
 import suno_persona.journal
 import suno_persona.testing
 from suno_persona import ConnectionLostError, NotFoundError, PersonaAPI, UsageError
-from suno_persona.cli.running import ending_well, status_of
+from suno_persona.cli._running import ending_well, status_of
 
 OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
 FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)

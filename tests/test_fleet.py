@@ -52,7 +52,7 @@ async def worker(env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Proces
 
 async def account(fake: FakeSuno, url: str, many: list[CreatePersonaRequest]) -> list[Outcome]:
     """Wait for all outcomes: nothing was sent twice, and each persona is created or may be."""
-    found = {outcome.index: outcome async for outcome in outcomes(make_app(url), every=0.2)}
+    found = {outcome.index: outcome async for outcome in outcomes(make_app(url), poll_interval=0.2)}
     assert [found[index].request for index in range(len(many))] == many
     sent = Counter(request.json()["name"] for request in fake.requests)  # type: ignore[index]  # it is JSON
     assert set(sent.values()) == {1}
@@ -137,7 +137,7 @@ async def test_a_file_is_enqueued_and_its_results_are_read(
     assert len(lines(output.read_text())) == 21
     to_stdout = await run(COMMAND, "results", env=env)
     assert sorted(to_stdout.output.splitlines()) == sorted(output.read_text().splitlines())
-    refused = await run(COMMAND, "enqueue", file, "--retry-refused", env=env)
+    refused = await run(COMMAND, "enqueue", file, "--retry-not-created", env=env)
     assert refused.output.startswith("1 of 21 requests enqueued")
 
 

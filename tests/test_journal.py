@@ -27,8 +27,8 @@ from suno_persona import (
     UsageError,
     loads,
 )
+from suno_persona._engine import Call
 from suno_persona.journal import Entry, Journal
-from suno_persona.sending import Call
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -181,10 +181,10 @@ async def test_what_another_run_finds_refused_meanwhile_is_not_sent(
 async def test_unknown_ones_are_sent_again_where_it_is_asked_for(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
-    """`resend_unknown` accepts that there may be two."""
+    """`retry_unknown` accepts that there may be two."""
     fake_suno.script(Fault.lost_answer())
     await run(once, requests(1), Journal(journal_url))
-    again = await run(once, requests(1), Journal(journal_url, resend_unknown=True))
+    again = await run(once, requests(1), Journal(journal_url, retry_unknown=True))
     assert again[0].persona is not None
     assert len(fake_suno.requests) == 2
     assert await states(journal_url) == ["created"]
@@ -195,7 +195,7 @@ async def test_what_was_left_claimed_is_sent_again_where_it_is_asked_for(journal
     async with client(desk) as api, client(desk, max_connections=1) as other:
         stopped = asyncio.create_task(run(api, requests(1), Journal(journal_url)))
         await desk.after(1)
-        resending = asyncio.create_task(run(other, requests(2), Journal(journal_url, resend_unknown=True)))
+        resending = asyncio.create_task(run(other, requests(2), Journal(journal_url, retry_unknown=True)))
         await desk.after(2)  # the one that was left is sent again, and the other waits for its turn
         at_work = asyncio.create_task(run(api, requests(2), Journal(journal_url)))
         await desk.after(3)
@@ -399,7 +399,7 @@ async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str,
     async with client(desk) as api, client(desk) as other:
         slow = asyncio.create_task(run(api, requests(1), Journal(journal_url)))
         await desk.after(1)
-        impatient = asyncio.create_task(run(other, requests(1), Journal(journal_url, resend_unknown=True)))
+        impatient = asyncio.create_task(run(other, requests(1), Journal(journal_url, retry_unknown=True)))
         await desk.after(2)
         desk.grant(0)
         first = (await slow)[0].result()

@@ -155,8 +155,8 @@ async def test_an_address_that_cannot_be_used_is_refused(url: str, reason: str) 
 
 def test_resend_unknown_is_true_or_false() -> None:
     """Nothing that is merely true sends anything again."""
-    with pytest.raises(ConfigurationError, match="resend_unknown: expected True or False, found 'no'"):
-        Journal("personas.db", resend_unknown="no")  # type: ignore[arg-type]  # what is tried here
+    with pytest.raises(ConfigurationError, match="retry_unknown: expected True or False, found 'no'"):
+        Journal("personas.db", retry_unknown="no")  # type: ignore[arg-type]  # what is tried here
 
 
 async def test_what_is_no_journal_is_refused(persona_api: PersonaAPI) -> None:

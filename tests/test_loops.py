@@ -84,7 +84,7 @@ async def test_a_timeout_of_the_callers_works(
 
 async def test_pacing_costs_an_uncontended_call_no_turn_of_the_loop() -> None:
     """A free turn, no refusal and no rate limit: nothing suspends."""
-    from suno_persona.pacing import Pacing
+    from suno_persona._admission import Pacing
 
     pacing = Pacing(1, 30.0, None)
     for step in (pacing.turns.acquire(), pacing.start()):

@@ -36,7 +36,7 @@ from suno_persona import (
 )
 
 DOCS = Path(__file__).parent.parent / "docs" / "explanation" / "faults.md"
-RETRY = RetryPolicy(attempts=3, first_wait=0)
+RETRY = RetryPolicy(attempts=3, wait_initial=0)
 
 
 @attrs.frozen

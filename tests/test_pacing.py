@@ -105,8 +105,8 @@ async def test_a_refusal_of_the_first_one_cools_all_again(desk: Desk, advance: C
 
 
 async def test_a_refusal_without_a_time_cools_all_by_the_backoff(desk: Desk, advance: Clock) -> None:
-    """429 always asks all to wait; here for at most `first_wait`."""
-    async with client(desk, max_connections=4, retry=RetryPolicy(first_wait=2.0)) as api:
+    """429 always asks all to wait; here for at most `wait_initial`."""
+    async with client(desk, max_connections=4, retry=RetryPolicy(wait_initial=2.0)) as api:
         tasks = calls(api, 4)
         await desk.after(4)
         for number in range(4):
@@ -270,7 +270,7 @@ async def test_the_rate_limit_holds_after_a_cool_down_too(desk: Desk, advance: C
 
 async def test_closing_ends_the_calls_that_cool_or_rest(desk: Desk) -> None:
     """At once, with a `UsageError`, and without another request."""
-    policy = RetryPolicy(first_wait=1e6, longest_wait=1e6)
+    policy = RetryPolicy(wait_initial=1e6, wait_max=1e6)
     api = client(desk, max_connections=3, retry=policy)
     tasks = calls(api, 6)
     await desk.after(3)

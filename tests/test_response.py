@@ -25,8 +25,8 @@ from suno_persona import (
     UnreadableResponseError,
     loads,
 )
-from suno_persona.body import find_persona_id
-from suno_persona.response import Response, read_persona, slash_redirect
+from suno_persona._error_body import find_persona_id
+from suno_persona._response import Response, read_persona, slash_redirect
 
 SPECIAL: dict[int, type[PersonaError]] = {
     401: AuthenticationError,

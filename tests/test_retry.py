@@ -21,14 +21,14 @@ from suno_persona import (
     ServiceUnavailableError,
     UnreadableResponseError,
 )
-from suno_persona.retry import cools_all, is_repeated, wait_after
+from suno_persona._retry import cools_all, is_repeated, wait_after
 from suno_persona.testing import FakeSuno, Fault
 
 SAFE = [ConnectionFailedError, RateLimitedError, ServiceUnavailableError]
 UNKNOWN = [ConnectionLostError, ResponseTimeoutError, ServerError, UnreadableResponseError]
 FINAL = [RejectedError, NotFoundError]
 
-POLICY = RetryPolicy(attempts=4, first_wait=0.5, longest_wait=3.0)
+POLICY = RetryPolicy(attempts=4, wait_initial=0.5, wait_max=3.0)
 
 
 @pytest.mark.parametrize("kind", SAFE)
@@ -45,8 +45,8 @@ def test_nothing_else_is_repeated(kind: type[Any]) -> None:
 
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_unknown_outcomes_are_repeated_on_request_only(kind: type[Any]) -> None:
-    """`repeat_unknown` is the choice of who would rather have two personas than none."""
-    policy = RetryPolicy(repeat_unknown=True)
+    """`retry_unknown` is the choice of who would rather have two personas than none."""
+    policy = RetryPolicy(retry_unknown=True)
     assert is_repeated(policy, kind(message="x"), 1)
     assert not is_repeated(policy, kind(message="x"), 4)
     assert not is_repeated(policy, RejectedError(message="x"), 1)
@@ -54,14 +54,14 @@ def test_unknown_outcomes_are_repeated_on_request_only(kind: type[Any]) -> None:
 
 @pytest.mark.parametrize("kind", [RateLimitedError, ServiceUnavailableError])
 def test_what_the_service_asks_for_is_waited(kind: type[Any]) -> None:
-    """`Retry-After` up to `longest_wait`; beyond it the error is raised at once."""
+    """`Retry-After` up to `wait_max`; beyond it the error is raised at once."""
     assert wait_after(POLICY, kind(message="x", retry_after=2.0), 1) == 2.0
     assert is_repeated(POLICY, kind(message="x", retry_after=3.0), 1)
     assert not is_repeated(POLICY, kind(message="x", retry_after=3.1), 1)
 
 
 def test_the_bound_of_the_wait_doubles_up_to_the_longest() -> None:
-    """Full jitter: from nothing to the bound, which starts at `first_wait`."""
+    """Full jitter: from nothing to the bound, which starts at `wait_initial`."""
     error = ConnectionFailedError(message="x")
     assert [wait_after(POLICY, error, attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 5)] == [0.5, 1, 2, 3, 3]
     assert wait_after(POLICY, error, 3, lambda: 0.5) == 1.0
@@ -87,12 +87,12 @@ def test_who_asks_all_to_wait() -> None:
     [
         ({"attempts": 0}, "attempts: expected a whole number from 1 on, found 0"),
         ({"attempts": 2.5}, "attempts: expected a whole number from 1 on, found 2.5"),
-        ({"first_wait": -1}, "first_wait: expected seconds from 0 on, found -1"),
-        ({"first_wait": "1"}, "first_wait: expected seconds from 0 on, found '1'"),
-        ({"longest_wait": float("inf")}, "longest_wait: expected seconds from 0 on, found inf"),
-        ({"longest_wait": float("nan")}, "longest_wait: expected seconds from 0 on, found nan"),
-        ({"longest_wait": True}, "longest_wait: expected seconds from 0 on, found True"),
-        ({"repeat_unknown": "yes"}, "repeat_unknown: expected True or False, found 'yes'"),
+        ({"wait_initial": -1}, "wait_initial: expected seconds from 0 on, found -1"),
+        ({"wait_initial": "1"}, "wait_initial: expected seconds from 0 on, found '1'"),
+        ({"wait_max": float("inf")}, "wait_max: expected seconds from 0 on, found inf"),
+        ({"wait_max": float("nan")}, "wait_max: expected seconds from 0 on, found nan"),
+        ({"wait_max": True}, "wait_max: expected seconds from 0 on, found True"),
+        ({"retry_unknown": "yes"}, "retry_unknown: expected True or False, found 'yes'"),
     ],
 )
 def test_a_policy_that_cannot_work_is_refused(arguments: dict[str, Any], message: str) -> None:
@@ -137,9 +137,9 @@ async def test_a_long_wait_is_raised_at_once(
 
 
 async def test_repeating_unknown_outcomes_can_create_twice(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """That is what `repeat_unknown` means."""
+    """That is what `retry_unknown` means."""
     fake_suno.script(Fault.lost_answer(), Fault.server_error())
-    policy = RetryPolicy(first_wait=0, repeat_unknown=True)
+    policy = RetryPolicy(wait_initial=0, retry_unknown=True)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=policy) as api:
         await api.create(request_)
     assert len(fake_suno.requests) == 3
@@ -150,9 +150,9 @@ async def test_repeating_unknown_outcomes_can_create_twice(fake_suno: FakeSuno, 
 async def test_after_an_unknown_outcome_nothing_is_certain_any_more(
     last: Fault, fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
-    """With `repeat_unknown`, a refusal of a later attempt does not undo what an earlier one may have created."""
+    """With `retry_unknown`, a refusal of a later attempt does not undo what an earlier one may have created."""
     fake_suno.script(Fault.lost_answer(), last)
-    policy = RetryPolicy(first_wait=0, repeat_unknown=True)
+    policy = RetryPolicy(wait_initial=0, retry_unknown=True)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=policy) as api:
         with pytest.raises(ConnectionLostError) as caught:
             await api.create(request_)
@@ -173,7 +173,7 @@ async def test_a_connection_that_fails_is_tried_again(fake_suno: FakeSuno, reque
     """Every attempt counts, and nothing was sent."""
     async with FakeSuno() as gone:
         base_url = gone.base_url
-    policy = RetryPolicy(attempts=3, first_wait=0)
+    policy = RetryPolicy(attempts=3, wait_initial=0)
     async with PersonaAPI("sk-0123456789", base_url=base_url, retry=policy) as api:
         with pytest.raises(ConnectionFailedError) as caught:
             await api.create(request_)

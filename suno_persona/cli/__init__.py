@@ -9,12 +9,12 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from suno_persona.cli.batch import BaseUrlOption, batch
-from suno_persona.cli.fleet import enqueue, results
-from suno_persona.cli.journal import journal_app
-from suno_persona.cli.rows import read_rows
-from suno_persona.cli.running import forget_stdout, run, say
-from suno_persona.client import PersonaAPI
+from suno_persona._client import PersonaAPI
+from suno_persona.cli._batch import BaseUrlOption, batch
+from suno_persona.cli._fleet import enqueue, results
+from suno_persona.cli._journal import journal_app
+from suno_persona.cli._rows import read_rows
+from suno_persona.cli._running import forget_stdout, run, say
 from suno_persona.conversion import dumps
 from suno_persona.models import CreatePersonaRequest, Persona
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, cast
 
 from aiolimiter import AsyncLimiter
 
-from suno_persona import options
-from suno_persona.batch import Outcome
-from suno_persona.client import PersonaAPI
+from suno_persona import _options as options
+from suno_persona._batch import Outcome
+from suno_persona._client import PersonaAPI
+from suno_persona._engine import Call
 from suno_persona.errors import ConfigurationError
 from suno_persona.journal import Journal, Keys
 from suno_persona.models import CreatePersonaRequest
-from suno_persona.sending import Call
 
 try:
-    from suno_persona.distributed.worker import PersonaApp
+    from suno_persona.distributed._app import PersonaApp
 except ModuleNotFoundError as _error:
     _message = "batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'"
     raise ModuleNotFoundError(_message, name=_error.name) from _error
@@ -39,12 +39,12 @@ async def enqueue(
     app: PersonaApp,
     requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
     *,
-    retry_refused: bool = False,
+    retry_not_created: bool = False,
 ) -> int:
     """Give a batch to the workers. Returns how many jobs that made.
 
     `requests` is any iterable or async iterable; it is read lazily and written in parts. What has an outcome or a job
-    is not enqueued again, so that a batch can be enqueued again whatever happened; with `retry_refused`, what was
+    is not enqueued again, so that a batch can be enqueued again whatever happened; with `retry_not_created`, what was
     settled as not created is. Raises `JournalError` where the database fails, and `InvalidRequestError` for what is no
     request: the parts before it are enqueued then.
     """
@@ -60,19 +60,19 @@ async def enqueue(
             part[keys.next(body)] = place, body.decode()
             place += 1
             if len(part) == _AT_ONCE:
-                count += await journal.enqueue(part, defer, retry_refused=retry_refused)
+                count += await journal.enqueue(part, defer, retry_not_created=retry_not_created)
                 part.clear()
-        return count + await journal.enqueue(part, defer, retry_refused=retry_refused)
+        return count + await journal.enqueue(part, defer, retry_not_created=retry_not_created)
 
 
-async def outcomes(app: PersonaApp, *, every: float = 1.0) -> AsyncGenerator[Outcome, None]:
+async def outcomes(app: PersonaApp, *, poll_interval: float = 1.0) -> AsyncGenerator[Outcome, None]:
     """Yield an outcome for each request that was enqueued: those that are there, and others as they come.
 
-    It ends when every request has one, and looks `every` so many seconds until then. An error in an outcome is a
+    It polls the journal every `poll_interval` seconds and ends when every request has one. An error in an outcome is a
     `NotCreatedError` or an `OutcomeUnknownError` that says what the journal has. Raises `JournalError`.
     """
     async with Journal(app.journal_url) as journal:
-        async for entry in journal.settled(every=every):
+        async for entry in journal.settled(poll_interval=poll_interval):
             yield entry.outcome(cast("int", entry.place))
 
 
@@ -81,15 +81,15 @@ def make_app(
     *,
     make_client: Callable[[], PersonaAPI] = PersonaAPI,
     concurrency: int = 32,
-    dead_after: int = 300,
+    stalled_worker_timeout: int = 300,
 ) -> PersonaApp:
     """Make a procrastinate app with the task `create_persona`: for `enqueue`, `outcomes` and procrastinate's workers.
 
     - `journal_url`: the PostgreSQL database that holds both the journal and the queue.
     - `make_client`: makes the one `PersonaAPI` of a worker process, when the worker starts.
     - `concurrency`: how many jobs a worker has under way, unless its `--concurrency` says otherwise.
-    - `dead_after`: whole seconds without a sign of life after which a worker's jobs are given to others. A worker that
-      is told to stop gives none while it finishes its jobs, and so this is longer than any call.
+    - `stalled_worker_timeout`: seconds without a heartbeat after which other workers take over a worker's jobs. A
+      worker sends none during a graceful shutdown, so this must be longer than any call.
 
     Raises `ConfigurationError` for an argument that cannot be used.
     """
@@ -97,7 +97,7 @@ def make_app(
         journal_url,
         make_client,
         concurrency=options.count("concurrency", concurrency),
-        dead_after=options.count("dead_after", dead_after),
+        stalled_worker_timeout=options.count("stalled_worker_timeout", stalled_worker_timeout),
     )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import NoReturn, Self
 
-from suno_persona import options
+from suno_persona import _options as options
 from suno_persona.errors import UsageError
 from suno_persona.models import Persona
 
@@ -38,7 +38,7 @@ class Journal:
 
     - `url`: the path of an SQLite file, which is made where there is none, or a database as SQLAlchemy names it:
       `postgresql://user@host/database`. The tables are called `suno_persona_...`.
-    - `resend_unknown`: send those again of which nobody knows whether there is a persona. There may be two then.
+    - `retry_unknown`: send those again of which nobody knows whether there is a persona. There may be two then.
 
     Use it with `async with`, or let `create_many` open and close it. Raises `ConfigurationError` for a URL that cannot
     be used, and `JournalError` when it is opened or used and the database fails.
@@ -63,9 +63,9 @@ class Journal:
     Neon 1
     """
 
-    def __init__(self, url: str | os.PathLike[str], *, resend_unknown: bool = False) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, retry_unknown: bool = False) -> None:
         self._url = database_url(url)
-        self._resend_unknown = options.flag("resend_unknown", resend_unknown)
+        self._resend_unknown = options.flag("retry_unknown", retry_unknown)
         self._store: Store | None = None
         self._users = 0
         self._opening = asyncio.Lock()
@@ -114,7 +114,7 @@ class Journal:
         It sends again what was certainly not created in earlier runs, unless told otherwise.
         """
         self._open_store()
-        return Run(self._claims, resend_refused=resend_refused, resend_unknown=self._resend_unknown)
+        return Run(self._claims, resend_refused=resend_refused, retry_unknown=self._resend_unknown)
 
     async def counts(self) -> dict[State, int]:
         """How many requests are in which state."""
@@ -125,10 +125,10 @@ class Journal:
         async for row in self._open_store().rows(states):
             yield entry_of(row)
 
-    async def settled(self, *, every: float = 1.0) -> AsyncIterator[Entry]:
+    async def settled(self, *, poll_interval: float = 1.0) -> AsyncIterator[Entry]:
         """Give what was enqueued and has an outcome, each once, and go on with what comes, until nothing lacks one.
 
-        It looks again `every` so many seconds.
+        It looks again `poll_interval` so many seconds.
         """
         store, seen, newest = self._open_store(), set[str](), ""
         while True:
@@ -142,21 +142,21 @@ class Journal:
                     yield entry_of(row)
             if not waiting:
                 return
-            await asyncio.sleep(every)
+            await asyncio.sleep(poll_interval)
 
     async def enqueue(
         self,
         batch: Mapping[str, tuple[int, str]],
         defer: Callable[[object, Sequence[str]], Awaitable[int]],
         *,
-        retry_refused: bool,
+        retry_not_created: bool,
     ) -> int:
         """Record keys, each with its place and its wire body, as queued; for `suno_persona.distributed`.
 
         `defer` makes the jobs, within the same transaction: it is called with the driver's connection and the keys that
         have no outcome, and gives how many jobs it made.
         """
-        return await self._open_store().enqueue(batch, defer, retry_refused=retry_refused)
+        return await self._open_store().enqueue(batch, defer, retry_not_created=retry_not_created)
 
     async def find(self, key: str) -> Entry | None:
         """What it holds of one request, if anything."""

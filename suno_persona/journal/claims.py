@@ -34,7 +34,7 @@ class _Claim:
     body: str
     holder: str
     since: str
-    resend_unknown: bool
+    retry_unknown: bool
     done: "asyncio.Future[Row | None]"
 
 
@@ -68,14 +68,14 @@ class Claims:
         *,
         holder: str,
         since: str,
-        resend_unknown: bool,
+        retry_unknown: bool,
     ) -> Row | None:
         """Commit that a request is about to be sent; or give what is known of it, and it must not be sent.
 
         It may be sent where it is new or queued, and where before the time `since` it was settled as not created. With
-        `resend_unknown` also where it was claimed before and nobody knows what came of it.
+        `retry_unknown` also where it was claimed before and nobody knows what came of it.
         """
-        claim = _Claim(key, body, holder, since, resend_unknown, asyncio.get_running_loop().create_future())
+        claim = _Claim(key, body, holder, since, retry_unknown, asyncio.get_running_loop().create_future())
         self._add(claim)
         try:
             return await asyncio.shield(claim.done)
@@ -214,7 +214,7 @@ def _may_be_sent(row: Row, claim: _Claim) -> bool:
         return True
     if row.state == "not_created":
         return row.settled_at is not None and row.settled_at <= claim.since
-    return claim.resend_unknown and row.state != "created" and row.claimed_at <= claim.since
+    return claim.retry_unknown and row.state != "created" and row.claimed_at <= claim.since
 
 
 def _look_at(done: "asyncio.Future[None]") -> None:

@@ -6,12 +6,12 @@ from typing import get_args
 
 import attrs
 
-from suno_persona.batch import Outcome
+from suno_persona._batch import Outcome
+from suno_persona._engine import Call
 from suno_persona.conversion import dumps, loads, parse_json, to_request
 from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError, PersonaError
 from suno_persona.journal.store import Row, Settled, State
 from suno_persona.models import CreatePersonaRequest, Persona
-from suno_persona.sending import Call
 
 
 @attrs.frozen(kw_only=True)

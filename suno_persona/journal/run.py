@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
-from suno_persona.batch import Send
+from suno_persona._batch import Send
+from suno_persona._engine import Call
 from suno_persona.errors import JournalError
 from suno_persona.journal.claims import Claims
 from suno_persona.journal.entry import Entry, created, entry_of, not_created
 from suno_persona.journal.store import Settled, now
 from suno_persona.models import Persona
-from suno_persona.sending import Call
 
 
 class Keys:
@@ -32,12 +32,12 @@ class Keys:
 class Run:
     """One run over the requests of a batch: gives each its key, and sends it if nobody did."""
 
-    def __init__(self, claims: Claims, *, resend_refused: bool, resend_unknown: bool) -> None:
+    def __init__(self, claims: Claims, *, resend_refused: bool, retry_unknown: bool) -> None:
         self._claims = claims
         self._holder = uuid.uuid4().hex
         # What other processes do from here on, this run does not do again.
         self._since = now() if resend_refused else ""
-        self._resend_unknown = resend_unknown
+        self._resend_unknown = retry_unknown
         self._keys = Keys()
         self._recording: dict[Call, tuple[Settled, asyncio.Future[None]]] = {}
 
@@ -60,7 +60,7 @@ class Run:
             call.body.decode(),
             holder=self._holder,
             since=self._since,
-            resend_unknown=self._resend_unknown,
+            retry_unknown=self._resend_unknown,
         )
         return None if row is None else entry_of(row)
 

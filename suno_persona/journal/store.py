@@ -128,18 +128,18 @@ class Store:
         batch: Mapping[str, tuple[int, str]],
         defer: Callable[[object, Sequence[str]], Awaitable[int]],
         *,
-        retry_refused: bool,
+        retry_not_created: bool,
     ) -> int:
         """Record places and bodies under their keys, and `defer` those without an outcome in the same transaction.
 
         `defer` is called with the database driver's connection and the keys, and gives how many jobs it made. With
-        `retry_refused` what was settled as not created is queued again.
+        `retry_not_created` what was settled as not created is queued again.
         """
 
         async def work(connection: AsyncConnection) -> int:
             known = await select(connection, batch, lock=True)
             waiting = [row.key for row in known.values() if row.state in ("queued", "claimed")]
-            refused = [row.key for row in known.values() if row.state == "not_created" and retry_refused]
+            refused = [row.key for row in known.values() if row.state == "not_created" and retry_not_created]
             new = [key for key in batch if key not in known]
             time = now()
             if new:

@@ -1,6 +1,6 @@
 """For the tests of applications that create personas: a fake service, its faults and two pytest fixtures."""
 
-from suno_persona.testing.fake import FakeSuno, ReceivedRequest
-from suno_persona.testing.faults import Fault
+from suno_persona.testing._fake import FakeSuno, ReceivedRequest
+from suno_persona.testing._faults import Fault
 
 __all__ = ["FakeSuno", "Fault", "ReceivedRequest"]

@@ -10,9 +10,10 @@ from contenders import IN_FLIGHT, KEY, REQUEST
 from multidict import CIMultiDict
 from nginx import EXAMPLE
 
-from suno_persona import CreatePersonaRequest, PersonaAPI, loads, transport
+from suno_persona import CreatePersonaRequest, PersonaAPI, loads
+from suno_persona import _transport as transport
+from suno_persona._response import Response
 from suno_persona.conversion import dump_request
-from suno_persona.response import Response
 
 NUMBER = 256
 URL = "https://gateway.example"

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import pytest
 
-from suno_persona.client import PersonaAPI
-from suno_persona.testing.fake import FakeSuno
+from suno_persona._client import PersonaAPI
+from suno_persona.testing._fake import FakeSuno
 
 _T = TypeVar("_T")
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from suno_persona.cli.output import Output, OutputOption, state_of
-from suno_persona.cli.rows import FileArgument, check, opened, read_checked
-from suno_persona.cli.running import forget_stdout, run, say, status_of
+from suno_persona.cli._output import Output, OutputOption, state_of
+from suno_persona.cli._rows import FileArgument, check, opened, read_checked
+from suno_persona.cli._running import forget_stdout, run, say, status_of
 from suno_persona.errors import ConfigurationError
 
 _Database = Annotated[
@@ -24,8 +24,8 @@ _Database = Annotated[
 def enqueue(
     file: FileArgument,
     journal: _Database,
-    retry_refused: Annotated[
-        bool, typer.Option("--retry-refused", help="Enqueue those again that were settled as not created.")
+    retry_not_created: Annotated[
+        bool, typer.Option("--retry-not-created", help="Enqueue those again that were settled as not created.")
     ] = False,
 ) -> None:
     """Give the rows of a file to workers.
@@ -44,7 +44,7 @@ def enqueue(
         with opened(file) as rows:
             total = check(rows, file)
             requests = (request for _, request in read_checked(rows, file, total))
-            added = await enqueue(make_app(journal), requests, retry_refused=retry_refused)
+            added = await enqueue(make_app(journal), requests, retry_not_created=retry_not_created)
         print(f"{added} of {total} requests enqueued{'' if added == total else '; the others were before'}")
 
     run(work())

@@ -12,7 +12,9 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
-from suno_persona.body import one_line
+from suno_persona._error_body import one_line
+from suno_persona._response import Response
+from suno_persona._secret import Secret
 from suno_persona.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -22,8 +24,6 @@ from suno_persona.errors import (
     UnreadableResponseError,
     UsageError,
 )
-from suno_persona.response import Response
-from suno_persona.secret import Secret
 
 # What an exception of aiohttp says about the request; the first class in its MRO that stands here decides.
 # Only what is raised while the connection is made says "never sent". All else may have been received.

@@ -12,7 +12,7 @@ from typing import IO, Annotated, TypeAlias
 
 import typer
 
-from suno_persona.cli.running import printable
+from suno_persona.cli._running import printable
 from suno_persona.conversion import REQUEST_MEMBERS, REQUIRED_MEMBERS, parse_json, to_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError
 from suno_persona.models import CreatePersonaRequest

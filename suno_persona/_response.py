@@ -14,7 +14,8 @@ import attrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from suno_persona.body import code_of, find_persona_id, member, one_line, request_id, text_of, words_of
+from suno_persona._error_body import code_of, find_persona_id, member, one_line, request_id, text_of, words_of
+from suno_persona._secret import Secret
 from suno_persona.conversion import parse_json, read_at_once, to_persona
 from suno_persona.errors import (
     AuthenticationError,
@@ -28,7 +29,6 @@ from suno_persona.errors import (
     UnreadableResponseError,
 )
 from suno_persona.models import Persona
-from suno_persona.secret import Secret
 
 
 @attrs.define(kw_only=True)

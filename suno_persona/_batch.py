@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 import attrs
 
+from suno_persona._engine import Call
 from suno_persona.errors import InvalidRequestError, JournalError, PersonaError, UsageError
 from suno_persona.models import CreatePersonaRequest, Persona
-from suno_persona.sending import Call
 
 if TYPE_CHECKING:
     from suno_persona.journal import Journal, Run

@@ -10,7 +10,9 @@ from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
 
-from suno_persona.client import PersonaAPI
+from suno_persona._client import PersonaAPI
+from suno_persona._engine import Call
+from suno_persona._retry import RetryPolicy, wait_after
 from suno_persona.conversion import parse_json, to_request
 from suno_persona.errors import (
     ConnectionFailedError,
@@ -22,12 +24,10 @@ from suno_persona.errors import (
 )
 from suno_persona.journal import Run
 from suno_persona.models import Persona
-from suno_persona.retry import RetryPolicy, wait_after
-from suno_persona.sending import Call
 
 _AT_WORK = timedelta(minutes=10)  # for so long a claim may be that of a process that is at work
 _RECORD_AGAIN = (1, 2, 4, 8, 16, 32)  # seconds: a database that restarts loses no outcome
-_REDELIVERY = RetryPolicy(first_wait=1, longest_wait=300)
+_REDELIVERY = RetryPolicy(wait_initial=1, wait_max=300)
 _log = logging.getLogger("suno_persona")
 
 

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from suno_persona.batch import Outcome
-from suno_persona.cli.output import state_of
+from suno_persona._batch import Outcome
+from suno_persona.cli._output import state_of
 
 _SECONDS_BETWEEN_LINES = 10.0
 _WORDS = {"created": "created", "not_created": "not created", "unknown": "unknown"}

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 import attrs
 import typer
 
-from suno_persona.batch import Batch, Outcome
-from suno_persona.cli.output import Output, OutputOption
-from suno_persona.cli.rows import FileArgument, check, opened, read_checked
-from suno_persona.cli.running import ending_well, forget_stdout, named, say, status_of
-from suno_persona.client import PersonaAPI
+from suno_persona._batch import Batch, Outcome
+from suno_persona._client import PersonaAPI
+from suno_persona.cli._output import Output, OutputOption
+from suno_persona.cli._rows import FileArgument, check, opened, read_checked
+from suno_persona.cli._running import ending_well, forget_stdout, named, say, status_of
 from suno_persona.conversion import dump_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError, JournalError
 from suno_persona.models import CreatePersonaRequest
 
 if TYPE_CHECKING:
-    from suno_persona.cli.display import Display
+    from suno_persona.cli._display import Display
     from suno_persona.journal import Journal, Keys
 
 _CONNECTIONS = 32
@@ -45,10 +45,10 @@ def batch(
         ),
     ] = None,
     output: OutputOption = None,
-    resend_unknown: Annotated[
+    retry_unknown: Annotated[
         bool,
         typer.Option(
-            "--resend-unknown", help="Send those again whose outcome is unknown; there may be two personas then."
+            "--retry-unknown", help="Send those again whose outcome is unknown; there may be two personas then."
         ),
     ] = False,
     max_connections: Annotated[
@@ -63,7 +63,7 @@ def batch(
     spaces) and is_public (true or false). The key is read from SUNO_API_KEY.
     """
     # Not at the top: rich and SQLAlchemy would be half of what starting any other command costs.
-    from suno_persona.cli.display import Display
+    from suno_persona.cli._display import Display
     from suno_persona.journal import Journal, Keys
 
     record = journal or f"{file}.journal"
@@ -72,7 +72,7 @@ def batch(
         total = check(rows, file)
         work = _Batch(
             api=PersonaAPI(base_url=base_url, max_connections=max_connections),
-            journal=Journal(record, resend_unknown=resend_unknown),
+            journal=Journal(record, retry_unknown=retry_unknown),
             keys=Keys(),
             rows=read_checked(rows, file, total),
             output=Output.open(output),
@@ -82,7 +82,7 @@ def batch(
     if work.failure is not None:
         say(work.failure)
     if work.stopped is not None or (work.failure is not None and work.display.counts):
-        # Without --resend-unknown: what was cut off just now is worth a look.
+        # Without --retry-unknown: what was cut off just now is worth a look.
         name = str(file) if str(file)[0] != "-" else f"./{file}"
         command = ["suno-persona", "batch", name, *(named(record, "--journal") if journal else [])]
         command += ["--output", str(output)] if output else []

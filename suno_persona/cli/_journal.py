@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from suno_persona.cli.running import named, run
+from suno_persona.cli._running import named, run
 
 if TYPE_CHECKING:
     from suno_persona.journal import Entry, Journal, State

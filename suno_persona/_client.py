@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import aiohttp
 from multidict import CIMultiDict
 
-from suno_persona import options
-from suno_persona.batch import Batch, Outcome
+from suno_persona import _options as options
+from suno_persona._admission import Pacing
+from suno_persona._batch import Batch, Outcome
+from suno_persona._engine import Call, Sender
+from suno_persona._retry import RetryPolicy
+from suno_persona._secret import Secret
 from suno_persona.errors import PersonaError, UsageError
 from suno_persona.models import CreatePersonaRequest, Persona
-from suno_persona.pacing import Pacing
-from suno_persona.retry import RetryPolicy
-from suno_persona.secret import Secret
-from suno_persona.sending import Call, Sender
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -96,7 +96,7 @@ class PersonaAPI:
         options.count("max_response_size", max_response_size)
         options.timeouts(timeout)
         options.instance("retry", retry, RetryPolicy)
-        self._pacing = Pacing(self._max_connections, retry.longest_wait, options.rate_limit(rate_limit))
+        self._pacing = Pacing(self._max_connections, retry.wait_max, options.rate_limit(rate_limit))
         self._sender = Sender(
             session=self._open_session,
             url=self._url,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 import typer
 
-from suno_persona.batch import Outcome
+from suno_persona._batch import Outcome
 from suno_persona.conversion import converter, dump_json, parse_json
 from suno_persona.errors import ConfigurationError
 

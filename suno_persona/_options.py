@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 import aiohttp
 from yarl import URL
 
+from suno_persona._secret import Secret
 from suno_persona.errors import ConfigurationError
-from suno_persona.secret import Secret
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter

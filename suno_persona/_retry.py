@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import attrs
 
-from suno_persona import options
+from suno_persona import _options as options
 from suno_persona.errors import (
     ConnectionFailedError,
     NotCreatedError,
@@ -34,21 +34,21 @@ class RetryPolicy:
     Those are `ConnectionFailedError`, `RateLimitedError` (429) and `ServiceUnavailableError` (503). Raises
     `ConfigurationError` for a value that cannot be used.
 
-    >>> RetryPolicy(attempts=10).longest_wait
+    >>> RetryPolicy(attempts=10).wait_max
     30.0
     """
 
     attempts: int = attrs.field(default=4, validator=_is_count)
     """How often a call is tried at most; 1 never repeats."""
 
-    first_wait: float = attrs.field(default=0.5, validator=_is_wait)
+    wait_initial: float = attrs.field(default=0.5, validator=_is_wait)
     """Seconds: the most that is waited before the second attempt, where the service names no time. The bound
     doubles with each attempt, and the wait is drawn from zero to it ("full jitter")."""
 
-    longest_wait: float = attrs.field(default=30.0, validator=_is_wait)
+    wait_max: float = attrs.field(default=30.0, validator=_is_wait)
     """Seconds: the longest wait of all. A `Retry-After` beyond it is raised at once, with its `retry_after`."""
 
-    repeat_unknown: bool = attrs.field(default=False, validator=_is_flag)
+    retry_unknown: bool = attrs.field(default=False, validator=_is_flag)
     """Whether an `OutcomeUnknownError` is repeated too. That may create a persona twice."""
 
 
@@ -60,9 +60,9 @@ def is_repeated(policy: RetryPolicy, error: NotCreatedError | OutcomeUnknownErro
         case ConnectionFailedError():
             return True
         case RateLimitedError() | ServiceUnavailableError():
-            return error.retry_after is None or error.retry_after <= policy.longest_wait
+            return error.retry_after is None or error.retry_after <= policy.wait_max
         case OutcomeUnknownError():
-            return policy.repeat_unknown
+            return policy.retry_unknown
         case _:
             return False
 
@@ -77,7 +77,7 @@ def wait_after(
     if isinstance(error, RateLimitedError | ServiceUnavailableError) and error.retry_after is not None:
         return error.retry_after
     # The exponent is bounded, so that the power never outgrows a float.
-    return draw() * min(policy.longest_wait, policy.first_wait * 2.0 ** min(attempt - 1, 64))
+    return draw() * min(policy.wait_max, policy.wait_initial * 2.0 ** min(attempt - 1, 64))
 
 
 def cools_all(error: NotCreatedError | OutcomeUnknownError) -> bool:

@@ -42,11 +42,11 @@ class Pacing:
         "turns",
     )
 
-    def __init__(self, max_connections: int, longest_wait: float, rate_limit: "AsyncLimiter | None") -> None:
+    def __init__(self, max_connections: int, wait_max: float, rate_limit: "AsyncLimiter | None") -> None:
         self.turns: asyncio.Semaphore = asyncio.Semaphore(max_connections)
         """A call holds one from its first attempt to its last; first come, first served."""
         self._most = max_connections
-        self._longest_wait = longest_wait
+        self._longest_wait = wait_max
         self._rate_limit = rate_limit
         self._places = max_connections  # how many attempts may be under way; 0 while it cools
         self._taken = 0  # how many are
@@ -62,7 +62,7 @@ class Pacing:
         """Wait until an attempt may start. Gives its round, which `end` takes.
 
         Raises a `UsageError` once the pace is closed. Raises the refusal again, with the seconds that are left, where
-        the service asks all calls for a longer wait than `longest_wait`: nobody waits that long, and nobody sends.
+        the service asks all calls for a longer wait than `wait_max`: nobody waits that long, and nobody sends.
         """
         limit = self._rate_limit
         while True:

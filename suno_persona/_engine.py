@@ -8,8 +8,12 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from suno_persona import transport
-from suno_persona.body import request_id
+from suno_persona import _transport as transport
+from suno_persona._admission import Pacing
+from suno_persona._error_body import request_id
+from suno_persona._response import Response, read_persona, slash_redirect, without_secret
+from suno_persona._retry import RetryPolicy, cools_all, is_repeated, wait_after
+from suno_persona._secret import Secret
 from suno_persona.conversion import dump_request
 from suno_persona.errors import (
     InvalidRequestError,
@@ -21,10 +25,6 @@ from suno_persona.errors import (
     ServiceUnavailableError,
 )
 from suno_persona.models import CreatePersonaRequest, Persona
-from suno_persona.pacing import Pacing
-from suno_persona.response import Response, read_persona, slash_redirect, without_secret
-from suno_persona.retry import RetryPolicy, cools_all, is_repeated, wait_after
-from suno_persona.secret import Secret
 
 _log = logging.getLogger("suno_persona")
 
@@ -99,7 +99,7 @@ class Sender:
         except PersonaError as error:
             if unknown is None or error is unknown:
                 raise
-            # With `repeat_unknown` an earlier attempt may have created a persona, whatever became of the last one.
+            # With `retry_unknown` an earlier attempt may have created a persona, whatever became of the last one.
             unknown.attempts = attempt
             raise unknown from error
 

@@ -12,8 +12,8 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.signals import on_stop
 
-from suno_persona.client import PersonaAPI
-from suno_persona.distributed.deliveries import Deliveries, GiveBack
+from suno_persona._client import PersonaAPI
+from suno_persona.distributed._job import Deliveries, GiveBack
 from suno_persona.errors import JournalError
 from suno_persona.journal import Journal
 from suno_persona.journal.database import postgresql_conninfo
@@ -42,20 +42,20 @@ class PersonaApp(App):
         make_client: Callable[[], PersonaAPI],
         *,
         concurrency: int,
-        dead_after: int,
+        stalled_worker_timeout: int,
     ) -> None:
         self.journal_url: str = journal_url
         """The database that holds both the journal and the queue."""
         self._make_client = make_client
-        self._dead_after = dead_after
+        self._dead_after = stalled_worker_timeout
         super().__init__(
             connector=PsycopgConnector(conninfo=postgresql_conninfo(journal_url), min_size=1, max_size=4, timeout=10),
             worker_defaults={
                 "concurrency": concurrency,
                 "queues": [_QUEUE],
                 "delete_jobs": "successful",  # the journal has what came of them
-                "update_heartbeat_interval": min(10, dead_after / 3),
-                "stalled_worker_timeout": dead_after,
+                "update_heartbeat_interval": min(10, stalled_worker_timeout / 3),
+                "stalled_worker_timeout": stalled_worker_timeout,
             },
         )
         task = self.task(name=f"{_QUEUE}.create_persona", queue=_QUEUE, pass_context=True, retry=GiveBack())

@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from suno_persona.conversion import loads
 from suno_persona.errors import ConfigurationError, UsageError
 from suno_persona.models import Persona
-from suno_persona.testing.faults import Fault, error_envelope
+from suno_persona.testing._faults import Fault, error_envelope
 
 _FIELDS: dict[str, type] = {
     "root_clip_id": str,
@@ -105,7 +105,7 @@ class FakeSuno:
                 raise UsageError(message=f"script: expected a Fault, found {fault!r}")
         self._faults.extend(faults)
 
-    def forget_script(self) -> None:
+    def clear_script(self) -> None:
         """Serve the next requests, whatever was scripted for them."""
         self._faults.clear()
 
