@@ -1,9 +1,14 @@
 """The rules that the tests themselves keep."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
+HEAVY = ("aioresponses", "psycopg", "sqlalchemy")
 
 
 def imported(file: Path) -> set[str]:
@@ -17,8 +22,27 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def test_what_tests_share_is_in_support() -> None:
-    """No module imports a test module or `conftest`, and there is no other place for helpers."""
-    modules = {file.stem for file in TESTS.glob("*.py")}
-    shared = {file.relative_to(TESTS).as_posix(): imported(file) & modules for file in TESTS.rglob("*.py")}
-    assert {file: names for file, names in shared.items() if names} == {"test_soak.py": {"soak"}}
+def test_no_module_imports_a_test_module_or_conftest() -> None:
+    """What tests share is in `support`."""
+    modules = {"conftest", *(file.stem for file in TESTS.rglob("test_*.py"))}
+    assert not {str(file): names for file in TESTS.rglob("*.py") if (names := imported(file) & modules)}
+
+
+def test_helpers_are_in_one_place() -> None:
+    """Beside the test modules there are only the programs that nox runs."""
+    assert {file.name for file in TESTS.glob("[!t]*.py")} == {"built_docs.py", "conftest.py", "soak.py"}
+
+
+@pytest.mark.slow
+def test_a_test_that_needs_no_database_imports_none() -> None:
+    """Nor aioresponses: a unit test starts without what only others need."""
+    program = f"""if True:
+        import sys, pytest
+        status = pytest.main(["-q", "-p", "no:cacheprovider", {str(TESTS / "test_response.py")!r}])
+        assert status == 0
+        print("imported:", *(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=TESTS.parent
+    )
+    assert (done.returncode, done.stderr) == (0, "imported:\n"), done.stdout
