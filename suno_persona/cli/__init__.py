@@ -85,9 +85,10 @@ def _without_command(
 
 def _print_created(persona: Persona, text: str) -> None:
     """Print the text on stdout; if that fails, print the id on stderr, so that it is not lost."""
+    if sys.stdout is None:  # the shell closed it
+        report(f"created {persona.id}, but stdout is closed")
+        return
     try:
-        if sys.stdout is None:  # the shell closed it
-            raise OSError("it is closed")
         print(text, flush=True)
     except OSError as error:
         report(f"created {persona.id}, but stdout cannot be written: {error}")
