@@ -17,12 +17,12 @@ from suno_persona.errors import ConfigurationError, UsageError
 from suno_persona.models import Persona
 from suno_persona.testing._faults import Fault, error_envelope
 
-_FIELDS: dict[str, type] = {
-    "root_clip_id": str,
-    "name": str,
-    "description": str,
-    "clips": list,
-    "is_public": bool,
+_MEMBERS: dict[str, tuple[type, str]] = {
+    "root_clip_id": (str, "non-empty text"),
+    "name": (str, "non-empty text"),
+    "description": (str, "non-empty text"),
+    "clips": (list, "a non-empty list"),
+    "is_public": (bool, "true or false"),
 }
 
 # The contract: a clip must exist, must not come from the uploader, and cannot be used across accounts.
@@ -195,9 +195,9 @@ class FakeSuno:
             raise _reject(400, "invalid_json", "the body must be JSON") from None
         if not isinstance(document, dict):
             raise _reject(400, "invalid_request", "the body must be a JSON object")
-        for name, kind in _FIELDS.items():
+        for name, (kind, form) in _MEMBERS.items():
             if type(document.get(name)) is not kind or document[name] in ("", []):
-                raise _reject(400, "invalid_request", f"{name} must be a non-empty {kind.__name__}", name)
+                raise _reject(400, "invalid_request", f"{name} must be {form}; got {document.get(name)!r}", name)
         if any(type(clip) is not str for clip in document["clips"]):
             raise _reject(400, "invalid_request", "clips must be a list of text", "clips")
         for name, clip in [
