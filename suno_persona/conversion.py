@@ -134,8 +134,8 @@ def make_converter() -> Converter:
 def configure_converter(converter: Converter) -> None:
     """Teach a converter of your own the rules of this module.
 
-    It becomes strict about `str`, `int`, `float` and `bool` everywhere: a value of another type is a `ValueError`, and is
-    never converted. Register hooks of your own before the converter is first used.
+    It becomes strict about `str`, `int`, `float` and `bool` everywhere: a value of another type is a `ValueError`, and
+    is never converted. Register hooks of your own before the converter is first used.
     """
     for kind, accepted in ((str, (str,)), (int, (int,)), (float, (float, int)), (bool, (bool,))):
         converter.register_structure_hook(kind, partial(_as_is, accepted))
