@@ -1,4 +1,4 @@
-"""The API key: text that passes through aiohttp as it is, and shows nowhere."""
+"""The API key: aiohttp gets it as it is, and nothing else shows it."""
 
 import re
 from functools import cached_property
@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class Secret(str):
-    """A text whose `repr` is masked, and which masks itself in other texts."""
+    """A text with a masked `repr`, which can be masked in other texts."""
 
     def __repr__(self) -> str:
         return "'***'"
@@ -15,9 +15,9 @@ class Secret(str):
         raise TypeError("a secret cannot be pickled or copied")
 
     def mask(self, text: str) -> str:
-        """The text without this secret, in whatever spelling JSON, URLs and HTML have for it.
+        """Return the text without this secret, however JSON, URLs or HTML spell it.
 
-        At the end of the text the beginning of the secret is enough: an answer may be cut within an echo.
+        At the end of the text the beginning of the secret is masked too: a response may be cut within an echo.
         """
         text = self._spellings.sub("***", text)
         for length in range(len(self) - 1, 7, -1):
@@ -32,5 +32,5 @@ class Secret(str):
             rf"|&#0*{ord(character)};|&#x0*{ord(character):x};)"
             for character in self
         )
-        # No real key is this short; masking it within words would tear every text up.
+        # No real key is this short; masking it within words would make every text unreadable.
         return re.compile(pattern if len(self) >= 8 else rf"\b{pattern}\b", re.IGNORECASE)
