@@ -5,20 +5,20 @@ It separates "never sent" from "may have been received", and does not know what 
 
 import asyncio
 import sys
-from collections.abc import Mapping
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentEncodingError
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from suno_persona._error_body import one_line
 from suno_persona._response import Response
 from suno_persona._secret import Secret
 from suno_persona.errors import (
-    ConfigurationError,
     ConnectionFailedError,
     ConnectionLostError,
+    NotCreatedError,
     OutcomeUnknownError,
     ResponseTimeoutError,
     UnreadableResponseError,
@@ -69,15 +69,15 @@ async def post(
     session: aiohttp.ClientSession,
     url: URL,
     *,
-    headers: Mapping[str, str],
+    headers: CIMultiDict[str],
     body: bytes,
     timeout: aiohttp.ClientTimeout,
     max_response_size: int,
     secret: Secret,
 ) -> Response:
-    """Send one POST and return its response; one whose body is incomplete has a `flaw`.
+    """Send one POST with the key `secret` and return its response; one whose body is incomplete has a `flaw`.
 
-    `timeout` bounds the exchange. Redirects are not followed. No error shows `secret`.
+    `timeout` bounds the exchange. Redirects are not followed. Neither the body nor an error shows the key.
 
     Raises `ConnectionFailedError` if nothing was sent, and an `OutcomeUnknownError` if something was sent and no status
     came back.
@@ -87,12 +87,13 @@ async def post(
     response: aiohttp.ClientResponse | None = None
     received: list[bytes] = []
     size = 0
+    failure: NotCreatedError | OutcomeUnknownError | None = None
     flaw: OutcomeUnknownError | None = None
     try:
         response = await session.post(
             url,
             data=payload,
-            headers=headers,
+            headers=_signed(headers, secret),
             timeout=timeout,
             allow_redirects=False,
             raise_for_status=False,
@@ -107,32 +108,39 @@ async def post(
                 )
                 break
         response.close()  # a response that was read to its end has already released its connection
-    except (Exception, asyncio.CancelledError) as error:
+    except BaseException as error:
         if response is not None:
             response.close()
-        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-            raise
+        cause = _without_secret(error, handled, secret)
+        if not isinstance(error, Exception) and not _is_closed_session(error):
+            response, received = None, []  # no frame of this traceback shows what they hold
+            raise error.with_traceback(None) from (error.__cause__ if cause else None)
         failure = _failure(error, sent=payload.sent, total=timeout.total, secret=secret)
-        _forget_frames(error, handled)
-        # A cause that shows the secret is left out.
-        cause = error if secret.mask(str(error)) == str(error) else None
-        if response is None or not isinstance(failure, OutcomeUnknownError):
-            raise failure from cause
         failure.__cause__ = cause
-        flaw = failure
-    body = b"".join(received)[:max_response_size]
+        flaw = failure if response is not None and isinstance(failure, OutcomeUnknownError) else None
+    # Raised out here, so that `error`, which may show the key, does not become its context.
+    if response is None or (failure is not None and flaw is None):
+        response, received = None, []
+        raise failure
+    body = secret.masked(b"".join(received)[:max_response_size])
     return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
 
 
-def _is_cancelled() -> bool:
-    """Whether this task was cancelled. aiohttp also raises `CancelledError` when its session is closed."""
+def _signed(headers: CIMultiDict[str], secret: Secret) -> CIMultiDict[str]:
+    signed = headers.copy()
+    signed["Authorization"] = secret.authorization()
+    return signed
+
+
+def _is_closed_session(error: BaseException) -> bool:
+    """Whether this is the `CancelledError` that aiohttp raises when its session is closed: nobody cancelled the task."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
 def _failure(
     error: BaseException, *, sent: bool, total: float | None, secret: Secret
-) -> ConfigurationError | ConnectionFailedError | OutcomeUnknownError | UsageError:
+) -> NotCreatedError | OutcomeUnknownError:
     if type(error) is TimeoutError and total:  # aiohttp raises subclasses for its other bounds
         if not sent:
             return ConnectionFailedError(message=f"no connection within {total:g} s (timeout.total)")
@@ -144,10 +152,8 @@ def _failure(
         return ConnectionLostError(message=message)
     if known is None and not sent:
         # Not an error of aiohttp's: its session rejected the request, or a hook of the caller's failed.
-        if isinstance(error, RuntimeError):
+        if isinstance(error, RuntimeError | ValueError | TypeError):
             return UsageError(message=f"aiohttp could not send the request: {message}")
-        if isinstance(error, ValueError | TypeError):
-            return ConfigurationError(message=f"aiohttp could not send the request: {message}")
         return ConnectionFailedError(message=message)
     if isinstance(error.__cause__, ContentEncodingError):
         return UnreadableResponseError(message=message)
@@ -170,16 +176,26 @@ def _reason(error: BaseException) -> str:
             return str(error) or type(error).__name__
 
 
-def _forget_frames(error: BaseException, handled: BaseException | None) -> None:
-    """Remove the frames from an exception and its causes.
+def _without_secret(error: BaseException, handled: BaseException | None, secret: Secret) -> BaseException | None:
+    """Take what shows the key out of an exception and its causes; `None` if something is left.
 
-    aiohttp's frames hold the request's headers, and with them the key; crash reporters print the variables of every
-    frame. `handled`, the exception that the caller was already handling, keeps its own.
+    aiohttp's frames and its description of the request hold the headers, and with them the key; crash reporters print
+    the variables of every frame. `handled`, the exception that the caller was already handling, is left alone.
     """
-    chain, seen = [error], {id(handled)}
+    chain, seen, shown = [error], {id(handled)}, False
     while chain:
         link = chain.pop()
         if id(link) not in seen:
             seen.add(id(link))
             link.__traceback__ = None
+            if isinstance(link, aiohttp.ClientResponseError):
+                link.request_info = link.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
+                link.history = ()
+                link.args = (link.request_info, link.history)
+            text = f"{link} {link!r}"
+            held = (*link.args, *vars(link).values())
+            shown |= secret.mask(text) != text
+            shown |= any(isinstance(value, aiohttp.ClientRequest | aiohttp.ClientResponse) for value in held)
             chain += filter(None, (link.__cause__, link.__context__))
+            chain += getattr(link, "exceptions", ())  # of a group
+    return None if shown else error
