@@ -1,8 +1,8 @@
 """The API key: aiohttp gets it as it is, and nothing else shows it.
 
 `Secret` is no `str`, because printers of tracebacks slice a `str` before they ask for its `repr`. It holds the key
-under a one-time pad, so that a walk over attributes does not find it either. The plain text exists only while a function
-of this module runs; none of them raises or suspends meanwhile.
+under a one-time pad, so that a walk over attributes does not find it either. The plain text exists only while a
+function of this module runs; none of them raises or suspends meanwhile.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ class Secret:
         for position, character in enumerate(text, start=1):
             if not "!" <= character <= "~":
                 what = "a character that is not ASCII" if character > "\x7f" else "a space or control character"
-                return f"{what} (character {position} of {len(text)})"
+                return f"{what} at position {position} of {len(text)}"
         return None
 
     def authorization(self) -> str:

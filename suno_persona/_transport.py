@@ -121,7 +121,7 @@ async def post(
     # Raised out here, so that `error`, which may show the key, does not become its context.
     if response is None or (failure is not None and flaw is None):
         response, received = None, []
-        raise failure
+        raise failure  # type: ignore[misc]  # without a response there is one
     body = secret.masked(b"".join(received)[:max_response_size])
     return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
 
@@ -133,7 +133,7 @@ def _signed(headers: CIMultiDict[str], secret: Secret) -> CIMultiDict[str]:
 
 
 def _is_closed_session(error: BaseException) -> bool:
-    """Whether this is the `CancelledError` that aiohttp raises when its session is closed: nobody cancelled the task."""
+    """Whether nobody cancelled the task: aiohttp raises `CancelledError` also when its session is closed."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
