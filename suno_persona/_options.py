@@ -36,14 +36,10 @@ def key(masked: object) -> Secret:
     found = Secret(os.environ.get("SUNO_API_KEY", "")) if masked is None else masked
     if not isinstance(found, Secret):
         raise _invalid("api_key", "a str", f"a value of type {getattr(found, '__name__', 'unknown')}")
-    if found[:7].lower() in ("bearer", "bearer "):
-        found = Secret(found[7:])
     if not found:
         raise _invalid("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
-    for position, character in enumerate(found, start=1):
-        if not "!" <= character <= "~":
-            what = "a character that is not ASCII" if character > "\x7f" else "a space or control character"
-            raise _invalid("api_key", "visible ASCII characters", f"{what} at position {position} of {len(found)}")
+    if (flaw := found.flaw()) is not None:
+        raise _invalid("api_key", "visible ASCII characters", flaw)
     return found
 
 
