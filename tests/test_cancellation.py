@@ -10,7 +10,7 @@ from support.calls import calls, requests
 from support.cancellation import cancelled_at
 from support.clock import Clock
 from support.held_service import HeldService, client
-from support.idle import turns
+from support.idle import idle
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
 from suno_persona.testing import FakeSuno, Fault
@@ -47,12 +47,12 @@ async def test_a_call_can_be_cancelled_wherever_it_suspends(scenario: str, reque
             fake.script(*faults)
             call = asyncio.create_task(run(point, api.create(request_)))
             await asyncio.wait([call])
-            await turns()
+            await idle()
             seen = len(fake.requests)
             fake.clear_script()  # of which the cancelled call did not meet all
             assert (await api.create(request_)).name == "Neon"
             assert len(fake.requests) == seen + 1
-        await turns()
+        await idle()
         assert asyncio.all_tasks() == before
         cancelled = call.cancelled()
         assert seen == 0 or point > 0, "there was no connection yet at the first point"
@@ -82,7 +82,7 @@ async def test_a_call_cancelled_while_it_cools_holds_nobody_up(
         tasks = calls(api, 6)
         await service.receives(3)
         service.reject(0)
-        await turns()
+        await idle()
         service.respond(1)
         service.respond(2)
         await service.receives(3)
@@ -109,7 +109,7 @@ async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_nobody_u
         tasks = calls(api, 4)
         await service.receives(1)
         service.respond(0)
-        await turns()
+        await idle()
         advance(10.1)
         for _ in range(later):
             await asyncio.sleep(0)
@@ -117,7 +117,7 @@ async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_nobody_u
         number = 1
         while not all(task.done() for task in tasks):
             advance(1)
-            await turns(20)
+            await idle()
             while number < len(service.received):
                 service.respond(number)
                 number += 1
@@ -130,7 +130,7 @@ async def test_a_call_cancelled_between_two_attempts_sends_nothing_more(service:
         call = asyncio.create_task(api.create(requests(1)[0]))
         await service.receives(1)
         service.reject(0, 503, retry_after=None)
-        await turns()
+        await idle()
         call.cancel()
         (result,) = await asyncio.gather(call, return_exceptions=True)
         assert isinstance(result, asyncio.CancelledError)

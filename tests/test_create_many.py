@@ -1,6 +1,7 @@
 """`create_many`: many requests, read lazily, with one outcome each."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -8,10 +9,11 @@ from typing import Any
 
 import attrs
 import pytest
-from support.calls import requests
+from support.broken_service import BrokenService
+from support.calls import calls, cancel, requests
 from support.clock import Clock
 from support.held_service import HeldService, client, first_outcome
-from support.idle import turns
+from support.idle import idle, turns
 from tqdm.asyncio import tqdm
 
 from suno_persona import (
@@ -72,7 +74,7 @@ def _name(service: HeldService, number: int) -> str:
     return str(json.loads(service.received[number].body)["name"])
 
 
-async def test_no_more_requests_are_read_than_can_be_used(fake_suno: FakeSuno) -> None:
+async def test_no_more_requests_are_read_than_can_be_used() -> None:
     """An endless source is read as far as calls are under way and outcomes are read, and a little further."""
     read = 0
 
@@ -83,16 +85,15 @@ async def test_no_more_requests_are_read_than_can_be_used(fake_suno: FakeSuno) -
             yield CreatePersonaRequest(root_clip_id="c", name=str(read), description="D")
 
     async with (
-        PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=4) as api,
+        BrokenService() as service,
+        client(service, max_connections=4) as api,
         aclosing(api.create_many(endless())) as outcomes,
     ):
         for number in range(20):
             await anext(outcomes)
             assert read <= number + 1 + 3 * 4
-        while len(fake_suno.requests) < 20 + 8:  # those whose outcomes wait to be read
-            await asyncio.sleep(0)
-        await turns(500)
-        assert len(fake_suno.requests) <= 20 + 8
+        await idle()
+        assert len(service.requests) == 20 + 2 * 4  # twice as many outcomes as calls in flight wait to be read
 
 
 async def test_no_more_calls_are_under_way_than_connections(service: HeldService) -> None:
@@ -101,7 +102,7 @@ async def test_no_more_calls_are_under_way_than_connections(service: HeldService
         batch = asyncio.create_task(_all(api, requests(5)))
         await service.receives(3)
         single = asyncio.create_task(api.create(requests(1)[0]))
-        await turns()
+        await idle()
         for number in range(6):
             await service.receives(min(3 + number, 6))
             service.respond(number)
@@ -133,7 +134,7 @@ async def test_a_slow_source_takes_no_turn(service: HeldService) -> None:
 
     async with client(service, max_connections=1) as api:
         batch = asyncio.create_task(_all(api, never()))
-        await turns()
+        await idle()
         single = asyncio.create_task(api.create(requests(1)[0]))
         await service.receives(1)
         service.respond(0)
@@ -204,7 +205,7 @@ async def test_a_reader_that_stops_early_lets_what_is_out_finish(service: HeldSe
         await first_outcome(service, outcomes, 3)
         await service.receives(4)
         closing = asyncio.create_task(outcomes.aclose())
-        await turns()
+        await idle()
         assert not closing.done()
         for number in (1, 2, 3):
             service.respond(number)
@@ -220,7 +221,7 @@ async def test_a_reader_that_stops_early_waits_for_no_cool_down(service: HeldSer
         await first_outcome(service, outcomes, 3)
         service.reject(1, retry_after=20)
         service.reject(2, retry_after=20)
-        await turns()
+        await idle()
         await outcomes.aclose()
         await service.receives(3)
 
@@ -240,33 +241,40 @@ async def test_a_break_is_a_clean_end(service: HeldService) -> None:
         await service.receives(3)
         service.respond(1)
         service.respond(2)
-        while len(asyncio.all_tasks()) > 1 + len(service._tasks):
-            await asyncio.sleep(0)
+        await idle()
         await service.receives(3)
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled"])
-@pytest.mark.parametrize("point", range(0, 40, 4))
-async def test_stopping_a_batch_takes_no_turn_away(fake_suno: FakeSuno, how: str, point: int) -> None:
-    """At whatever moment it ends, all turns of the client are free again."""
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=3) as api:
-        outcomes = api.create_many(requests(50))
-        reader = asyncio.create_task(anext(outcomes))
-        await turns(point)
-        if how == "closed":
-            await reader
-            await turns(point)
-            await outcomes.aclose()
-        else:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-        fake_suno.script(*[Fault.hang()] * 3)
-        held = [asyncio.create_task(api.create(request)) for request in requests(3)]
-        before = len(fake_suno.requests)
-        while len(fake_suno.requests) < before + 3:
-            await asyncio.sleep(0)
-        for task in held:
-            task.cancel()
+async def test_stopping_a_batch_releases_its_slots(how: str) -> None:
+    """At whatever moment it stops, later calls of the client get every slot."""
+    reached = set()
+    done = False
+    for moment in itertools.count():
+        if done:
+            break
+        async with HeldService() as service, client(service, max_connections=3) as api:
+            service.respond_to_all()
+            outcomes = api.create_many(requests(50))
+            reader = asyncio.create_task(anext(outcomes))
+            await turns(moment)
+            done = reader.done()
+            reached.add("responded" if done else "in flight" if service.requests else "before a request is sent")
+            if how == "closed":
+                await reader
+                await turns(moment)
+                await outcomes.aclose()
+            else:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+            await idle()
+            service.hold()
+            before = len(service.requests)
+            held = calls(api, 3)
+            await idle()
+            assert len(service.requests) == before + 3
+            await cancel(held)
+    assert reached == {"before a request is sent", "in flight", "responded"}
 
 
 async def test_a_reader_that_stops_early_repeats_nothing(service: HeldService) -> None:
@@ -275,7 +283,7 @@ async def test_a_reader_that_stops_early_repeats_nothing(service: HeldService) -
         outcomes = api.create_many(requests(2))
         await first_outcome(service, outcomes, 2)
         closing = asyncio.create_task(outcomes.aclose())
-        await turns()
+        await idle()
         service.reject(1, retry_after=0)
         await closing
         await service.receives(2)
@@ -324,17 +332,18 @@ async def test_cancelling_a_reader_that_is_closing_hurries_it(service: HeldServi
         outcomes = api.create_many(requests(2))
         await first_outcome(service, outcomes, 2)
         closing = asyncio.create_task(outcomes.aclose())
-        await turns()
+        await idle()
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
 
 
-async def test_a_slow_reader_is_waited_for(fake_suno: FakeSuno) -> None:
+async def test_a_slow_reader_is_waited_for(advance: Clock) -> None:
     """A timeout does not run while outcomes wait to be read."""
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=1) as api:
+    async with BrokenService() as service, client(service, max_connections=1) as api:
         async for outcome in api.create_many(requests(10)):
-            await turns(500)
+            await idle()
+            advance(100)
             assert outcome.persona is not None
 
 
@@ -344,7 +353,7 @@ async def test_a_cool_down_holds_the_batch_back(service: HeldService, advance: C
         batch = asyncio.create_task(_all(api, requests(3)))
         await service.receives(2)
         service.reject(0, retry_after=10)
-        await turns()
+        await idle()
         service.respond(1)
         await service.receives(2)
         advance(11)

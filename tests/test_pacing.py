@@ -9,7 +9,7 @@ from support.broken_service import BrokenService, Exchange
 from support.calls import calls, cancel, requests
 from support.clock import Clock
 from support.held_service import HeldService, client
-from support.idle import turns
+from support.idle import idle
 
 from suno_persona import (
     ConfigurationError,
@@ -70,7 +70,7 @@ async def test_one_refusal_cools_all(service: HeldService, advance: Clock, statu
         tasks = calls(api, 30)
         await service.receives(8)
         service.reject(0, status)
-        await turns()
+        await idle()
         for number in range(1, 8):  # those that were under way already
             service.respond(number)
         await service.receives(8)
@@ -100,7 +100,7 @@ async def test_a_refusal_of_the_first_one_cools_all_again(service: HeldService, 
         for number in range(8):
             service.reject(number)
         for arrived in range(9, 20):
-            await turns()
+            await idle()
             advance(5.1)
             await service.receives(arrived)
             service.reject(arrived - 1)
@@ -127,11 +127,11 @@ async def test_a_shorter_wait_does_not_end_a_longer_one(service: HeldService, ad
         tasks = calls(api, 3)
         await service.receives(3)
         service.reject(0, retry_after=20)
-        await turns()
+        await idle()
         service.reject(1, retry_after=1)
-        await turns()
+        await idle()
         service.reject(2, retry_after=25)
-        await turns()
+        await idle()
         advance(24.5)
         await service.receives(3)
         advance(1)
@@ -145,7 +145,7 @@ async def test_a_wait_that_is_too_long_is_raised_for_all_and_nobody_sends(servic
         tasks = calls(api, 3)
         await service.receives(2)
         service.reject(0, retry_after=10)
-        await turns()
+        await idle()
         service.reject(1, retry_after=100)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         advance(60)
@@ -191,7 +191,7 @@ async def test_calls_beyond_a_quota_all_succeed(advance: Clock) -> None:
                 before = -1
                 while before != len(service.requests):  # until nothing more comes in this second
                     before = len(service.requests)
-                    await turns()
+                    await idle()
                 advance(1.0)
                 quota.left = 10
             personas = await asyncio.gather(*tasks)
@@ -223,11 +223,11 @@ async def test_a_rate_limit_may_be_shared(fake_suno: FakeSuno, request_: CreateP
         tasks = [*calls(one, 4), *calls(two, 4)]
         while len(fake_suno.personas) < 3:
             await asyncio.sleep(0)
-        await turns()
+        await idle()
         assert len(fake_suno.requests) == 3
         while not all(task.done() for task in tasks):
             advance(3.4)
-            await turns()
+            await idle()
         await asyncio.gather(*tasks)
 
 
@@ -238,13 +238,13 @@ async def test_a_refusal_also_stops_those_who_wait_for_the_rate_limit(service: H
         tasks = calls(api, 2)
         await service.receives(1)
         service.reject(0, retry_after=30)
-        await turns()
+        await idle()
         advance(11)
         await service.receives(1)
         advance(20)
         await service.receives(2)
         service.respond(1)
-        await turns()
+        await idle()
         advance(11)
         await service.receives(3)
         service.respond(2)
@@ -258,15 +258,15 @@ async def test_the_rate_limit_holds_after_a_cool_down_too(service: HeldService, 
         await service.receives(2)
         service.reject(0)
         service.respond(1)
-        await turns()
+        await idle()
         for _ in range(6):  # the cool-down, in which the limit lets two a second pass
             advance(1)
-            await turns()
+            await idle()
         number = 2
         while len(service.received) > number:  # no second passes any more
             service.respond(number)
             number += 1
-            await turns()
+            await idle()
         assert len(service.received) <= 2 + 4
         await cancel(tasks)
 
@@ -278,11 +278,11 @@ async def test_closing_ends_the_calls_that_cool_or_rest(service: HeldService) ->
     tasks = calls(api, 6)
     await service.receives(3)
     service.reject(0, 503, retry_after=None)  # rests on its own
-    await turns()
+    await idle()
     service.reject(1, 429, retry_after=600)  # cools all
-    await turns()
+    await idle()
     service.respond(2)
-    await turns()
+    await idle()
     await api.close()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result).__name__ for result in results].count("UsageError") == 5
@@ -310,6 +310,6 @@ async def test_idle_connections_are_dropped_before_servers_do(advance: Clock, mo
     async with BrokenService() as service, PersonaAPI("sk-0123456789", base_url=service.base_url) as api:
         for wait, connections in ((0, 1), (3, 1), (4.5, 2)):
             advance(wait)
-            await turns()
+            await idle()
             await api.create(requests(1)[0])
             assert service.connections == connections
