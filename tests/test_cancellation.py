@@ -1,62 +1,150 @@
-"""Cancelling is safe wherever a call stands: everything is given back, and nobody else is held up."""
+"""Cancelling is safe wherever a call is suspended: it releases everything, and holds up no other call."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from aiolimiter import AsyncLimiter
+from support.broken_service import Act, BrokenService, Exchange
 from support.calls import calls, requests
-from support.cancellation import cancelled_at
+from support.cancellation import OWN, cancelled_at
 from support.clock import Clock
 from support.held_service import HeldService, client
 from support.idle import idle
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
-from suno_persona.testing import FakeSuno, Fault
 
 
-async def run(point: int, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The coroutine's result, with a cancellation at this point."""
-    return await cancelled_at(point, coroutine)
+def status(line: str, *headers: str) -> Act:
+    """Respond with a status and no body."""
+    head = "\r\n".join([f"HTTP/1.1 {line}", *headers, "Content-Length: 0", "", ""]).encode()
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(head)
+
+    return act
 
 
-AGAIN = RetryPolicy(wait_initial=0, retry_unknown=True)
+async def create(exchange: Exchange) -> None:
+    """Respond with a persona."""
+    await exchange.send(exchange.response())
 
-SCENARIOS: dict[str, tuple[list[Fault], Callable[[], dict[str, Any]]]] = {
-    "a plain call": ([], dict),
-    "a call that is refused first": ([Fault.rate_limited(0), Fault.unavailable(0)], dict),
-    "a call that is redirected": ([Fault.redirect("/suno/persona/create")], dict),
-    "a call that fails and is tried again": ([Fault.unavailable(), Fault.dropped()], lambda: {"retry": AGAIN}),
-    "a call with a rate limit": ([Fault.rate_limited(0)], lambda: {"rate_limit": AsyncLimiter(100, 1)}),
+
+async def create_in_two_parts(exchange: Exchange) -> None:
+    """Respond with a persona, and send the body only when the client waits for it."""
+    head, _, body = exchange.response().partition(b"\r\n\r\n")
+    await exchange.send(head + b"\r\n\r\n")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await exchange.send(body)
+
+
+async def drop(exchange: Exchange) -> None:
+    """Close the connection in place of a response."""
+    exchange.close()
+
+
+@attrs.frozen
+class Scenario:
+    """What happens to a call, and the phases in which it must have been cancelled by the end of the sweep.
+
+    A phase is what the call waited for, and how many requests of the client had arrived by then.
+    """
+
+    acts: list[Act]
+    phases: set[tuple[str, int]]
+    options: Callable[[], dict[str, Any]] = dict
+
+
+CONNECTING = ("connecting", 0)
+RESPONSE = "waiting for the response"
+SCENARIOS = {
+    "one attempt": Scenario([], {CONNECTING, (RESPONSE, 0)}),
+    "a slow response": Scenario([create_in_two_parts], {CONNECTING, (RESPONSE, 0), ("reading the response", 1)}),
+    "a cool-down": Scenario(
+        [status("429 Slow", "Retry-After: 5"), status("503 Busy", "Retry-After: 5")],
+        {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1), (OWN, 2), (RESPONSE, 2)},
+    ),
+    "a backoff": Scenario(
+        [status("503 Busy"), drop],
+        {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1), (OWN, 2), ("connecting", 2), (RESPONSE, 2)},
+        lambda: {"retry": RetryPolicy(wait_initial=5, retry_unknown=True)},
+    ),
+    "a redirect": Scenario(
+        [status("308 Moved", "Location: /suno/persona/create")], {CONNECTING, (RESPONSE, 0), (RESPONSE, 1)}
+    ),
+    "a rate limit": Scenario(
+        [status("308 Moved", "Location: /suno/persona/create")],
+        {CONNECTING, (RESPONSE, 0), ("waiting for the rate limit", 1), (RESPONSE, 1)},
+        lambda: {"rate_limit": AsyncLimiter(1, 5)},
+    ),
 }
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_a_call_can_be_cancelled_wherever_it_suspends(scenario: str, request_: CreatePersonaRequest) -> None:
-    """At each point in turn: the next call of a client with one turn and one connection works, and nothing is left."""
-    faults, options = SCENARIOS[scenario]
+async def finish(call: asyncio.Task[Any], advance: Clock) -> None:
+    """Let time pass until a call is done."""
+    await idle()
+    while not call.done():
+        advance(5)
+        await idle()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_a_call_can_be_cancelled_wherever_it_suspends(
+    name: str, request_: CreatePersonaRequest, advance: Clock
+) -> None:
+    """A client with one slot and one connection makes its next call after it, and nothing is left behind."""
+    scenario = SCENARIOS[name]
     before = asyncio.all_tasks()
-    point, cancelled = -1, True
+    reached: set[tuple[str, int]] = set()
+    cancelled, point = True, -1
     while cancelled:
         point += 1
-        async with (
-            FakeSuno() as fake,
-            PersonaAPI(fake.api_key, base_url=fake.base_url, max_connections=1, **options()) as api,
-        ):
-            fake.script(*faults)
-            call = asyncio.create_task(run(point, api.create(request_)))
-            await asyncio.wait([call])
-            await idle()
-            seen = len(fake.requests)
-            fake.clear_script()  # of which the cancelled call did not meet all
-            assert (await api.create(request_)).name == "Neon"
-            assert len(fake.requests) == seen + 1
+        service = BrokenService(*scenario.acts)
+        async with service, client(service, max_connections=1, **scenario.options()) as api:
+            call = asyncio.create_task(cancel_create(point, api, request_, reached, service))
+            await finish(call, advance)
+            received = len(service.requests)
+            service.acts.clear()  # of which a cancelled call did not meet all
+            following = asyncio.create_task(api.create(request_))
+            await finish(following, advance)
+            assert following.result().name == "Neon"
+            assert len(service.requests) == received + 1
         await idle()
         assert asyncio.all_tasks() == before
         cancelled = call.cancelled()
-        assert seen == 0 or point > 0, "there was no connection yet at the first point"
-    assert point >= 2, "the call was cancelled at several points"
+    assert scenario.phases <= reached
+
+
+async def cancel_create(
+    point: int,
+    api: PersonaAPI,
+    request: CreatePersonaRequest,
+    reached: set[tuple[str, int]],
+    service: BrokenService,
+) -> None:
+    """Create a persona, and cancel this at a point."""
+    await cancelled_at(point, api.create(request), reached, lambda: len(service.requests))
+
+
+async def test_a_call_can_be_cancelled_wherever_it_waits_for_a_slot(service: HeldService) -> None:
+    """It sends nothing, and the slot goes to the next call when it is free."""
+    reached: set[tuple[str, int]] = set()
+    (request,) = requests(1)
+    async with client(service, max_connections=1) as api:
+        first = asyncio.create_task(api.create(request))
+        await service.receives(1)
+        waiting = asyncio.create_task(cancel_create(0, api, request, reached, service))
+        last = asyncio.create_task(api.create(request))
+        await service.receives(1)
+        assert waiting.cancelled()
+        service.respond(0)
+        await service.receives(2)
+        service.respond(1)
+        await asyncio.gather(first, last)
+    assert reached == {(OWN, 1)}
 
 
 async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_nothing(service: HeldService) -> None:
