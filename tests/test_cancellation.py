@@ -1,6 +1,7 @@
 """Cancelling is safe wherever a call is suspended: it releases everything, and holds up no other call."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from support.calls import calls, requests
 from support.cancellation import OWN, cancelled_at
 from support.clock import Clock
 from support.held_service import HeldService, client
-from support.idle import idle
+from support.idle import idle, turns
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
 
@@ -147,8 +148,8 @@ async def test_a_call_can_be_cancelled_wherever_it_waits_for_a_slot(service: Hel
     assert reached == {(OWN, 1)}
 
 
-async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_nothing(service: HeldService) -> None:
-    """And those behind it get theirs."""
+async def test_a_call_cancelled_while_it_waits_for_a_slot_sends_nothing(service: HeldService) -> None:
+    """The calls behind it get their slots in order."""
     async with client(service, max_connections=1) as api:
         tasks = calls(api, 4)
         await service.receives(1)
@@ -161,59 +162,55 @@ async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_nothing(servic
     assert service.personas == ["0", "2", "3"]
 
 
-@pytest.mark.parametrize("later", range(6))
-async def test_a_call_cancelled_while_it_cools_holds_nobody_up(
-    service: HeldService, advance: Clock, later: int
-) -> None:
-    """Also where it is cancelled in the very turns of the loop in which it would have gone first."""
-    async with client(service, max_connections=3) as api:
-        tasks = calls(api, 6)
-        await service.receives(3)
-        service.reject(0)
-        await idle()
-        service.respond(1)
-        service.respond(2)
-        await service.receives(3)
-        advance(5.1)
-        for _ in range(later):
-            await asyncio.sleep(0)
-        tasks[0].cancel()  # the one that was refused stands first in the queue
-        number = 3
-        while not all(task.done() for task in tasks):
-            await asyncio.sleep(0)
-            while number < len(service.received):
-                service.respond(number)
-                number += 1
-    assert tasks[0].cancelled()
-    assert {"1", "2", "3", "4", "5"} <= set(service.personas)
-
-
-@pytest.mark.parametrize("later", range(6))
-async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_nobody_up(
-    service: HeldService, advance: Clock, later: int
-) -> None:
-    """It takes nothing of the limit, and the next one goes in its place."""
-    async with client(service, max_connections=4, rate_limit=AsyncLimiter(1, 10)) as api:
-        tasks = calls(api, 4)
-        await service.receives(1)
-        service.respond(0)
-        await idle()
-        advance(10.1)
-        for _ in range(later):
-            await asyncio.sleep(0)
-        tasks[1].cancel()
-        number = 1
-        while not all(task.done() for task in tasks):
-            advance(1)
+async def test_a_call_cancelled_during_a_cool_down_holds_up_no_other(advance: Clock) -> None:
+    """Also in each turn of the loop between the end of the cool-down and its next attempt, the first of all."""
+    reached = set()
+    for turn in itertools.count():
+        async with HeldService() as service, client(service, max_connections=3) as api:
+            tasks = calls(api, 6)
+            await service.receives(3)
+            service.reject(0)
             await idle()
-            while number < len(service.received):
-                service.respond(number)
-                number += 1
-    assert {"2", "3"} <= set(service.personas)
+            service.respond(1)
+            service.respond(2)
+            await service.receives(3)
+            advance(5.1)
+            await turns(turn)
+            reached.add(sent := len(service.received) > 3)
+            tasks[0].cancel()
+            service.respond_to_all()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert tasks[0].cancelled()
+            assert {"1", "2", "3", "4", "5"} <= set(service.personas)
+        if sent:
+            break
+    assert reached == {False, True}
 
 
-async def test_a_call_cancelled_between_two_attempts_sends_nothing_more(service: HeldService) -> None:
-    """The wait after a failure can be cancelled like any other, and gives the turn back."""
+async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_up_no_other(advance: Clock) -> None:
+    """Also in each turn of the loop between the moment at which the limit lets it pass and its attempt."""
+    reached = set()
+    for turn in itertools.count():
+        limit = AsyncLimiter(1, 10)
+        async with HeldService() as service, client(service, max_connections=4, rate_limit=limit) as api:
+            tasks = calls(api, 4)
+            await service.receives(1)
+            service.respond_to_all()
+            await idle()
+            advance(10.1)
+            await turns(turn)
+            reached.add(sent := len(service.received) > 1)
+            tasks[1].cancel()
+            for task in tasks:
+                await finish(task, advance)
+            assert {"0", "2", "3"} <= set(service.personas)
+        if sent:
+            break
+    assert reached == {False, True}
+
+
+async def test_a_call_cancelled_during_its_backoff_sends_nothing_more(service: HeldService) -> None:
+    """Its slot is free at once."""
     async with client(service, max_connections=1, retry=RetryPolicy(wait_initial=1e6, wait_max=1e6)) as api:
         call = asyncio.create_task(api.create(requests(1)[0]))
         await service.receives(1)
