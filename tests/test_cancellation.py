@@ -78,7 +78,7 @@ SCENARIOS = {
     ),
     "a rate limit": Scenario(
         [status("308 Moved", "Location: /suno/persona/create")],
-        {CONNECTING, (RESPONSE, 0), ("waiting for the rate limit", 1), (RESPONSE, 1)},
+        {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1)},
         lambda: {"rate_limit": AsyncLimiter(1, 5)},
     ),
 }

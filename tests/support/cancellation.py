@@ -10,13 +10,13 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
-PHASES = {  # by the functions of libraries in which a coroutine waits, whatever the package calls its own
+PHASES = {  # by the functions of aiohttp in which a coroutine waits
     "aiohttp.connector.BaseConnector.connect": "connecting",
     "aiohttp.client_reqrep.ClientResponse.start": "waiting for the response",
     "aiohttp.streams.StreamReader.readany": "reading the response",
-    "aiolimiter.leakybucket.AsyncLimiter.acquire": "waiting for the rate limit",
 }
 OWN = "waiting in the package"
+"""For a slot, a backoff, a cool-down, the rate limit or a journal: for which of them, the test arranges."""
 
 
 @types.coroutine
