@@ -28,7 +28,7 @@ _log = logging.getLogger("suno_persona")
 class Call:
     """One request on its way, and what is known of it so far."""
 
-    __slots__ = ("_body", "attempts", "headers", "may_have_created", "may_retry", "request")
+    __slots__ = ("_body", "attempts", "body_request_id", "headers", "may_have_created", "may_retry", "request")
 
     def __init__(self, request: CreatePersonaRequest) -> None:
         if not isinstance(request, CreatePersonaRequest):
@@ -43,6 +43,8 @@ class Call:
         """Whether an attempt is in flight, or one has failed with an unknown outcome."""
         self.headers: Mapping[str, str] = {}
         """The headers of the response that holds the persona."""
+        self.body_request_id: str | None = None
+        """The `request_id` in the body of that response."""
         self._body: bytes | None = None
 
     @property
@@ -55,7 +57,7 @@ class Call:
     @property
     def request_id(self) -> str | None:
         """The service's id of the exchange that created the persona."""
-        return request_id(self.headers)
+        return request_id(self.headers) or self.body_request_id
 
 
 @attrs.frozen(eq=False)
@@ -150,11 +152,11 @@ class Engine:
             self.url = target  # for later calls too
             return None
         try:
-            persona = read_persona(response)
+            persona, call.body_request_id = read_persona(response)
         except PersonaError:
             # Read again without the key, so that neither the error nor a frame of its traceback holds an echo of it.
             response = without_secret(response, self.key)
-            persona = read_persona(response)
+            persona, call.body_request_id = read_persona(response)
         call.headers = response.headers
         return persona
 
