@@ -59,6 +59,15 @@ class ClipMetadata:
     stream: bool | None = None
     """Whether it could be streamed while it was made."""
 
+    can_remix: bool | None = None
+    """Whether it may be remixed. Not in the contract, as the two below; some gateways send them."""
+
+    is_remix: bool | None = None
+    """Whether it is a remix itself."""
+
+    priority: int | None = None
+    """Its priority in the queue, a number without a unit: `10`."""
+
     extra: Mapping[str, object] = _extra()
     """What the fields cannot hold, as received."""
 
@@ -130,6 +139,18 @@ class Clip:
     is_public: bool | None = None
     """Whether everybody can see it."""
 
+    entity_type: str | None = None
+    """The kind of object it is: `"song_schema"`. Not in the contract, as the three below; some gateways send them."""
+
+    flag_count: int | None = None
+    """How often it was reported."""
+
+    display_tags: str | None = None
+    """The style as it is shown, separated by commas: `"folk, spoken-word"`."""
+
+    allow_comments: bool | None = None
+    """Whether others may comment on it."""
+
     extra: Mapping[str, object] = _extra()
     """What the fields cannot hold, as received."""
 
@@ -182,9 +203,52 @@ class Persona:
     persona_clips: tuple[PersonaClip, ...] = ()
     """The clips that belong to it."""
 
+    image_s3_id: str | None = None
+    """The id of its picture in the service's store: `"image_54834687"`. Not in the contract, as all fields below; some
+    gateways send them."""
+
+    is_public: bool | None = None
+    """Whether everybody can see it."""
+
+    is_owned: bool | None = None
+    """Whether it belongs to the account of the key."""
+
+    is_trashed: bool | None = None
+    """Whether it lies in the trash."""
+
+    clip_count: int | None = None
+    """How many clips belong to it: `1`."""
+
+    persona_type: str | None = None
+    """Its kind: `"vox"` for one that was made from a voice."""
+
+    vox_audio_id: str | None = None
+    """The id of the voice it was made from: `"9e196fa1-20f3-43c1-8066-06a2a6b6bea9"`."""
+
+    vocal_start_s: float | None = None
+    """Where the voice begins in its clip, in seconds: `0`."""
+
+    vocal_end_s: float | None = None
+    """Where the voice ends in its clip, in seconds: `23.24`."""
+
+    user_input_styles: str | None = None
+    """The style that its user described, as text: `"pop"`."""
+
     extra: Mapping[str, object] = _extra()
-    """What the fields cannot hold, as received: members that the contract does not name, and
-    members whose value has another type than the contract says. Takes no part in the hash."""
+    """What the fields cannot hold, as received: members without a field, and members whose value has another type than
+    the field. Takes no part in the hash."""
+
+    def music_fields(self) -> dict[str, str]:
+        """Return what the next step needs of this persona, to be merged into the body of a music request.
+
+        Without a `root_clip_id`, there is no `artist_clip_id`. It picks no model: which one sings with a persona
+        depends on the gateway.
+
+        >>> Persona(id="fd213afd", root_clip_id="54834687").music_fields()
+        {'task': 'artist_consistency', 'persona_id': 'fd213afd', 'artist_clip_id': '54834687'}
+        """
+        fields = {"task": "artist_consistency", "persona_id": self.id}
+        return fields if self.root_clip_id is None else {**fields, "artist_clip_id": self.root_clip_id}
 
 
 def _invalid(field: str, required: str, found: object) -> InvalidRequestError:
