@@ -155,15 +155,15 @@ def test_times_are_read_in_each_form_of_rfc_3339(time: str) -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        (b"", "$: expected a JSON document, found nothing"),
-        (b"[]", "$: expected an object, found a list"),
-        (b"12", "$: expected an object, found 12"),
-        (b"{}", "$.id: expected non-empty text, found null"),
-        (b'{"id": ""}', "$.id: expected non-empty text, found ''"),
-        (b'{"id": 12}', "$.id: expected non-empty text, found 12"),
-        (b'{"id": {}}', "$.id: expected non-empty text, found an object"),
-        (b'"' + b"x" * 99 + b'"', "$: expected an object, found a text of 99 characters"),
-        (b"[" * 100_000, "$: nested too deep"),
+        (b"", "$ must be a JSON document; got nothing"),
+        (b"[]", "$ must be an object; got a list"),
+        (b"12", "$ must be an object; got 12"),
+        (b"{}", "$.id must be non-empty text; got null"),
+        (b'{"id": ""}', "$.id must be non-empty text; got ''"),
+        (b'{"id": 12}', "$.id must be non-empty text; got 12"),
+        (b'{"id": {}}', "$.id must be non-empty text; got an object"),
+        (b'"' + b"x" * 99 + b'"', "$ must be an object; got a text of 99 characters"),
+        (b"[" * 100_000, "$ must not be nested so deep"),
     ],
 )
 def test_loads_says_where_a_document_is_no_persona(document: bytes, message: str) -> None:
@@ -178,7 +178,7 @@ def test_loads_says_where_a_document_is_no_persona(document: bytes, message: str
 )
 def test_loads_refuses_what_is_not_json(document: bytes) -> None:
     """Also numbers that JSON does not have, or that no double can hold (RFC 8259, section 6)."""
-    with pytest.raises(ValueError, match=r"^\$: expected a JSON document"):
+    with pytest.raises(ValueError, match=r"^\$ must be a JSON document"):
         loads(document)
 
 
@@ -222,7 +222,7 @@ def test_a_converter_that_exists_can_learn_the_rules() -> None:
     song = converter.structure({"persona": {"id": "x", "name": 12}, "plays": 1}, Song)
     assert song.persona.extra == {"name": 12}
     assert converter.unstructure(song) == {"persona": {"id": "x", "persona_clips": [], "name": 12}, "plays": 1}
-    with pytest.raises(ValueError, match="expected int, found '1'"):
+    with pytest.raises(ValueError, match="must be int; got '1'"):
         converter.structure({"persona": {"id": "x"}, "plays": "1"}, Song)
 
 

@@ -115,7 +115,7 @@ def test_the_text_of_an_error_holds_what_support_asks_for(request_: CreatePerson
     """Status, code, the service's words and the request id are in the text; the advice is in the unknown ones."""
     assert str(full(RejectedError, request_)) == "HTTP 404 (clip_not_found): no such clip [request id: r-1]"
     assert str(ConnectionFailedError(message="refused")) == "refused"
-    assert str(ConnectionLostError(message="lost")) == "lost (a persona may exist: look before you repeat)"
+    assert str(ConnectionLostError(message="lost")) == "lost (a persona may exist: check before retrying)"
     assert "a persona may exist with the id fd213afd" in str(full(ServerError, request_))
 
 

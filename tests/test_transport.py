@@ -237,7 +237,7 @@ async def test_an_answer_that_breaks_off_gives_what_arrived(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The error holds the status, the part of the body that came, and the id that was in it."""
-    fake_suno.script(Fault.truncated_answer())
+    fake_suno.script(Fault.truncated_response())
     error = await failure(once, request_)
     assert type(error) is ConnectionLostError
     assert error.status == 200
@@ -259,7 +259,7 @@ async def test_a_client_goes_on_after_a_broken_call(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The next call has a connection that works."""
-    fake_suno.script(Fault.truncated_answer(), Fault.dropped())
+    fake_suno.script(Fault.truncated_response(), Fault.dropped())
     await failure(once, request_)
     await failure(once, request_)
     assert (await once.create(request_)).name == "Neon"
@@ -281,10 +281,10 @@ async def test_answers_are_bounded_after_decompression(
     """More than `max_response_size` bytes are never held; the status decides what a longer answer means."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_response_size=1000) as api:
         body, headers = compress(large(1000))
-        fake_suno.script(Fault.answer(200, body, headers=headers))
+        fake_suno.script(Fault.response(200, body, headers=headers))
         assert (await api.create(request_)).id == "fd213afd"
         body, headers = compress(large(5_000_000))
-        fake_suno.script(Fault.answer(status, body, headers=headers))
+        fake_suno.script(Fault.response(status, body, headers=headers))
         error = await failure(api, request_)
     assert error.body == large(5_000_000)[:1000]
     if status == 200:
@@ -384,7 +384,7 @@ async def test_an_answer_that_cannot_be_decompressed_leaves_the_outcome_open(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest, body: bytes
 ) -> None:
     """Broken compression under a 200 may hide a persona."""
-    fake_suno.script(Fault.answer(200, body, headers={"Content-Encoding": "gzip"}))
+    fake_suno.script(Fault.response(200, body, headers={"Content-Encoding": "gzip"}))
     assert isinstance(await failure(once, request_), OutcomeUnknownError)
 
 
