@@ -137,7 +137,7 @@ async def test_a_long_retry_after_is_raised_at_once(
 
 
 async def test_retrying_an_unknown_outcome_may_create_two(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """This is what `retry_unknown` accepts."""
+    """`retry_unknown` accepts this."""
     fake_suno.script(Fault.lost_answer(), Fault.server_error())
     policy = RetryPolicy(wait_initial=0, retry_unknown=True)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=policy) as api:
