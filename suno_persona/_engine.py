@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 import attrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from suno_persona import _transport as transport
@@ -78,7 +79,7 @@ class Engine:
     url: URL
     """The endpoint; changes to the path that the service redirected to."""
 
-    headers: Mapping[str, str]
+    headers: CIMultiDict[str]
     key: Secret
     timeout: aiohttp.ClientTimeout
     """The bounds of one HTTP request."""

@@ -331,7 +331,7 @@ async def test_a_file_that_changes_under_way_is_told(service: HeldService, tmp_p
         opened.seek(200)
         opened.write("\n" * 50_000)
         opened.write("no row\n")
-    await service.respond_until_exit(process)
+    service.respond_to_all()
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert re.search(rb"rows.csv:\d+: the file was changed meanwhile: expected 5 cells", errors), errors
@@ -348,7 +348,7 @@ async def test_a_file_with_another_number_of_rows_is_told(service: HeldService, 
     else:
         with open(file, "a") as opened:
             opened.write("c,One more,D,,\n")
-    await service.respond_until_exit(process)
+    service.respond_to_all()
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"the file was changed meanwhile: expected 1000 rows" in errors
