@@ -49,20 +49,20 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 ECHO = f'{{"error": {{"message": "bad key Bearer {KEY}", "code": "{KEY}"}}}}'.encode()
 
 FAULTS = [
-    Fault.answer(401, ECHO),
-    Fault.answer(401, ECHO.replace(b"/", b"\\/")),
-    Fault.answer(500, KEY.encode(), headers={"X-Echo": KEY, "X-Request-Id": KEY}),
-    Fault.answer(200, ECHO),
-    Fault.answer(200, f'{{"id": "", "key": "{KEY}"}}'.encode()),
-    Fault.answer(401, ECHO.replace(b"0123", b"\\u00301&#50;%33")),
-    Fault.answer(401, ECHO[: ECHO.rindex(b"9")]),
+    Fault.response(401, ECHO),
+    Fault.response(401, ECHO.replace(b"/", b"\\/")),
+    Fault.response(500, KEY.encode(), headers={"X-Echo": KEY, "X-Request-Id": KEY}),
+    Fault.response(200, ECHO),
+    Fault.response(200, f'{{"id": "", "key": "{KEY}"}}'.encode()),
+    Fault.response(401, ECHO.replace(b"0123", b"\\u00301&#50;%33")),
+    Fault.response(401, ECHO[: ECHO.rindex(b"9")]),
     Fault.redirect(f"https://other.example/?key={KEY}"),
     Fault.redirect(f"https://other.example/?key={KEY.replace('/', '%2F')}"),
     Fault(status=200, body=ECHO * 2, ending="cut"),
     Fault(status=400, body=ECHO * 2, ending="cut"),
     Fault.dropped(),
     Fault.lost_answer(),
-    Fault.truncated_answer(),
+    Fault.truncated_response(),
 ]
 
 
@@ -133,7 +133,7 @@ async def test_the_last_of_many_refusals_does_not_show_the_key(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
     """The errors of the attempts before it are not in its chain with anything more."""
-    fake_suno.script(*[Fault.answer(429, ECHO, headers={"Retry-After": "0"})] * 4)
+    fake_suno.script(*[Fault.response(429, ECHO, headers={"Retry-After": "0"})] * 4)
     async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
         with pytest.raises(PersonaError) as caught:
             await api.create(request_)
@@ -147,7 +147,7 @@ async def test_the_last_of_many_refusals_does_not_show_the_key(
         {"api_key": KEY.encode()},
         {"api_key": KEY, "base_url": "nowhere"},
         {"api_key": KEY, "max_connections": 0},
-        {"api_key": KEY, "timeout": 1},
+        {"api_key": KEY, "timeout": "1"},
     ],
 )
 def test_a_wrong_configuration_does_not_show_the_key(arguments: dict[str, Any]) -> None:
@@ -175,6 +175,6 @@ async def test_a_client_does_not_show_its_key(fake_suno: FakeSuno) -> None:
 async def test_a_short_key_does_not_tear_answers_up(request_: CreatePersonaRequest) -> None:
     """Masking every "e" would leave no error readable."""
     async with FakeSuno(api_key="e") as fake, PersonaAPI("e", base_url=fake.base_url) as api:
-        fake.script(Fault.answer(400, b"the message"))
+        fake.script(Fault.response(400, b"the message"))
         with pytest.raises(PersonaError, match="the message"):
             await api.create(request_)
