@@ -191,7 +191,7 @@ async def test_the_id_is_handed_on(fake_suno: FakeSuno, folder: Path, request: p
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     """What is promised to users is what is checked; the contributor's guide says the same."""
     (command,) = [line for line in commands("README.md").splitlines() if line.endswith("nox")]
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == command
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
     assert command in PAGES["docs/contributing.md"]
 
 
