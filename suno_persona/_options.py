@@ -61,7 +61,7 @@ def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -
     except (ValueError, IndexError) as error:
         raise _invalid("base_url", address, str(error)) from None
     if url.scheme not in ("http", "https") or not host:
-        raise _invalid("base_url", address, "something else")  # not shown: it may be a key in the wrong place
+        raise _invalid("base_url", address, "something else")  # not shown: somebody may have passed the key
     if url.user is not None or url.password is not None:
         raise _invalid("base_url", "an address without user name and password", f"some before {host!r}")
     if url.query_string or url.fragment:
