@@ -157,8 +157,11 @@ GOOD = b'{"root_clip_id": "c", "name": "N", "description": "D"}\n'
 BAD_JSON = {
     "nothing": (b"\n\n", [":1: the file must have at least one request; got none"]),
     "bad JSON": (GOOD + b'{"name": \n', [r":2: \$ must be a JSON document; got an error at offset \d+"]),
-    "a list": (b"[1]\n", [":1: the line must be an object; got a list"]),
-    "an unknown member": (b'{"root_clip_id": "c", "names": "N"}', [":1: 'names': expected one of root_clip_id, name"]),
+    "a list": (b"[1]\n", [":1: a request must be an object; got a list"]),
+    "an unknown member": (
+        b'{"root_clip_id": "c", "names": "N"}',
+        [":1: the members of a request must be root_clip_id, name, .*got 'names'"],
+    ),
     "a missing member": (b'{"root_clip_id": "c", "name": "N"}\n', [":1: description must be non-empty text"]),
     "a number": (GOOD.replace(b'"N"', b"12"), [":1: name must be non-empty text; got 12"]),
     "null": (GOOD.replace(b'"N"', b"null"), [":1: name must be non-empty text; got None"]),
@@ -170,7 +173,7 @@ BAD_JSON = {
     "a lone surrogate": (GOOD.replace(b'"N"', b'"\\ud800"'), [":1: name must be text without lone surrogates"]),
     "many": (
         b"1\n" + GOOD + b"2\n",
-        [":1: the line must be an object; got 1", ":3: the line must be an object; got 2"],
+        [":1: a request must be an object; got 1", ":3: a request must be an object; got 2"],
     ),
 }
 
