@@ -101,7 +101,7 @@ async def test_ctrl_c_reports_that_a_persona_may_exist(fake_suno: FakeSuno, env:
     process.send_signal(signal.SIGINT)
     output, errors = await process.communicate()
     assert (process.returncode, output) == (130, b"")
-    assert errors == b"suno-persona: interrupted: a persona may exist, check before retrying\n"
+    assert errors == b"suno-persona: interrupted: a persona may exist; check before you retry\n"
 
 
 async def test_the_demo_needs_no_settings() -> None:

@@ -201,7 +201,7 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
     """Entering it twice is an error; after it ended it can be started again, also in another loop."""
     fake = FakeSuno()
     async with fake:
-        with pytest.raises(UsageError, match="running already"):
+        with pytest.raises(UsageError, match="must not be running yet"):
             await fake.__aenter__()
 
     async def again() -> int:
