@@ -21,7 +21,7 @@ from suno_persona.testing import FakeSuno, Fault
 
 
 async def test_each_row_becomes_a_line(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """A line of JSON has what was asked for, where, and what came of it, for scripts to take."""
+    """A line of JSON has the request, its index and its outcome."""
     fake_suno.script(Fault.lost_answer())
     file = write_file(tmp_path, rows(2) + "unknown-1,Lost Tape,None,,\n")
     done = await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
@@ -43,10 +43,10 @@ async def test_each_row_becomes_a_line(fake_suno: FakeSuno, env: dict[str, str],
         (rows(1) + "unknown-1,N,D,,\n", 1, ["created", "not created: NotFoundError"]),
     ],
 )
-async def test_the_summary_and_the_status_say_what_came_of_it(
+async def test_the_summary_and_the_status_report_the_outcomes(
     env: dict[str, str], tmp_path: Path, content: str, status: int, words: list[str]
 ) -> None:
-    """0: all created; 1: some were not; the table is on stderr."""
+    """0: all were created; 1: some were not; the table is on stderr."""
     done = await run(COMMAND, "batch", write_file(tmp_path, content), env=env)
     assert done.status == status
     assert all(word in done.errors for word in words)
@@ -54,7 +54,7 @@ async def test_the_summary_and_the_status_say_what_came_of_it(
 
 
 async def test_an_unknown_outcome_has_its_own_status(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """3, also where others were refused; and the way to see which is printed."""
+    """3, also where others were rejected; the command that lists the unknown ones is printed."""
     fake_suno.script(Fault.lost_answer())
     file = write_file(tmp_path, rows(1) + "unknown-1,N,D,,\n")
     done = await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
@@ -91,10 +91,10 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_every_form_of_a_file_says_the_same(
+async def test_every_file_format_is_read_alike(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, form: str
 ) -> None:
-    """CSV and JSON Lines, with what Windows and spreadsheets add."""
+    """CSV and JSON Lines, as Windows and spreadsheets write them too."""
     content, name = FORMS[form]
     done = await run(COMMAND, "batch", write_file(tmp_path, content, name), "--max-connections", "1", env=env)
     assert done.status == 0, done.errors
@@ -105,7 +105,7 @@ async def test_every_form_of_a_file_says_the_same(
 
 
 async def test_a_cell_may_hold_lines_and_commas(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """Quoted as RFC 4180 says; the lines of the rows after it are right."""
+    """Cells are quoted as in RFC 4180; the line numbers after them are right."""
     file = write_file(tmp_path, HEADER + 'c,"Neon, ""live""","Night\r\ndrive",,\nc,Fog,Folk,,\n')
     done = await run(COMMAND, "batch", file, env=env)
     received = {request.json()["name"]: request.json() for request in fake_suno.requests}  # type: ignore[index]  # JSON
@@ -117,45 +117,64 @@ async def test_a_cell_may_hold_lines_and_commas(fake_suno: FakeSuno, env: dict[s
 
 
 BAD_CSV = {
-    "nothing": (b"", [":1: expected at least one request, found none"]),
-    "a header alone": (HEADER.encode(), [":1: expected at least one request, found none"]),
-    "no header": (b"c,Neon,Night drive\n", [":1: expected a header with columns of root_clip_id, name, desc"]),
-    "an unknown column": (b"root_clip_id,name,description,mood\nc,N,D,x\n", [":1: .*found the column 'mood'"]),
-    "a missing column": (b"root_clip_id,name\nc,N\n", [":1: expected a header with the column description"]),
-    "a column twice": (b"name,root_clip_id,name,description\n", [":1: expected each column once, found name again"]),
-    "an empty cell": (b"root_clip_id,name,description\n\nc,,D\n", [":3: name: expected non-empty text"]),
-    "too few cells": (b"root_clip_id,name,description\nc,N\n", [":2: expected 3 cells, as in the header, found 2"]),
-    "too many cells": (b"root_clip_id,name,description\nc,N,D,x\n", [":2: expected 3 cells, .*found 4"]),
-    "no flag": (HEADER.encode() + b"c,N,D,,yes\n", [":2: is_public: expected true or false, found 'yes'"]),
-    "a control character": (HEADER.encode() + b"c\x07,N,D,,\n", [":2: root_clip_id: expected an id without control"]),
+    "nothing": (b"", [":1: the file must have at least one request; got none"]),
+    "a header alone": (HEADER.encode(), [":1: the file must have at least one request; got none"]),
+    "no header": (b"c,Neon,Night drive\n", [":1: a column of the header must be one of root_clip_id, name, desc"]),
+    "an unknown column": (b"root_clip_id,name,description,mood\nc,N,D,x\n", [":1: .*got 'mood'"]),
+    "a missing column": (b"root_clip_id,name\nc,N\n", [":1: the header must have the column description"]),
+    "a column twice": (
+        b"name,root_clip_id,name,description\n",
+        [":1: a column of the header must be unique; got 'name' 2 times"],
+    ),
+    "an empty cell": (b"root_clip_id,name,description\n\nc,,D\n", [":3: name must be non-empty text"]),
+    "too few cells": (
+        b"root_clip_id,name,description\nc,N\n",
+        [":2: the row must have 3 cells, as the header has; got 2"],
+    ),
+    "too many cells": (b"root_clip_id,name,description\nc,N,D,x\n", [":2: the row must have 3 cells, .*got 4"]),
+    "no flag": (HEADER.encode() + b"c,N,D,,yes\n", [":2: is_public must be true or false; got 'yes'"]),
+    "a control character": (HEADER.encode() + b"c\x07,N,D,,\n", [":2: root_clip_id must be an id without control"]),
     "an open quote": (
         b'root_clip_id,name,description\nc,N,D\nc,"N,D\n',
-        [":3: expected CSV, found an error: unexpected"],
+        [":3: the row must be valid CSV; got an error: unexpected"],
     ),
-    "text after a quote": (b'root_clip_id,name,description\nc,"N"x,D\n', [":2: expected CSV, found an error"]),
-    "another encoding": (HEADER.encode() + b"c,N\xe9on,D,,\n", [":2: expected UTF-8, found the byte 0xe9"]),
-    "UTF-16": (HEADER.encode("utf-16"), [":1: expected UTF-8, found the byte 0xf"]),
+    "text after a quote": (
+        b'root_clip_id,name,description\nc,"N"x,D\n',
+        [":2: the row must be valid CSV; got an error"],
+    ),
+    "another encoding": (HEADER.encode() + b"c,N\xe9on,D,,\n", [":2: the file must be UTF-8; got the byte 0xe9"]),
+    "UTF-16": (HEADER.encode("utf-16"), [":1: the file must be UTF-8; got the byte 0xf"]),
     "many": (
         b'root_clip_id,name,description\n,N,D\n"c\n",N,D\nc,N,D\nc,N\n',
-        [":2: root_clip_id: expected non-empty", ":3: root_clip_id: expected an id without", ":6: expected 3 cells"],
+        [
+            ":2: root_clip_id must be non-empty",
+            ":3: root_clip_id must be an id without",
+            ":6: the row must have 3 cells",
+        ],
     ),
 }
 GOOD = b'{"root_clip_id": "c", "name": "N", "description": "D"}\n'
 BAD_JSON = {
-    "nothing": (b"\n\n", [":1: expected at least one request, found none"]),
-    "bad JSON": (GOOD + b'{"name": \n', [r":2: \$: expected a JSON document, found an error at character \d+"]),
-    "a list": (b"[1]\n", [":1: expected an object, found a list"]),
-    "an unknown member": (b'{"root_clip_id": "c", "names": "N"}', [":1: 'names': expected one of root_clip_id, name"]),
-    "a missing member": (b'{"root_clip_id": "c", "name": "N"}\n', [":1: description: expected non-empty text"]),
-    "a number": (GOOD.replace(b'"N"', b"12"), [":1: name: expected non-empty text, found 12"]),
-    "null": (GOOD.replace(b'"N"', b"null"), [":1: name: expected non-empty text, found None"]),
-    "text for clips": (GOOD.replace(b"}", b', "clips": "c"}'), [":1: clips: expected a list of clip ids, found 'c'"]),
-    "an object for clips": (GOOD.replace(b"}", b', "clips": {"c": 1}}'), [":1: clips: expected a list"]),
-    "no clips": (GOOD.replace(b"}", b', "clips": []}'), [":1: clips: expected at least one clip id"]),
-    "text for a flag": (GOOD.replace(b"}", b', "is_public": "true"}'), [":1: is_public: expected True or False"]),
+    "nothing": (b"\n\n", [":1: the file must have at least one request; got none"]),
+    "bad JSON": (GOOD + b'{"name": \n', [r":2: \$ must be a JSON document; got an error at offset \d+"]),
+    "a list": (b"[1]\n", [":1: a request must be an object; got a list"]),
+    "an unknown member": (
+        b'{"root_clip_id": "c", "names": "N"}',
+        [":1: the members of a request must be root_clip_id, name, .*got 'names'"],
+    ),
+    "a missing member": (b'{"root_clip_id": "c", "name": "N"}\n', [":1: description must be non-empty text"]),
+    "a number": (GOOD.replace(b'"N"', b"12"), [":1: name must be non-empty text; got 12"]),
+    "null": (GOOD.replace(b'"N"', b"null"), [":1: name must be non-empty text; got None"]),
+    "text for clips": (GOOD.replace(b"}", b', "clips": "c"}'), [":1: clips must be a list of clip ids; got 'c'"]),
+    "an object for clips": (GOOD.replace(b"}", b', "clips": {"c": 1}}'), [":1: clips must be a list"]),
+    "no clips": (GOOD.replace(b"}", b', "clips": []}'), [":1: clips must be at least one clip id"]),
+    "text for a flag": (GOOD.replace(b"}", b', "is_public": "true"}'), [":1: is_public must be True or False"]),
     "another encoding": (GOOD + b'{"name": "\xe9"}', [":2: .*utf-8"]),
-    "a lone surrogate": (GOOD.replace(b'"N"', b'"\\ud800"'), [":1: name: expected text without lone surrogates"]),
-    "many": (b"1\n" + GOOD + b"2\n", [":1: expected an object, found 1", ":3: expected an object, found 2"]),
+    "a lone surrogate": (GOOD.replace(b'"N"', b'"\\ud800"'), [":1: name must be text without lone surrogates"]),
+    "many": (
+        b"1\n" + GOOD + b"2\n",
+        [":1: a request must be an object; got 1", ":3: a request must be an object; got 2"],
+    ),
 }
 
 
@@ -165,7 +184,7 @@ BAD_JSON = {
     ids=[f"CSV: {case}" for case in BAD_CSV] + [f"JSON Lines: {case}" for case in BAD_JSON],
 )
 def test_a_file_with_bad_rows_sends_nothing(tmp_path: Path, name: str, content: bytes, reasons: list[str]) -> None:
-    """Each bad row is told with its line and the reason, all of them at once; the status is 2."""
+    """All bad rows are reported at once, each with its line and the reason; the status is 2."""
     file = write_file(tmp_path, content, name)
     done = CliRunner().invoke(app, ["batch", file], env={"SUNO_API_KEY": "k", "SUNO_BASE_URL": "http://127.0.0.1:1"})
     *told, last = done.stderr.splitlines()
@@ -181,25 +200,37 @@ def test_a_file_with_bad_rows_sends_nothing(tmp_path: Path, name: str, content: 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["none.csv"], "none.csv: expected a file, found an error: No such file"),
-        (["."], "expected a file whose name ends in .csv or .jsonl, found neither"),
-        (["rows.xlsx"], "expected a file whose name ends in .csv or .jsonl, found .xlsx"),
-        (["rows.csv", "--output", "."], "expected a file that can be written, found an error: Is a directory"),
-        (["rows.csv", "--output", "other.jsonl"], "other.jsonl:2: expected an outcome that `batch` wrote"),
+        (["none.csv"], "FILE must be a readable file; got none.csv (No such file"),
+        (["."], "FILE must end in .csv, .jsonl or .ndjson; got ."),
+        (["rows.xlsx"], "FILE must end in .csv, .jsonl or .ndjson; got rows.xlsx"),
+        (["rows.csv", "--output", "."], "--output must be a writable file; got . (Is a directory"),
+        (
+            ["rows.csv", "--output", "other.jsonl"],
+            "--output must be a file that `batch` wrote; got another line at other.jsonl:2",
+        ),
         (["rows.csv", "--journal", "other.jsonl"], "other.jsonl: the journal cannot be read or written: file is not"),
-        (["rows.csv", "--journal", "rows.csv"], "expected FILE, the journal and OUT to be different files, found"),
-        (["rows.csv", "--output", "rows.csv.journal"], "expected FILE, the journal and OUT to be different files"),
-        (["rows.csv", "--output", "text.jsonl"], "text.jsonl:1: expected an outcome that `batch` wrote"),
-        (["rows.csv", "--output", "array.jsonl"], "array.jsonl:1: expected an outcome that `batch` wrote"),
-        (["rows.csv", "--output", "list.jsonl"], "list.jsonl:1: expected an outcome that `batch` wrote"),
+        (["rows.csv", "--journal", "rows.csv"], "FILE, --journal and --output must be different files; got"),
+        (["rows.csv", "--output", "rows.csv.journal"], "FILE, --journal and --output must be different files; got"),
+        (
+            ["rows.csv", "--output", "text.jsonl"],
+            "--output must be a file that `batch` wrote; got another line at text.jsonl:1",
+        ),
+        (
+            ["rows.csv", "--output", "array.jsonl"],
+            "--output must be a file that `batch` wrote; got another line at array.jsonl:1",
+        ),
+        (
+            ["rows.csv", "--output", "list.jsonl"],
+            "--output must be a file that `batch` wrote; got another line at list.jsonl:1",
+        ),
         (["rows.csv", "--journal", "nosuch://host/x"], "expected the path of a file, or the URL of a database"),
-        (["rows.csv", "--base-url", "gateway"], "base_url: expected an address"),
+        (["rows.csv", "--base-url", "gateway"], "base_url must be an address"),
     ],
 )
-async def test_what_cannot_be_used_is_told_in_one_line(
+async def test_a_usage_error_is_one_line(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
-    """Nothing is sent, and no file is harmed."""
+    """Nothing is sent, and no file changes."""
     write_file(tmp_path, rows(1))
     write_file(tmp_path, '{"key":"a","state":"created","persona_id":"b"}\n{"id": "b"}', "other.jsonl")
     write_file(tmp_path, '{"key":["a"],"state":"created","persona_id":"b"}\n', "list.jsonl")
@@ -215,29 +246,29 @@ async def test_what_cannot_be_used_is_told_in_one_line(
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
-async def test_a_pipe_is_refused(env: dict[str, str], tmp_path: Path) -> None:
-    """It cannot be read twice: once to check it, once to send it."""
+async def test_file_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path) -> None:
+    """It is read twice: once to check the rows, once to send them."""
     script = f"cd {shlex.quote(str(tmp_path))} && mkfifo rows.csv && (echo x > rows.csv & {COMMAND} batch rows.csv)"
     done = await run("sh", "-c", script, env=env)
     assert (done.status, done.errors) == (
         2,
-        "suno-persona: rows.csv: expected a file, which is read twice, found a pipe\n",
+        "suno-persona: FILE must be a regular file, as it is read twice; got the pipe rows.csv\n",
     )
 
 
-async def test_an_output_that_is_a_pipe_is_refused(env: dict[str, str], tmp_path: Path) -> None:
-    """It is read too, to continue it; without --output the lines go to stdout."""
+async def test_output_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path) -> None:
+    """It is read too, to continue it; without `--output` the lines go to stdout."""
     write_file(tmp_path, rows(1))
     script = f"cd {shlex.quote(str(tmp_path))} && mkfifo out && {COMMAND} batch rows.csv --output out"
     done = await run("sh", "-c", script, env=env)
-    assert done == Done(2, "", "suno-persona: out: expected a file, which is read too, found a pipe\n")
+    assert done == Done(2, "", "suno-persona: --output must be a regular file, as it is read, too; got the pipe out\n")
 
 
 @pytest.mark.parametrize("torn", [b"", b"\0\0\0"])
-async def test_running_it_again_sends_nothing_and_repeats_no_line(
+async def test_running_it_again_sends_nothing_and_writes_no_line_twice(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, torn: bytes
 ) -> None:
-    """The journal is beside the file unless another one is named, and the output is continued."""
+    """The journal is beside the file by default, and the output is continued."""
     file, output = write_file(tmp_path, rows(20)), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--output", str(output))
     first = await run(*command, env=env)
@@ -251,7 +282,7 @@ async def test_running_it_again_sends_nothing_and_repeats_no_line(
 
 
 async def test_a_changed_outcome_is_a_new_line(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """The last line of a request counts."""
+    """The last line of a request has its outcome."""
     file, output = write_file(tmp_path, rows(1)), tmp_path / "out.jsonl"
     for fault, status in ((Fault.response(404), 1), (Fault.response(403), 1), (Fault.lost_answer(), 3)):
         fake_suno.script(fault)
@@ -261,8 +292,8 @@ async def test_a_changed_outcome_is_a_new_line(fake_suno: FakeSuno, env: dict[st
     assert [line["state"] for line in read_outcomes(output.read_text())] == ["not_created", "unknown", "created"]
 
 
-async def test_identical_rows_are_told_apart_in_the_output(env: dict[str, str], tmp_path: Path) -> None:
-    """Each has its own line, and a second run repeats none."""
+async def test_identical_rows_have_keys_of_their_own(env: dict[str, str], tmp_path: Path) -> None:
+    """Each has its own line, and a second run writes none again."""
     file, output = write_file(tmp_path, HEADER + "c,N,D,,\n" * 10), tmp_path / "out.jsonl"
     for _ in range(2):
         await run(COMMAND, "batch", file, "--output", str(output), env=env)
@@ -275,7 +306,7 @@ async def test_identical_rows_are_told_apart_in_the_output(env: dict[str, str], 
 
 
 async def test_the_output_can_be_read_while_it_grows(service: HeldService, tmp_path: Path) -> None:
-    """Each outcome is there when the next one is not yet, and every line is whole."""
+    """Each outcome is written as soon as it is known, and every line is whole."""
     file, output = write_file(tmp_path, rows(3)), tmp_path / "out.jsonl"
     process = await start(COMMAND, "batch", file, "--output", str(output), "--max-connections", "1", env=service.env)
     for number in range(3):
@@ -289,10 +320,10 @@ async def test_the_output_can_be_read_while_it_grows(service: HeldService, tmp_p
 
 
 @pytest.mark.parametrize("where", ["/dev/full", "a closed pipe", "closed stdout"])
-async def test_an_output_that_takes_no_more_stops_the_batch(
+async def test_an_output_that_cannot_be_written_stops_the_batch(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, where: str
 ) -> None:
-    """The error is told in a line, the journal has what was created, and the command to go on is printed."""
+    """The error is one line, the journal has what was created, and the command to resume is printed."""
     file = write_file(tmp_path, rows(300))
     command = f"{COMMAND} batch {shlex.quote(file)}"
     how = {
@@ -313,15 +344,15 @@ async def test_an_output_that_takes_no_more_stops_the_batch(
 
 
 async def resume(errors: str, env: dict[str, str]) -> Done:
-    """Run the command that was printed to go on."""
-    (line,) = [line for line in errors.splitlines() if "to go on: " in line]
-    program, *arguments = shlex.split(line.partition("to go on: ")[2])
+    """Run the command that was printed to resume."""
+    (line,) = [line for line in errors.splitlines() if "to resume: " in line]
+    program, *arguments = shlex.split(line.partition("to resume: ")[2])
     assert program == "suno-persona"
     return await run(COMMAND, *arguments, env=env)
 
 
-async def test_a_file_that_changes_under_way_is_told(service: HeldService, tmp_path: Path) -> None:
-    """What is under way finishes, and the line that is bad now is named."""
+async def test_a_file_that_changes_during_the_run_is_an_error(service: HeldService, tmp_path: Path) -> None:
+    """Calls in flight finish, and the line that is bad now is named."""
     file = write_file(tmp_path, rows(2000))
     output = str(tmp_path / "out.jsonl")
     process = await start(COMMAND, "batch", file, "--output", output, "--max-connections", "1", env=service.env)
@@ -334,12 +365,14 @@ async def test_a_file_that_changes_under_way_is_told(service: HeldService, tmp_p
     service.respond_to_all()
     _, errors = await process.communicate()
     assert process.returncode == 2
-    assert re.search(rb"rows.csv:\d+: the file was changed meanwhile: expected 5 cells", errors), errors
+    assert re.search(rb"rows.csv:\d+: the file changed during the run: the row must have 5 cells", errors), errors
 
 
 @pytest.mark.parametrize("change", ["shorter", "longer"])
-async def test_a_file_with_another_number_of_rows_is_told(service: HeldService, tmp_path: Path, change: str) -> None:
-    """Not all that was checked was sent, or not all was checked: that is no success."""
+async def test_a_file_whose_number_of_rows_changes_is_an_error(
+    service: HeldService, tmp_path: Path, change: str
+) -> None:
+    """Rows that were checked were not sent, or rows were not checked: this is no success."""
     file = write_file(tmp_path, rows(1000))
     process = await start(COMMAND, "batch", file, "--output", str(tmp_path / "out.jsonl"), env=service.env)
     await service.until(1)
@@ -351,11 +384,11 @@ async def test_a_file_with_another_number_of_rows_is_told(service: HeldService, 
     service.respond_to_all()
     _, errors = await process.communicate()
     assert process.returncode == 2
-    assert b"the file was changed meanwhile: expected 1000 rows" in errors
+    assert b"the file changed during the run: it must have 1000 rows" in errors
 
 
-async def test_a_million_rows_are_checked_in_flat_memory(tmp_path: Path) -> None:
-    """A hundred thousand rows more take no megabyte more."""
+async def test_checking_rows_takes_constant_memory(tmp_path: Path) -> None:
+    """A hundred thousand more rows take less than one more megabyte."""
     code = """if True:
         import resource, sys
         from suno_persona.cli._rows import read_rows
@@ -382,7 +415,7 @@ async def test_progress_is_plain_lines_where_stderr_is_no_terminal(env: dict[str
 
 
 def test_a_log_gets_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    """With counts, rate and time left, so that a long batch can be followed."""
+    """It has counts, rate and time left."""
     now = 0.0
     (request,) = requests(1)
     with Display(30, clock=lambda: now) as display:
@@ -403,17 +436,17 @@ def test_a_log_gets_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("options", [[], ["--persona-id", "p", "--not-created"]], ids=["neither", "both"])
 async def test_resolving_needs_a_decision(tmp_path: Path, options: list[str]) -> None:
-    """Created or not created, and not both."""
+    """It is either created or not created."""
     done = await run(COMMAND, "journal", "resolve", "k", "--journal", str(tmp_path / "j"), *options, env={})
     assert done.status == 2
     assert "either --persona-id ID or --not-created" in done.errors
 
 
 @pytest.mark.parametrize("decision", ["--persona-id", "--not-created"])
-async def test_what_is_unknown_can_be_seen_and_settled(
+async def test_unknown_outcomes_can_be_listed_and_resolved(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, decision: str
 ) -> None:
-    """The journal lists what needs a look, with the command that settles it, and the next run goes by it."""
+    """The journal lists them with the command that resolves them, and the next run respects that."""
     fake_suno.script(Fault.lost_answer())
     file = write_file(tmp_path, rows(2))
     await run(COMMAND, "batch", file, env=env)
@@ -436,17 +469,17 @@ async def test_what_is_unknown_can_be_seen_and_settled(
     assert len(fake_suno.requests) == (2 if decision == "--persona-id" else 3)
 
 
-async def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    """A typing error makes no empty journal."""
+async def test_a_missing_journal_is_not_created(tmp_path: Path) -> None:
+    """A typing error creates no empty journal."""
     done = await run(COMMAND, "journal", str(tmp_path / "none.db"), env={})
     assert (done.status, list(tmp_path.iterdir())) == (2, [])
     assert "expected a journal, found no such file" in done.errors
 
 
-async def test_the_journal_may_be_named_by_the_environment(
+async def test_the_environment_may_name_the_journal(
     postgres_url: str, fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """A URL with a password need not be typed, and is shown without it."""
+    """A URL with a password need not be typed, and its password is never printed."""
     file = write_file(tmp_path, rows(2) + "unknown-1,N,D,,\n")
     env |= {"SUNO_JOURNAL_URL": postgres_url.replace("postgres:@", "postgres:hunter22@")}
     done = await run(COMMAND, "batch", file, env=env)

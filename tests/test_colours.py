@@ -16,13 +16,13 @@ CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-HJKSThl]")
 
 @pytest.fixture
 def commands(env: dict[str, str], tmp_path: Path) -> list[list[str]]:
-    """One of each kind of output: a bar with a table, tables, help, an error."""
+    """Return one command for each kind of output: a bar with a table, tables, help, an error."""
     file = write_file(tmp_path, rows(2))
     return [["batch", file], ["journal", f"{file}.journal"], ["demo"], ["--help"], ["sing"]]
 
 
 async def shown(commands: list[list[str]], env: dict[str, str]) -> str:
-    """What the commands show on a terminal."""
+    """Return what the commands print on a terminal."""
     text = ""
     for command in commands:
         async with terminal(COMMAND, *command, env=env) as (screen, process):
@@ -33,7 +33,7 @@ async def shown(commands: list[list[str]], env: dict[str, str]) -> str:
 
 
 async def test_a_terminal_gets_colours(commands: list[list[str]], env: dict[str, str]) -> None:
-    """And a bar that moves."""
+    """The bar moves, too."""
     text = await shown(commands, env)
     assert COLOUR.search(text)
     assert CURSOR.search(text)
@@ -47,7 +47,7 @@ async def test_no_color_is_honoured(commands: list[list[str]], env: dict[str, st
 
 
 async def test_installing_the_completion_honours_no_color(tmp_path: Path) -> None:
-    """What it says about it is plain, too."""
+    """Its messages are plain, too."""
     script = f'PATH="{Path(COMMAND).parent}:$PATH"; suno-persona --install-completion; exit $?'
     env = {"HOME": str(tmp_path), "NO_COLOR": "1"}
     async with terminal("bash", "--norc", "-c", script, env=env) as (screen, process):
@@ -58,7 +58,7 @@ async def test_installing_the_completion_honours_no_color(tmp_path: Path) -> Non
 
 
 async def test_a_dumb_terminal_gets_plain_text(commands: list[list[str]], env: dict[str, str]) -> None:
-    """No escape sequence at all."""
+    """There is no escape sequence at all."""
     assert "\x1b" not in await shown(commands, {**env, "TERM": "dumb"})
 
 

@@ -34,16 +34,25 @@ WRONG = {
     "an address that is not encrypted": ([*CREATE, "--base-url", "http://gateway.example"], "https://"),
     "a control character": (["create", "--root-clip-id", "c\x1b[31m", *CREATE[3:]], "root_clip_id: "),
     "text that is no Unicode": (["create", "--root-clip-id", "c\udcff", *CREATE[3:]], "root_clip_id: "),
-    "no such file": (["batch", "missing.csv"], "missing.csv: expected a file"),
-    "a file of another kind": (["batch", "rows.txt"], "found .txt"),
-    "a name that a terminal would obey": (["batch", "a\n\x1b[2J.csv"], r"a\n\x1b[2J.csv: expected a file"),
-    "a folder for a file": (["batch", "folder.csv"], "folder.csv: expected a file"),
-    "a file for a folder": (["batch", "rows.csv/rows.csv"], "rows.csv/rows.csv: expected a file"),
-    "a name that is too long": (["batch", f"{LONG}.csv"], ".csv: expected a file"),
-    "a link to itself": (["batch", "loop.csv"], "loop.csv: expected a file"),
-    "a folder for the output": (["batch", "rows.csv", "--output", "folder.csv"], "folder.csv: expected a file"),
-    "a name that is too long for the output": (["batch", "rows.csv", "--output", LONG], "x: expected a file"),
-    "a link to itself for the output": (["batch", "rows.csv", "--output", "loop.csv"], "loop.csv: expected a file"),
+    "no such file": (["batch", "missing.csv"], "FILE must be a readable file; got missing.csv ("),
+    "a file of another kind": (["batch", "rows.txt"], "got rows.txt"),
+    "a name that a terminal would obey": (["batch", "a\n\x1b[2J.csv"], r"got a\n\x1b[2J.csv"),
+    "a folder for a file": (["batch", "folder.csv"], "FILE must be a readable file; got folder.csv ("),
+    "a file for a folder": (["batch", "rows.csv/rows.csv"], "FILE must be a readable file; got rows.csv/rows.csv ("),
+    "a name that is too long": (["batch", f"{LONG}.csv"], "FILE must be a readable file; got x"),
+    "a link to itself": (["batch", "loop.csv"], "FILE must be a readable file; got loop.csv ("),
+    "a folder for the output": (
+        ["batch", "rows.csv", "--output", "folder.csv"],
+        "--output must be a writable file; got folder.csv (",
+    ),
+    "a name that is too long for the output": (
+        ["batch", "rows.csv", "--output", LONG],
+        "--output must be a writable file; got x",
+    ),
+    "a link to itself for the output": (
+        ["batch", "rows.csv", "--output", "loop.csv"],
+        "--output must be a writable file; got loop.csv (",
+    ),
     "a folder for the journal": (["batch", "rows.csv", "--journal", "folder.csv"], "folder.csv: the journal"),
     "a name that is too long for the journal": (["batch", "rows.csv", "--journal", LONG], "x: the journal"),
     "a link to itself for the journal": (["batch", "rows.csv", "--journal", "loop.csv"], "loop.csv: the journal"),
@@ -56,7 +65,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_what_cannot_be_used_is_one_line(wrong: str, tmp_path: Path) -> None:
-    """It names what is wrong, and the status is 2."""
+    """It names the mistake, and the status is 2."""
     arguments, words = WRONG[wrong]
     write_file(tmp_path, rows(1))
     (tmp_path / "folder.csv").mkdir()
@@ -70,7 +79,7 @@ async def test_what_cannot_be_used_is_one_line(wrong: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f"{KEY} x", f"{KEY}é"])
 async def test_a_key_that_cannot_be_used_is_not_shown(key: str) -> None:
-    """Only what is wrong with it."""
+    """The error says only what is wrong with it."""
     done = await run(COMMAND, *CREATE, env={**SETTINGS, "SUNO_API_KEY": key})
     assert (done.status, done.output) == (2, "")
     assert re.fullmatch(r"suno-persona: api_key: [^\n]+\n", done.errors)
@@ -78,7 +87,7 @@ async def test_a_key_that_cannot_be_used_is_not_shown(key: str) -> None:
 
 
 async def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
-    """It is named."""
+    """The line names it."""
     file = write_file(tmp_path, rows(1))
     Path(file).chmod(0)
     if os.access(file, os.R_OK):
@@ -95,7 +104,7 @@ PRINTING = [["--help"], ["--version"], ["journal", "JOURNAL"], ["journal", "JOUR
 
 @pytest.fixture
 async def journal(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> str:
-    """A journal with one outcome that is unknown."""
+    """Return a journal with one unknown outcome."""
     fake_suno.script(Fault.lost_answer())
     assert (await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)).status == 3
     return str(tmp_path / "rows.csv.journal")
@@ -117,7 +126,7 @@ async def test_a_full_disk_is_one_line(arguments: list[str], journal: str) -> No
 
 @pytest.mark.parametrize("arguments", [*PRINTING, ["fake", "--port", "0"]], ids=" ".join)
 async def test_a_reader_that_left_is_no_error(arguments: list[str], journal: str) -> None:
-    """As with `| head -1`: the command ends, and says nothing."""
+    """As with `| head -1`, the command ends silently."""
     script = 'exec 3> >(exit); wait $!; "$@" >&3; test $? -le 1'  # the pipe has no reader from the start
     names = [journal if each == "JOURNAL" else each for each in arguments]
     assert await run("bash", "-c", script, "bash", COMMAND, *names, env={}) == Done(0, "", "")
@@ -125,7 +134,7 @@ async def test_a_reader_that_left_is_no_error(arguments: list[str], journal: str
 
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
 async def test_a_closed_stdout_is_no_error(arguments: list[str], journal: str) -> None:
-    """Who closed it wants nothing printed."""
+    """The caller wants nothing printed."""
     assert await printing(">&-", arguments, journal) == Done(0, "", "")
 
 

@@ -21,7 +21,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "command.md"
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """A command and all below it, each with the words that call it."""
+    """Yield a command and its sub-commands, each with the words that run it."""
     yield path, command
     for name in command.list_commands(None) if hasattr(command, "commands") else ():
         yield from commands(command.commands[name], *path, name)
@@ -31,14 +31,14 @@ COMMANDS = dict(commands(get_command(app)))
 
 
 def help_of(path: tuple[str, ...], option: str = "--help", columns: int = 80) -> str:
-    """What the command shows in so many columns."""
+    """Return what the command prints in so many columns."""
     shown = CliRunner().invoke(app, [*path, option], prog_name="suno-persona", terminal_width=columns)
     assert (shown.exit_code, shown.stderr) == (0, "")
     return shown.stdout
 
 
 def test_the_walk_finds_every_command() -> None:
-    """In the order of a user's way: one, many, what came of them, many machines, a trial."""
+    """In the order of use: one persona, many, their journal, many machines, a demo."""
     assert [" ".join(path) for path in COMMANDS] == [
         "",
         "create",
@@ -68,7 +68,7 @@ def test_a_help_text_fits_its_terminal(path: tuple[str, ...], columns: int) -> N
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_everything_has_a_help_text(path: tuple[str, ...]) -> None:
-    """Each command, and each of its options and arguments."""
+    """Each command has one, and each of its options and arguments."""
     command = COMMANDS[path]
     assert command.help
     for parameter in command.params:
@@ -86,12 +86,12 @@ async def test_the_help_takes_the_width_of_the_terminal() -> None:
 
 
 async def test_the_version_needs_nothing() -> None:
-    """It is that of the package, whatever else is asked for."""
+    """It is the package's, whatever the other arguments."""
     assert await run(COMMAND, "--version", "sing", env={}) == Done(0, f"suno-persona {version('suno-persona')}\n", "")
 
 
 def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
-    """The reference of the command is what the command says, but for how typer's versions mark types and arguments."""
+    """The reference shows what the command prints, but for how typer's versions mark types and arguments."""
     texts = "\n\n".join(
         f"## {' '.join(['suno-persona', *path])}\n\n```text\n{help_of(path).strip()}\n```" for path in COMMANDS
     )
@@ -104,5 +104,5 @@ def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
 
 
 def words(text: str) -> list[str]:
-    """The words of help texts, without the types and brackets of arguments."""
+    """Return the words of help texts, without the types and brackets of arguments."""
     return re.sub(r" <[a-z ]+>|[{}]", "", text).split()

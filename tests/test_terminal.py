@@ -14,8 +14,8 @@ from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
 
 
-async def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(service: HeldService, tmp_path: Path) -> None:
-    """What is under way finishes, nothing more is sent, the status is 130, and the printed command goes on."""
+async def test_ctrl_c_stops_cleanly_and_prints_how_to_resume(service: HeldService, tmp_path: Path) -> None:
+    """Calls in flight finish, no more are sent, the status is 130, and the printed command resumes."""
     file, output = write_file(tmp_path, rows(8)), tmp_path / "out.jsonl"
     arguments = ("batch", file, "--output", str(output), "--max-connections", "3")
     async with terminal(COMMAND, *arguments, env=service.env) as (screen, process):
@@ -28,7 +28,7 @@ async def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(service: HeldService, 
     assert stopped == 3
     assert len(output.read_text().splitlines()) == stopped
     assert "not sent" in screen.text
-    (command,) = re.findall(r"to go on: (suno-persona [^\r\n]*)", screen.text)
+    (command,) = re.findall(r"to resume: (suno-persona [^\r\n]*)", screen.text)
     async with terminal(COMMAND, *shlex.split(command)[1:], env=service.env) as (screen, process):
         service.respond_to_all()
     assert process.returncode == 0, screen.text
@@ -36,7 +36,7 @@ async def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(service: HeldService, 
 
 
 async def test_ctrl_c_twice_stops_at_once(service: HeldService, tmp_path: Path) -> None:
-    """What was out is recorded as unknown, and what waited as not created."""
+    """Calls in flight are recorded as unknown, waiting ones as not created."""
     file = write_file(tmp_path, rows(8))
     async with terminal(COMMAND, "batch", file, "--max-connections", "2", env=service.env) as (screen, process):
         await service.until(2)
@@ -46,7 +46,7 @@ async def test_ctrl_c_twice_stops_at_once(service: HeldService, tmp_path: Path) 
         screen.type(CTRL_C)
         await process.wait()
     assert process.returncode == 130, screen.text
-    assert "to go on: " in screen.text
+    assert "to resume: " in screen.text
     assert "--unknown" in screen.text
     assert '"state":"unknown"' in screen.text.replace("\r\n", "")
     async with Journal(f"{file}.journal") as journal:

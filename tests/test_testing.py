@@ -1,4 +1,4 @@
-"""The fake service keeps to the contract, fails as told, and remembers."""
+"""The fake service follows the contract, fails as scripted, and records what it received."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ PATH = "/suno/persona/create/"
 async def send(
     fake: FakeSuno, body: object, *, method: str = "POST", path: str = PATH, headers: Mapping[str, str] | None = None
 ) -> tuple[int, Any]:
-    """What the fake service answers a client that is not ours."""
+    """Return the response of the fake service to another client."""
     usual = {"Authorization": f"Bearer {fake.api_key}", "Content-Type": "application/json"}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
@@ -50,7 +50,7 @@ async def send(
 
 
 def same_shape(one: Any, other: Any) -> bool:
-    """Whether two documents have the same members with values of the same types."""
+    """Return whether two documents have the same members with values of the same types."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_shape(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -58,8 +58,8 @@ def same_shape(one: Any, other: Any) -> bool:
     return type(one) is type(other)
 
 
-async def test_it_answers_in_the_shape_of_the_contract(fake_suno: FakeSuno, example: dict[str, Any]) -> None:
-    """The same members with the same types as in the contract's example, and the request's own values."""
+async def test_it_responds_in_the_shape_of_the_contract(fake_suno: FakeSuno, example: dict[str, Any]) -> None:
+    """A response has the members and types of the contract's example, with the request's own values."""
     status, document = await send(fake_suno, GOOD | {"clips": ["54834687", "other"]})
     assert status == 200
     assert same_shape(example, document)
@@ -67,10 +67,10 @@ async def test_it_answers_in_the_shape_of_the_contract(fake_suno: FakeSuno, exam
     assert [place["clip"]["id"] for place in document["persona_clips"]] == ["54834687", "other"]
 
 
-async def test_it_remembers_requests_and_personas(
+async def test_it_records_requests_and_personas(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """What was received and what was created can be asserted on."""
+    """Tests can assert on what was received and what was created."""
     persona = await persona_api.create(request_)
     assert fake_suno.personas == [persona]
     (received,) = fake_suno.requests
@@ -97,10 +97,10 @@ async def test_it_remembers_requests_and_personas(
         (b"\xff", 400, "invalid_json", None),
     ],
 )
-async def test_it_refuses_what_the_contract_refuses(
+async def test_it_rejects_what_the_contract_rejects(
     fake_suno: FakeSuno, body: object, status: int, code: str, param: str | None
 ) -> None:
-    """With an error envelope as gateways send it, and without creating anything."""
+    """It responds with an error envelope as gateways do, and creates nothing."""
     answered, document = await send(fake_suno, body)
     assert answered == status
     assert document["error"].keys() == {"message", "type", "param", "code"}
@@ -122,7 +122,7 @@ async def test_it_refuses_what_the_contract_refuses(
 async def test_it_checks_method_path_and_headers(
     fake_suno: FakeSuno, change: dict[str, Any], status: int, code: str
 ) -> None:
-    """A request that the service would not understand is refused."""
+    """It rejects a request that the service would not understand."""
     answered, document = await send(fake_suno, GOOD, **change)
     assert (answered, document["error"]["code"]) == (status, code)
     assert fake_suno.personas == []
@@ -134,8 +134,8 @@ async def test_a_charset_beside_the_content_type_is_fine(fake_suno: FakeSuno) ->
     assert status == 200
 
 
-async def test_refusals_arrive_as_the_right_errors(persona_api: PersonaAPI) -> None:
-    """Each kind of refused clip is told apart by the client."""
+async def test_rejections_are_raised_as_the_right_errors(persona_api: PersonaAPI) -> None:
+    """The client raises a different error for each kind of rejected clip."""
     for clip, expected in (
         ("unknown-1", NotFoundError),
         ("uploaded-1", RejectedError),
@@ -168,17 +168,17 @@ async def test_faults_are_used_once_and_in_order(
 async def test_a_fault_can_create_before_it_strikes(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, creates: bool
 ) -> None:
-    """A server error may come before or after the persona was made."""
+    """A server error may occur before or after the persona was created."""
     fake_suno.script(Fault.server_error(502, creates=creates))
     with pytest.raises(ServerError):
         await persona_api.create(request_)
     assert len(fake_suno.personas) == creates
 
 
-async def test_a_fault_can_answer_anything(
+async def test_a_fault_can_respond_with_anything(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """Status, body and headers are the test's own."""
+    """The test chooses status, body and headers."""
     fake_suno.script(Fault.response(418, b'{"detail": "short and stout"}', headers={"x-request-id": "pot"}))
     with pytest.raises(RejectedError, match="short and stout") as caught:
         await persona_api.create(request_)
@@ -186,7 +186,7 @@ async def test_a_fault_can_answer_anything(
 
 
 async def test_it_has_an_address_only_while_it_runs() -> None:
-    """Before and after, the error says how to start it."""
+    """Before and after, an error says how to start it."""
     fake = FakeSuno()
     with pytest.raises(UsageError, match="async with FakeSuno"):
         _ = fake.base_url
@@ -198,10 +198,10 @@ async def test_it_has_an_address_only_while_it_runs() -> None:
 
 
 async def test_it_runs_once_at_a_time_and_again_later() -> None:
-    """Entering it twice is an error; after its end it can be started again, also in another loop."""
+    """Entering it twice is an error; after it ended it can be started again, also in another loop."""
     fake = FakeSuno()
     async with fake:
-        with pytest.raises(UsageError, match="running already"):
+        with pytest.raises(UsageError, match="must not be running yet"):
             await fake.__aenter__()
 
     async def again() -> int:
@@ -211,12 +211,12 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
     assert await asyncio.to_thread(asyncio.run, again()) == 200
 
 
-def test_a_fault_that_is_none_is_refused_at_once() -> None:
-    """The mistake shows where it was made."""
+def test_an_invalid_fault_raises_at_once() -> None:
+    """The traceback shows where it was scripted."""
     mistakes: list[Callable[[], object]] = [
-        lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # what this test is about
-        lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # what this test is about
-        lambda: Fault.response("400"),  # type: ignore[arg-type]  # what this test is about
+        lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # this is what is tested
+        lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # this is what is tested
+        lambda: Fault.response("400"),  # type: ignore[arg-type]  # this is what is tested
     ]
     for mistake in mistakes:
         with pytest.raises((UsageError, ValueError, TypeError)):
@@ -226,13 +226,13 @@ def test_a_fault_that_is_none_is_refused_at_once() -> None:
 async def test_a_port_that_is_taken_is_a_configuration_error(fake_suno: FakeSuno) -> None:
     """The error names the port."""
     port = int(fake_suno.base_url.rpartition(":")[2])
-    with pytest.raises(ConfigurationError, match=f"port: expected a free one, found {port}"):
+    with pytest.raises(ConfigurationError, match=f"port must be free; got {port}"):
         async with FakeSuno(port=port):
             pass
 
 
 async def test_it_stops_at_once_while_a_request_hangs() -> None:
-    """Nobody waits for an answer that was scripted never to come."""
+    """It does not wait for a response that will never be sent."""
     async with FakeSuno() as fake:
         fake.script(Fault.hang())
         call = asyncio.create_task(send(fake, GOOD))
@@ -242,7 +242,7 @@ async def test_it_stops_at_once_while_a_request_hangs() -> None:
         await call
 
 
-def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> None:
+def test_projects_without_pytest_asyncio_are_not_affected(tmp_path: Path) -> None:
     """The plugin is loaded in every project; a project with no asynchronous tests does not notice."""
     (tmp_path / "test_it.py").write_text(
         "def test_it():\n    pass\n\n\ndef test_with_a_fixture(persona_api):\n    pass\n"
@@ -266,7 +266,7 @@ def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> No
 
 
 async def test_what_it_creates_can_be_read(fake_suno: FakeSuno) -> None:
-    """Its document is a persona without any leftovers."""
+    """Its document is a persona with an empty `extra`."""
     _, document = await send(fake_suno, GOOD)
     persona = loads(json.dumps(document))
     assert persona.extra == {}
