@@ -41,14 +41,11 @@ WRONG = {
     "a file for a folder": (["batch", "rows.csv/rows.csv"], "got rows.csv/rows.csv ("),
     "a name that is too long": (["batch", f"{LONG}.csv"], ".csv (File name too long)"),
     "a link to itself": (["batch", "loop.csv"], "FILE must be a readable file; got loop.csv ("),
-    "a folder for the output": (
-        ["batch", "rows.csv", "--output", "folder.csv"],
-        "a writable file; got folder.csv (",
-    ),
+    "a folder for the output": (["batch", "rows.csv", "--output", "folder.csv"], "a writable file; got folder.csv ("),
     "a name that is too long for the output": (["batch", "rows.csv", "--output", LONG], "x (File name too long)"),
     "a link to itself for the output": (
         ["batch", "rows.csv", "--output", "loop.csv"],
-        "FILE must be a readable file; got loop.csv (",
+        "a writable file; got loop.csv (",
     ),
     "a folder for the journal": (["batch", "rows.csv", "--journal", "folder.csv"], "folder.csv: the journal"),
     "a name that is too long for the journal": (["batch", "rows.csv", "--journal", LONG], "x: the journal"),
