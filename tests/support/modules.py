@@ -75,6 +75,7 @@ def private_reaches(module: str) -> list[str]:
         if isinstance(node, ast.Attribute)
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
+        and node.attr not in ("_replace", "_asdict")  # public names of named tuples
         and not _is_self(node.value)
         and node.attr not in own
     ]
