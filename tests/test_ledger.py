@@ -13,6 +13,7 @@ from suno_persona import ConnectionFailedError, Persona, RejectedError, ServerEr
 from suno_persona.journal import State
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._states import (
+    Bind,
     Binding,
     Claim,
     Enqueue,
@@ -43,7 +44,7 @@ QUEUED = Settlement(state="queued", reason="429")
 def settled(settlement: Settlement, **changes: object) -> Record:
     """A record with an outcome."""
     members = {name: value for name, value in attrs.asdict(settlement).items() if value is not None}
-    return attrs.evolve(OLD, **{"settled_at": EARLIER, **members, **changes})  # type: ignore[arg-type]  # a dict
+    return attrs.evolve(OLD, **{"settled_at": EARLIER, **members, **changes})
 
 
 RECORDS: dict[str, Record | None] = {
@@ -254,7 +255,7 @@ def test_identical_requests_have_ordinals() -> None:
 )
 def test_a_journal_belongs_to_one_account(bound: Binding | None, accept_new_key: bool, reason: str | None) -> None:
     """The first one that claims; a rotated key is accepted on demand, another endpoint never."""
-    result = bind(bound, wanted := Binding("https://a/", "1"), accept_new_key=accept_new_key)
+    result = bind(bound, Bind(wanted := Binding("https://a/", "1"), accept_new_key))
     if reason is None:
         assert result == wanted
     else:

@@ -66,6 +66,22 @@ class Settlement:
     reason: str | None = None
 
 
+@attrs.frozen
+class Binding:
+    """The service and the account that a journal belongs to."""
+
+    endpoint: str
+    fingerprint: str
+
+
+@attrs.frozen
+class Bind:
+    """A run binds the journal to its account, before or with its first claim."""
+
+    binding: Binding
+    accept_new_key: bool
+
+
 @attrs.frozen(kw_only=True)
 class Claim:
     """A run is about to send a request."""
@@ -79,6 +95,8 @@ class Claim:
     """When the run began: it retries only what others did before."""
 
     retry_unknown: bool = False
+    bind: Bind | None = None
+    """What the journal must be bound to first."""
 
 
 @attrs.frozen(kw_only=True)
@@ -218,16 +236,33 @@ def enqueue(record: Record | None, event: Enqueue) -> Record | Refusal:
     return Refusal("it is enqueued already", record) if index == record.index else attrs.evolve(record, index=index)
 
 
+def bind(bound: Binding | None, event: Bind) -> Binding | Refusal:
+    """Bind a journal to the account of its first claim; on demand, to another key of the same endpoint."""
+    wanted = event.binding
+    if bound is None or bound == wanted:
+        return wanted
+    if bound.endpoint != wanted.endpoint:
+        return Refusal(f"the journal belongs to {bound.endpoint}, and this client sends to {wanted.endpoint}")
+    if not event.accept_new_key:
+        hint = "accept_new_key=True (--accept-new-key) is for a key that was rotated within the account"
+        return Refusal(f"the journal belongs to another API key of {bound.endpoint}; {hint}")
+    return wanted
+
+
 def _settled(record: Record, settlement: Settlement, at: str, holder: str) -> Record:
-    return attrs.evolve(
-        record,
+    return Record(
+        key=record.key,
+        body=record.body,
         state=settlement.state,
+        claimed_at=record.claimed_at,
+        claimed_by=record.claimed_by,
         holder=holder,
         settled_at=at,
         persona=settlement.persona,
         persona_id=settlement.persona_id,
         request_id=settlement.request_id,
         reason=settlement.reason,
+        index=record.index,
     )
 
 
@@ -285,23 +320,3 @@ class Keys:
         half = digest.digest()[:16]  # enough to tell requests apart, in less memory
         self._seen[half] += 1
         return f"{digest.hexdigest()}:{self._seen[half]}"
-
-
-@attrs.frozen
-class Binding:
-    """The service and the account that a journal belongs to."""
-
-    endpoint: str
-    fingerprint: str
-
-
-def bind(bound: Binding | None, wanted: Binding, *, accept_new_key: bool) -> Binding | Refusal:
-    """Bind a journal to the account of its first claim. On demand, accept another key of the same endpoint."""
-    if bound is None or bound == wanted:
-        return wanted
-    if bound.endpoint != wanted.endpoint:
-        return Refusal(f"it belongs to {bound.endpoint}, and this client sends to {wanted.endpoint}")
-    if not accept_new_key:
-        hint = "accept_new_key=True (--accept-new-key) is for a key that was rotated within the account"
-        return Refusal(f"it belongs to another API key of {bound.endpoint}; {hint}")
-    return wanted
