@@ -1,6 +1,5 @@
 """Turn a generated song into a reusable persona, with `await`."""
 
-from suno_persona._batch import Outcome
 from suno_persona._client import PersonaAPI
 from suno_persona._retry import RetryPolicy
 from suno_persona.conversion import dumps, loads
@@ -24,7 +23,7 @@ from suno_persona.errors import (
     UnreadableResponseError,
     UsageError,
 )
-from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
+from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Outcome, Persona, PersonaClip
 
 __all__ = [
     "AuthenticationError",

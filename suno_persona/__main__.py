@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command, or say which extra it needs."""
+    """Run the command, or name the extra that it needs."""
     try:
         from suno_persona.cli import main as command
 
@@ -14,7 +14,7 @@ def main() -> None:
             raise
         print("suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:  # before the command was there to end well
+    except KeyboardInterrupt:  # during the imports, before the command handles it
         sys.exit(130)
 
 

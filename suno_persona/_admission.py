@@ -1,167 +1,222 @@
-"""When a call may start an attempt: its turn, the rate limit, and the cool-down that all calls share.
+"""When a call may send: its slot, the shared cool-down, and the rate limit. Knows nothing of HTTP.
 
-Knows nothing of HTTP. While nothing was refused and a turn is free, nothing here waits.
+While the service accepts everything and a slot is free, nothing here waits.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
+from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
+from suno_persona._retry import RetryPolicy, backoff, cools_down_all
 from suno_persona.errors import RateLimitedError, ServiceUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-Refusal: TypeAlias = RateLimitedError | ServiceUnavailableError
+Rejection: TypeAlias = RateLimitedError | ServiceUnavailableError
 
-_LOOK_AGAIN = -1
+_STALE = -1
+"""In place of a generation: nothing was granted, check again."""
 
 
-class Pacing:
-    """The pace of one client.
+class Admission:
+    """Admits the calls of one client.
 
-    After a refusal nobody starts an attempt until the wait is over. Then one goes first, and each answer that
-    is no refusal doubles how many may be under way: no stampede when it ends, and nobody starves.
+    A call holds a slot from its first attempt to its last: `async with admission.slots`. Each attempt is admitted
+    on its own: `async with admission.attempt(number)`, and how it ends decides what others may do.
+
+    After a 429, or a 503 with `Retry-After`, no attempt starts until the cool-down is over. Then one attempt
+    starts, and each response that is no such rejection doubles the limit: no stampede, and nobody starves.
     """
 
     __slots__ = (
         "_closed",
-        "_cooling_until",
-        "_longest_wait",
-        "_most",
-        "_places",
+        "_cool_down_ends",
+        "_policy",
         "_rate_limit",
-        "_refusal",
+        "_rejection",
         "_reopening",
-        "_resting",
-        "_round",
-        "_taken",
+        "_sleeping",
         "_waiting",
-        "turns",
+        "generation",
+        "in_flight",
+        "limit",
+        "max_limit",
+        "slots",
     )
 
-    def __init__(self, max_connections: int, wait_max: float, rate_limit: "AsyncLimiter | None") -> None:
-        self.turns: asyncio.Semaphore = asyncio.Semaphore(max_connections)
-        """A call holds one from its first attempt to its last; first come, first served."""
-        self._most = max_connections
-        self._longest_wait = wait_max
+    def __init__(self, max_connections: int, policy: RetryPolicy, rate_limit: "AsyncLimiter | None") -> None:
+        self.slots: asyncio.Semaphore = asyncio.Semaphore(max_connections)
+        """One for each call in flight; first come, first served."""
+        self.max_limit: int = max_connections
+        """`limit` where no cool-down is in effect."""
+        self.limit: int = max_connections
+        """How many attempts may be in flight; 0 during a cool-down."""
+        self.in_flight: int = 0
+        """How many attempts of this generation are; never more than `limit`."""
+        self.generation: int = 0
+        """Counts the cool-downs: an attempt that was admitted before the last one is stale, and not in `in_flight`."""
+        self._policy = policy
         self._rate_limit = rate_limit
-        self._places = max_connections  # how many attempts may be under way; 0 while it cools
-        self._taken = 0  # how many are
-        self._round = 0  # counts the refusals: an attempt from before the last one takes no place
         self._waiting: deque[asyncio.Future[int]] = deque()
-        self._resting: set[asyncio.Future[int]] = set()
+        self._sleeping: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._refusal: Refusal | None = None
-        self._cooling_until = 0.0  # by the loop's clock
+        self._rejection: Rejection | None = None  # the one that began the cool-down
+        self._cool_down_ends = 0.0  # by the loop's clock
         self._reopening: asyncio.TimerHandle | None = None
 
-    async def start(self) -> int:
-        """Wait until an attempt may start. Gives its round, which `end` takes.
+    def attempt(self, number: int) -> "_Attempt":
+        """Admit one attempt of a call, the first being 1, while the block runs.
 
-        Raises a `UsageError` once the pace is closed. Raises the refusal again, with the seconds that are left, where
-        the service asks all calls for a longer wait than `wait_max`: nobody waits that long, and nobody sends.
+        Raises `UsageError` once closed. Where the cool-down is longer than `wait_max`, raises its rejection again,
+        with the seconds that are left: nobody waits that long, and nobody sends.
         """
-        limit = self._rate_limit
+        return _Attempt(self, self._policy, number)
+
+    async def acquire(self) -> int:
+        """Wait until an attempt may start. Return its generation, for `release`."""
         while True:
             if self._closed:
                 raise UsageError(message="the client is closed: make a new PersonaAPI")
-            if self._taken < self._places and not self._waiting:
-                self._taken += 1
-                place = self._round
-            else:
-                place = await self._queue()
-            if limit is not None and place == self._round:
+            if self.in_flight < self.limit and not self._waiting:
+                self.in_flight += 1
+                generation = self.generation
+            elif (generation := await self._queue()) == _STALE:
+                continue
+            if self._rate_limit is not None and generation == self.generation:
                 try:
-                    await limit.acquire()
+                    await self._take_from(self._rate_limit)
                 except BaseException:
-                    self.end(place, answered=False)
+                    self.release(generation)
                     raise
-            # A refusal of another call may have come meanwhile. What was taken of the limit by then is not kept for
-            # the time after the cool-down, or all would be sent at once then.
-            if place == self._round:
-                return place
+                if self._closed:
+                    self.release(generation)
+                    continue
+            # A cool-down may have begun meanwhile. What was taken from the rate limit is not saved up for the time
+            # after it: all would be sent at once then.
+            if generation == self.generation:
+                return generation
 
-    def end(self, place: int, *, answered: bool) -> None:
-        """An attempt is over; `answered` by the service, and not with a refusal."""
-        if place != self._round:
+    def release(self, generation: int, *, responded: bool = False) -> None:
+        """End an attempt; `responded` says that the service is up and did not ask to slow down."""
+        if generation != self.generation:
             return
-        self._taken -= 1
-        if answered and self._places < self._most:
-            self._places = min(2 * self._places, self._most)
+        self.in_flight -= 1
+        if responded and self.limit < self.max_limit:
+            self.limit = min(2 * self.limit, self.max_limit)
         if self._waiting:
             self._admit()
 
-    def cool(self, refusal: Refusal, wait: float) -> None:
-        """Let nobody start an attempt for this many seconds; a cool-down that ends later stays."""
+    def cool_down(self, rejection: Rejection, wait: float) -> None:
+        """Admit no attempt for `wait` seconds, as a new generation; a cool-down that ends later stays."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + wait
-        self._round += 1
-        self._taken = self._places = 0
+        ends = loop.time() + wait
+        self.generation += 1
+        self.in_flight = self.limit = 0
         if self._reopening is not None:
-            if self._cooling_until >= until:
+            if self._cool_down_ends >= ends:
                 return
             self._reopening.cancel()
-        self._cooling_until = until
-        self._refusal = refusal
-        self._reopening = loop.call_at(until, self._reopen)
-        if wait > self._longest_wait:
+        self._cool_down_ends = ends
+        self._rejection = rejection
+        self._reopening = loop.call_at(ends, self._reopen)
+        if wait > self._policy.wait_max:
             self._wake_all()
 
-    async def rest(self, seconds: float) -> None:
-        """Wait before the next attempt of one call; `close` ends it."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        timer = asyncio.get_running_loop().call_later(seconds, _wake, future, _LOOK_AGAIN)
-        self._resting.add(future)
-        try:
-            await future
-        finally:
-            timer.cancel()
-            self._resting.discard(future)
+    def remaining(self) -> float:
+        """Return the seconds until the cool-down ends; 0 where there is none."""
+        return max(0.0, self._cool_down_ends - asyncio.get_running_loop().time())
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait before the next attempt of one call; `close` ends it early."""
+        await self._until_closed(asyncio.sleep(seconds))
 
     def close(self) -> None:
-        """Let nobody start an attempt any more: `start` raises a `UsageError`, also for those who wait in it."""
+        """Admit nobody any more: whoever waits gets a `UsageError` at once."""
         self._closed = True
         self._wake_all()
-        for future in self._resting:
-            _wake(future, _LOOK_AGAIN)
+        for task in self._sleeping:
+            task.cancel()
+        if self._reopening is not None:
+            self._reopening.cancel()
 
-    def cooling(self) -> float:
-        """Seconds until attempts may start again."""
-        return max(0.0, self._cooling_until - asyncio.get_running_loop().time())
+    async def _take_from(self, rate_limit: "AsyncLimiter") -> None:
+        if rate_limit.has_capacity():
+            await rate_limit.acquire()
+        else:
+            await self._until_closed(rate_limit.acquire())
+
+    async def _until_closed(self, waiting: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(waiting)
+        self._sleeping.add(task)
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+            self._sleeping.discard(task)
 
     def _reopen(self) -> None:
-        self._reopening = self._refusal = None
-        self._places = 1
+        self._reopening = self._rejection = None
+        self.limit = 1
         self._admit()
 
     def _wake_all(self) -> None:
         while self._waiting:
-            _wake(self._waiting.popleft(), _LOOK_AGAIN)
+            _grant(self._waiting.popleft(), _STALE)
 
     def _admit(self) -> None:
-        while self._waiting and self._taken < self._places:
-            if _wake(self._waiting.popleft(), self._round):
-                self._taken += 1
+        while self._waiting and self.in_flight < self.limit:
+            if _grant(self._waiting.popleft(), self.generation):
+                self.in_flight += 1
 
     async def _queue(self) -> int:
-        if self._refusal is not None and (left := self.cooling()) > self._longest_wait:
-            raise attrs.evolve(self._refusal, retry_after=left)
+        if self._rejection is not None and (left := self.remaining()) > self._policy.wait_max:
+            raise attrs.evolve(self._rejection, retry_after=left)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
             return await future
         except asyncio.CancelledError:
-            if not future.cancelled():  # it was given a place at the same moment
-                self.end(future.result(), answered=False)
+            if not future.cancelled():  # admitted at the same moment
+                self.release(future.result())
             raise
 
 
-def _wake(future: asyncio.Future[int], place: int) -> bool:
-    """Whether anybody still waits for it."""
+class _Attempt:
+    """One admitted attempt, as an async context manager: its end admits others, or begins a cool-down."""
+
+    __slots__ = ("_admission", "_generation", "_number", "_policy")
+
+    def __init__(self, admission: Admission, policy: RetryPolicy, number: int) -> None:
+        self._admission = admission
+        self._policy = policy
+        self._number = number
+
+    async def __aenter__(self) -> None:
+        self._generation = await self._admission.acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        match error:
+            case None:
+                self._admission.release(self._generation, responded=True)
+            case RateLimitedError() | ServiceUnavailableError():
+                if cools_down_all(error):
+                    self._admission.cool_down(error, backoff(self._policy, error, self._number))
+                else:
+                    self._admission.release(self._generation)
+            case _:
+                self._admission.release(self._generation, responded=getattr(error, "status", None) is not None)
+
+
+def _grant(future: asyncio.Future[int], generation: int) -> bool:
+    """Return whether anybody still waits for it."""
     if future.done():
         return False
-    future.set_result(place)
+    future.set_result(generation)
     return True

@@ -1,92 +1,145 @@
-"""Many requests through one client: fed lazily, reported in completion order, one outcome each.
+"""Many requests through one client: read lazily, sent as slots are free, returned as they complete, one outcome each.
 
-It knows neither how a request is sent nor how a journal keeps its record.
+It knows a journal only by the protocols below, and nothing of HTTP.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
+from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import Protocol, Self, runtime_checkable
 
 import attrs
 
-from suno_persona._engine import Call
-from suno_persona.errors import InvalidRequestError, JournalError, PersonaError, UsageError
-from suno_persona.models import CreatePersonaRequest, Persona
-
-if TYPE_CHECKING:
-    from suno_persona.journal import Journal, Run
+from suno_persona._engine import Account, Call, Engine
+from suno_persona.errors import InvalidRequestError, JournalError, OutcomeUnknownError, PersonaError
+from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
 
-@attrs.frozen
-class Outcome:
-    """What became of one request of a batch: a persona, or the error that `create` would have raised."""
+class Recorded(Protocol):
+    """What a journal holds of a request that must not be sent."""
 
-    index: int
-    """The place of the request in the batch, from 0 on."""
-
-    request: CreatePersonaRequest
-    """The request as it was given."""
-
-    persona: Persona | None = None
-    """The persona; `None` where there is an error."""
-
-    error: PersonaError | None = None
-    """What went wrong; `None` where there is a persona."""
-
-    def __attrs_post_init__(self) -> None:
-        if (self.persona is None) is (self.error is None):
-            raise UsageError(message="an Outcome has either a persona or an error")
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of the exchange."""
 
     def result(self) -> Persona:
-        """Give the persona, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        assert self.persona is not None  # noqa: S101 - for type checkers
-        return self.persona
+        """Return the recorded persona, or raise the recorded error."""
 
 
-Send: TypeAlias = Callable[[Call], Awaitable[Persona]]
-"""Sends one request, and gives the persona or raises."""
+class Run(Protocol):
+    """One run of a batch over a journal."""
+
+    def key(self, body: bytes) -> str:
+        """Return the key of the next request, by its wire body."""
+
+    async def claim(self, key: str, body: bytes) -> Recorded | None:
+        """Commit that a request is about to be sent; or return what is recorded, and it must not be sent.
+
+        Where the caller is cancelled meanwhile, the claim is settled as not created.
+        """
+
+    def settle(
+        self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
+    ) -> Awaitable[None]:
+        """Commit the outcome of a claimed request, also where nobody awaits that."""
+
+
+@runtime_checkable
+class BatchJournal(Protocol):
+    """A journal, as `create_many` uses it: `suno_persona.journal.Journal` is one."""
+
+    async def __aenter__(self) -> object:
+        """Open it."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+
+    async def begin(self, account: Account) -> Run:
+        """Begin a run over a batch. Raises `JournalError` where it belongs to another service or account."""
+
+
+@attrs.frozen(eq=False)
+class Sent:
+    """How a call ended, and the commit of that."""
+
+    result: Persona | BaseException
+    """The persona, or the error or cancellation."""
+
+    request_id: str | None
+    committed: Awaitable[None] | None
+    """`None` where there is nothing new to commit."""
+
+
+async def send_recorded(engine: Engine, run: Run | None, key: str | None, call: Call) -> Sent:
+    """Claim a request, send it, and begin to commit its outcome, unless its outcome is recorded already.
+
+    Raises `JournalError` where the claim cannot be committed: nothing was sent.
+    """
+    recorded: Recorded | None = None
+    is_claimed = False
+
+    async def claim() -> Persona | None:
+        nonlocal recorded, is_claimed
+        if run is None or key is None:
+            return None
+        recorded = await run.claim(key, call.body)
+        is_claimed = recorded is None
+        return None if recorded is None else recorded.result()
+
+    result: Persona | BaseException
+    try:
+        result = await engine.create(call, claim)
+    except JournalError:
+        raise
+    except BaseException as error:  # a cancellation too: what was in flight is recorded
+        result = error
+    ident = recorded.request_id if recorded is not None else call.request_id
+    if run is None or key is None or not is_claimed:
+        return Sent(result, ident, None)
+    committed = run.settle(key, result, may_have_created=call.may_have_created, request_id=ident)
+    return Sent(result, ident, committed)
 
 
 class Batch:
     """One run over many requests: inside `async with`, an async iterator over their outcomes.
 
-    Each call holds one of the client's `turns`. `ahead` bounds the calls under way and the outcomes not yet read,
-    taken together.
+    At most `max_buffered` requests are read from the source and not yet returned as outcomes.
     """
 
     def __init__(
         self,
         requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
-        send: Send,
+        engine: Engine,
         *,
-        turns: asyncio.Semaphore,
-        ahead: int,
-        journal: "Journal | None",
+        max_buffered: int,
+        journal: BatchJournal | None,
     ) -> None:
         if not isinstance(requests, Iterable | AsyncIterable):
-            message = f"requests: expected an iterable of CreatePersonaRequest, found a {type(requests).__name__}"
+            message = f"requests must be an iterable of CreatePersonaRequest; got a {type(requests).__name__}"
             raise InvalidRequestError(message=message)
         self._requests = requests
-        self._send = send
-        self._turns = turns
-        self._room = asyncio.Semaphore(ahead)
+        self._engine = engine
+        self._buffer = asyncio.Semaphore(max_buffered)
         self._journal = journal
         self._run: Run | None = None
-        self._count = 0
         self._calls: dict[asyncio.Task[None], Call] = {}
-        self._finished: asyncio.Queue[Outcome | None] = asyncio.Queue()
-        self._holding: set[Call] = set()  # calls that have a turn
-        self._fed = False
+        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._is_fed = False
         self._stopped = False
         self._failure: BaseException | None = None
+        self._cancellations = 0  # of the reader, before it asked for the next outcome
 
     async def __aenter__(self) -> Self:
         if self._journal is not None:
             await self._journal.__aenter__()
-            self._run = self._journal.run()
+            try:
+                self._run = await self._journal.begin(self._engine.account)
+            except BaseException as error:
+                await self._journal.__aexit__(type(error), error, error.__traceback__)
+                raise
         self._feeder = asyncio.create_task(self._feed())
         self._feeder.add_done_callback(self._ended)
         return self
@@ -95,9 +148,10 @@ class Batch:
         return self
 
     async def __anext__(self) -> Outcome:
-        outcome = await self._finished.get()
+        self._cancellations = _cancellations()
+        outcome = await self._outcomes.get()
         if outcome is not None:
-            self._room.release()
+            self._buffer.release()
             return outcome
         if self._failure is not None:
             raise self._failure
@@ -106,91 +160,116 @@ class Batch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop, and wait for the requests that are out, unless the reader was cancelled."""
-        task = asyncio.current_task()
-        try:
-            self.stop(hurry=task is not None and task.cancelling() > 0)
-            await asyncio.wait([self._feeder, *self._calls])
-        except asyncio.CancelledError:
-            self.stop(hurry=True)
-            await asyncio.wait([self._feeder, *self._calls])
-            raise
-        finally:
-            if self._journal is not None:
-                await self._journal.__aexit__(kind, error, traceback)
+        """Stop, and wait for the calls in flight; where the reader was cancelled, cancel them first."""
+        if _cancellations() > self._cancellations:
+            self.cancel()
+        else:
+            self.stop()
+        interrupted: asyncio.CancelledError | None = None
+        while running := [task for task in (self._feeder, *self._calls) if not task.done()]:
+            try:
+                await asyncio.wait(running)
+            except asyncio.CancelledError as cancellation:
+                interrupted = cancellation
+                self.cancel()
+        if self._journal is not None:
+            await self._journal.__aexit__(kind, error, traceback)
+        if interrupted is not None:
+            raise interrupted
 
-    def stop(self, *, hurry: bool = False) -> None:
-        """Send nothing more. Requests that are out are finished and have their outcomes, unless in a hurry."""
+    def stop(self) -> None:
+        """Send nothing more. Calls in flight finish and have their outcomes."""
         self._stopped = True
         self._feeder.cancel()
         for task, call in self._calls.items():
-            call.may_repeat = False
-            if hurry or not call.may_have_created:
+            call.may_retry = False
+            if not call.may_have_created:
                 task.cancel()
 
-    async def _feed(self) -> None:
-        if isinstance(self._requests, AsyncIterable):
-            async for request in self._requests:
-                await self._start(request)
-        else:
-            for request in self._requests:
-                await self._start(request)
+    def cancel(self) -> None:
+        """Send nothing more, and cancel the calls in flight. Their outcomes are unknown."""
+        self.stop()
+        for task in self._calls:
+            task.cancel()
 
-    async def _start(self, request: CreatePersonaRequest) -> None:
-        """Start a call when there is room and a turn for it."""
-        index = self._count
-        self._count += 1
-        await self._room.acquire()
+    async def _feed(self) -> None:
+        index = 0
+        async with aclosing(each(self._requests)) as requests:
+            async for request in requests:
+                await self._buffer.acquire()
+                if self._stopped:  # a source may go on although it was cancelled
+                    break
+                self._start(index, request)
+                index += 1
+
+    def _start(self, index: int, request: CreatePersonaRequest) -> None:
         try:
             call = Call(request)
         except InvalidRequestError as error:
-            self._finished.put_nowait(Outcome(index, request, None, error))
+            self._outcomes.put_nowait(Outcome(index, request, None, error))
             return
-        if self._run is not None:
-            call.key = self._run.key(call)
-        await self._turns.acquire()
-        self._holding.add(call)
-        task = asyncio.create_task(self._take(index, call))
+        key = None if self._run is None else self._run.key(call.body)
+        task = asyncio.create_task(self._create(index, key, call))
         self._calls[task] = call
         task.add_done_callback(self._ended)
 
-    async def _take(self, index: int, call: Call) -> None:
-        """See a call through to its outcome. What no outcome can tell is raised: it ends the batch."""
+    async def _create(self, index: int, key: str | None, call: Call) -> None:
+        """Take a call to its outcome. What no outcome can express is raised: it ends the batch."""
+        sent = await send_recorded(self._engine, self._run, key, call)
+        result = sent.result
+        if isinstance(result, asyncio.CancelledError) and call.may_have_created:
+            result = OutcomeUnknownError(
+                message="cancelled while in flight", request=call.request, attempts=call.attempts
+            )
         try:
-            persona = await (self._send(call) if self._run is None else self._run.send(call, self._send))
-            outcome = Outcome(index, call.request, persona, None)
-        except JournalError:
-            raise
-        except PersonaError as error:
-            error.request = call.request
-            outcome = Outcome(index, call.request, None, error)
-        finally:
-            self._give_turn_back(call)
-        try:
-            if self._run is not None:
-                await self._run.recorded(call)
-        finally:
-            self._finished.put_nowait(outcome)  # also where it cannot be recorded, so that it is not lost
+            if sent.committed is not None:
+                await sent.committed
+        finally:  # an outcome that cannot be recorded is returned all the same
+            if isinstance(result, Persona):
+                self._outcomes.put_nowait(Outcome(index, call.request, result, None, key, sent.request_id))
+            elif isinstance(result, PersonaError):
+                ident = getattr(result, "request_id", None)
+                self._outcomes.put_nowait(Outcome(index, call.request, None, result, key, ident))
+        if not isinstance(result, Persona | PersonaError):
+            raise result
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """A call or the feeder ended. The first failure stops the feeder; the end is told when all are through."""
+        """Note that a call or the feeder ended. The first failure stops the feeder, and is raised after the others."""
+        self._calls.pop(task, None)
         failure: BaseException | None = None
         if not task.cancelled():
             failure = task.exception()
-        elif not self._stopped and self._failure is None:
+        elif not self._stopped:
             failure = asyncio.CancelledError()  # the source raised it
+        if task is self._feeder:
+            self._is_fed = True
+            if self._stopped:  # how a source ends that was cancelled is of no interest
+                failure = None
         if self._failure is None and failure is not None:
             self._failure = failure
+            self._stopped = True
             self._feeder.cancel()
-        if task is self._feeder:
-            self._fed = True
-        else:
-            self._give_turn_back(self._calls.pop(task))
-        if self._fed and not self._calls:
-            self._finished.put_nowait(None)
+        if self._is_fed and not self._calls:
+            self._outcomes.put_nowait(None)
 
-    def _give_turn_back(self, call: Call) -> None:
-        """Free a call's turn, once: a task that is cancelled before it begins does nothing itself."""
-        if call in self._holding:
-            self._holding.remove(call)
-            self._turns.release()
+
+async def each(
+    requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
+) -> AsyncGenerator[CreatePersonaRequest, None]:
+    """Yield from either kind of iterable; a source that is an async generator is closed at the end."""
+    if isinstance(requests, AsyncIterable):
+        try:
+            async for request in requests:
+                yield request
+        finally:
+            if isinstance(requests, AsyncGenerator):
+                await requests.aclose()
+    else:
+        for request in requests:
+            yield request
+
+
+def _cancellations() -> int:
+    """Return how often the current task was cancelled; a cancellation that it swallowed counts for ever."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

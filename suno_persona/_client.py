@@ -1,4 +1,4 @@
-"""`PersonaAPI`: what users hold. It checks its options, owns the session and composes the parts below."""
+"""`PersonaAPI`: what users hold. It checks its arguments, owns the session and puts the engine together."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
@@ -9,45 +9,44 @@ import aiohttp
 from multidict import CIMultiDict
 
 from suno_persona import _options as options
-from suno_persona._admission import Pacing
-from suno_persona._batch import Batch, Outcome
-from suno_persona._engine import Call, Sender
+from suno_persona._admission import Admission
+from suno_persona._batch import Batch, BatchJournal
+from suno_persona._engine import Call, Engine
 from suno_persona._retry import RetryPolicy
 from suno_persona._secret import Secret
-from suno_persona.errors import PersonaError, UsageError
-from suno_persona.models import CreatePersonaRequest, Persona
+from suno_persona.errors import ConfigurationError, UsageError
+from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-    from suno_persona.journal import Journal
-
-# Shorter than the shortest that servers commonly keep an idle connection (5 seconds), so that a request seldom
-# meets one that is being closed: nobody could tell whether it was received.
+# Seconds. Shorter than the shortest time for which servers commonly keep an idle connection (5), so that a request
+# rarely meets one that is being closed: whether it was received would be unknown.
 _KEEP_ALIVE = 4.0
 
 
 class PersonaAPI:
-    """A client of one service that creates personas; one object for the life of your application.
+    """A client of one service that creates personas. Make one for the life of your application.
 
-    Many tasks may share it. It opens its connections at first use, in the event loop that runs then, and
-    belongs to that loop. Close it with `async with` or `await api.close()`.
+    Any number of tasks may share it. It opens its session at first use, in the running event loop, and belongs to that
+    loop. Close it with `async with` or `await api.close()`.
 
-    - `api_key`: the service's key; `SUNO_API_KEY` where it is `None`. The word `Bearer` before it is dropped.
-    - `base_url`: the service's address, with or without a path; `SUNO_BASE_URL` where it is `None`. There is
-      no default: the key goes to no host that you did not name. Plain `http://` needs a loopback host or
+    - `api_key`: the service's key; defaults to `SUNO_API_KEY`. A leading `Bearer ` is dropped.
+    - `base_url`: the service's address, with or without a path; defaults to `SUNO_BASE_URL`. There is no default
+      host: the key is never sent to a host that you did not name. `http://` requires a loopback host or
       `allow_insecure=True`.
-    - `max_connections`: how many connections its pool holds, and how many calls are under way at once. The others
-      wait for their turn; first come, first served.
-    - `timeout`: `total` bounds each HTTP request, in seconds, from the moment at which it starts: waiting for a turn
-      does not count. The other bounds of aiohttp's class hold too.
-    - `retry`: what is repeated, how often and after how long.
-    - `rate_limit`: an `aiolimiter.AsyncLimiter`, of which each HTTP request takes one; clients may share it.
+    - `max_connections`: the size of the connection pool, and the number of calls in flight. Other calls wait for a
+      slot; first come, first served.
+    - `timeout`: an `aiohttp.ClientTimeout`, or seconds for its `total`. It bounds each attempt, from the moment at
+      which the attempt starts: waiting for a slot does not count.
+    - `retry`: which failures are retried, how often, and with what backoff.
+    - `rate_limit`: an `aiolimiter.AsyncLimiter`, from which each HTTP request takes one; clients may share it.
     - `session`: a session of your own, for proxies, CAs or tracing. It is used and never closed.
-    - `max_response_size`: how many bytes of an answer are read at most, after decompression.
-    - `create_path`: where the endpoint stands below `base_url`.
+    - `max_response_size`: how many bytes of a response are read at most, after decompression.
+    - `create_path`: the path of the endpoint below `base_url`; defaults to `SUNO_CREATE_PATH`, then to
+      `/suno/persona/create/`.
 
-    Raises `ConfigurationError` for an argument that cannot be used.
+    Raises `ConfigurationError` for an unusable argument.
 
     >>> import asyncio
     >>> from suno_persona.testing import FakeSuno
@@ -64,14 +63,13 @@ class PersonaAPI:
 
     __slots__ = (
         "__weakref__",
+        "_admission",
         "_closed",
+        "_engine",
         "_loop",
         "_max_connections",
         "_owns_session",
-        "_pacing",
-        "_sender",
         "_session",
-        "_url",
     )
 
     def __init__(
@@ -80,76 +78,63 @@ class PersonaAPI:
         *,
         base_url: str | None = None,
         max_connections: int = 32,
-        timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=60, sock_connect=10),
+        timeout: aiohttp.ClientTimeout | float = options.DEFAULT_TIMEOUT,
         retry: RetryPolicy = RetryPolicy(),
         rate_limit: "AsyncLimiter | None" = None,
         session: aiohttp.ClientSession | None = None,
         max_response_size: int = 4 * 1024 * 1024,
         allow_insecure: bool = False,
-        create_path: str = "/suno/persona/create/",
+        create_path: str | None = None,
     ) -> None:
         masked = options.mask(api_key)
         del api_key  # first of all, so that no frame of a traceback shows it
         key = options.key(masked)
-        self._url = options.endpoint(base_url, create_path, allow_insecure=allow_insecure)
-        self._max_connections = options.count("max_connections", max_connections)
-        options.count("max_response_size", max_response_size)
-        options.timeouts(timeout)
-        options.instance("retry", retry, RetryPolicy)
-        self._pacing = Pacing(self._max_connections, retry.wait_max, options.rate_limit(rate_limit))
-        self._sender = Sender(
-            session=self._open_session,
-            url=self._url,
-            headers=CIMultiDict({"Authorization": Secret(f"Bearer {key}"), "Content-Type": "application/json"}),
-            key=key,
-            timeout=timeout,
-            max_response_size=max_response_size,
-            retry=retry,
-            pacing=self._pacing,
-        )
-        self._session = options.session(session)
-        self._owns_session = session is None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._max_connections = options.count("max_connections", max_connections)
+        self._session = options.session(session)
+        self._owns_session = session is None
+        policy = options.instance("retry", retry, RetryPolicy)
+        self._admission = Admission(max_connections, policy, options.rate_limit(rate_limit))
+        headers = {"Authorization": Secret(f"Bearer {key}"), "Content-Type": "application/json"}
+        self._engine = Engine(
+            open_session=self._open_session,
+            url=options.endpoint(base_url, create_path, allow_insecure=allow_insecure),
+            headers=CIMultiDict(headers | options.user_agent(session)),
+            key=key,
+            timeout=options.timeouts(timeout),
+            max_response_size=options.count("max_response_size", max_response_size),
+            retry=policy,
+            admission=self._admission,
+        )
 
     async def create(self, request: CreatePersonaRequest) -> Persona:
         """Create a persona and return it, as the service describes it; its `id` is always there.
 
-        Raises a `NotCreatedError` where there is certainly no persona, an `OutcomeUnknownError` where there
-        may be one, and a `UsageError` where the client is closed or belongs to another event loop. An
-        `InvalidRequestError` says that `request` is no `CreatePersonaRequest`. What is repeated first is said by
-        `RetryPolicy`: unless told otherwise, nothing that may have created a persona.
+        Raises a `NotCreatedError` where there is certainly no persona, and an `OutcomeUnknownError` where there may be
+        one; nothing else. `RetryPolicy` says what is retried first; by default, only what certainly created nothing.
         """
-        try:
-            self._join_loop()
-            await self._pacing.turns.acquire()
-            try:
-                return await self._sender.send(Call(request))
-            finally:
-                self._pacing.turns.release()
-        except PersonaError as error:
-            error.request = request
-            raise
+        return await self._engine.create(Call(request))
 
     async def create_many(
         self,
         requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
         *,
-        journal: "Journal | None" = None,
+        journal: BatchJournal | None = None,
     ) -> AsyncGenerator[Outcome, None]:
-        """Create a persona for each request, and yield one `Outcome` each, in the order in which they are completed.
+        """Create a persona for each request, and yield an `Outcome` for each, in completion order.
 
-        `requests` is any iterable or async iterable. It is read as calls get their turn, and never more than
-        `2 * max_connections + 1` ahead of the reader. With a `journal`, a batch that was stopped or killed is run again
-        without sending anything twice.
+        `requests` is any iterable or async iterable. It is consumed lazily: at most `2 * max_connections + 1` requests
+        are read and not yet yielded as outcomes. With a `suno_persona.journal.Journal`, a batch that was stopped or
+        killed can be run again, and no request is sent twice.
 
-        An error of a call is in its outcome. Raised are what `requests` itself raises, and a `JournalError` where the
-        record fails: both after the calls under way are finished and their outcomes are yielded. Also a `UsageError`
+        The error of a call is in its outcome. Raised are what `requests` itself raises, and `JournalError` where the
+        journal fails: both after the calls in flight are finished and their outcomes are yielded. Also `UsageError`
         where the client is closed or belongs to another event loop.
 
-        A reader that stops early sends nothing more, and waits for the requests that are out: write
-        `async with contextlib.aclosing(api.create_many(...)) as outcomes:` to do so at a place of your choice. A reader
-        that is cancelled cancels them.
+        A reader that stops early sends nothing more, and waits for the calls in flight: write
+        `async with contextlib.aclosing(api.create_many(...)) as outcomes:` to decide when. Cancelling the reader
+        cancels them.
 
         >>> import asyncio
         >>> from suno_persona.testing import FakeSuno
@@ -168,41 +153,25 @@ class PersonaAPI:
         Neon
         clip_not_found
         """
-        async with self._batch(requests, journal) as batch:
+        async with open_batch(self, requests, journal) as batch:
             async for outcome in batch:
                 yield outcome
-
-    def _batch(
-        self,
-        requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
-        journal: "Journal | None",
-    ) -> Batch:
-        self._join_loop()
-        self._open_session()
-        return Batch(
-            requests,
-            self._sender.send,
-            turns=self._pacing.turns,
-            ahead=2 * self._max_connections,
-            journal=options.journal(journal),
-        )
 
     async def close(self) -> None:
         """Close the connections, unless the session is yours.
 
-        Calls that are under way end with a `ConnectionLostError`, those that wait with a `UsageError`.
+        Calls in flight end with a `ConnectionLostError`, those that wait with a `UsageError`.
         """
         if self._closed:
             return
         if self._loop is not None:
             self._join_loop()
         self._closed = True
-        self._pacing.close()
+        self._admission.close()
         if self._owns_session and self._session is not None:
             await self._session.close()
 
     async def __aenter__(self) -> Self:
-        self._join_loop()
         self._open_session()
         return self
 
@@ -211,21 +180,24 @@ class PersonaAPI:
     ) -> None:
         await self.close()
 
-    def __enter__(self) -> NoReturn:
-        raise TypeError("PersonaAPI is asynchronous: write `async with`, not `with`")
+    if not TYPE_CHECKING:  # for checkers, a plain `with` is an error already
 
-    def __exit__(self, *_: object) -> None: ...
+        def __enter__(self):
+            raise TypeError("PersonaAPI is asynchronous: write `async with`, not `with`")
+
+        def __exit__(self, *_): ...
 
     def __repr__(self) -> str:
-        # Also for one whose arguments were refused: crash reporters print it as a variable of `__init__`.
-        url = getattr(self, "_url", "without an address")
+        # Also while it is made: crash reporters print it as a variable of `__init__`.
+        engine = getattr(self, "_engine", None)
+        url = engine.url if engine is not None else "without an address"
         return f"<PersonaAPI {url}{' closed' if getattr(self, '_closed', False) else ''}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("PersonaAPI cannot be pickled or copied: it holds connections and a key. Make one per process")
 
     def _join_loop(self) -> None:
-        """Belong to the running loop from the first use on."""
+        """Bind the client to the running loop, at its first use."""
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -233,6 +205,8 @@ class PersonaAPI:
             raise UsageError(message="the client belongs to another event loop: make one PersonaAPI per loop")
 
     def _open_session(self) -> aiohttp.ClientSession:
+        """Return the open session of the running loop."""
+        self._join_loop()
         if self._closed:
             raise UsageError(message="the client is closed: make a new PersonaAPI")
         if self._session is None:
@@ -243,3 +217,20 @@ class PersonaAPI:
         elif self._session.closed:
             raise UsageError(message="the session that was passed as session= is closed: pass an open one")
         return self._session
+
+
+def engine_of(api: PersonaAPI) -> Engine:
+    """Return a client's engine, for the workers."""
+    return api._engine
+
+
+def open_batch(
+    api: PersonaAPI,
+    requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
+    journal: BatchJournal | None,
+) -> Batch:
+    """Return a batch of a client, for who wants to stop it: `create_many`, and the command."""
+    api._open_session()
+    if not isinstance(journal, BatchJournal | None):
+        raise ConfigurationError(message=f"journal must be a Journal; got a {type(journal).__name__}")
+    return Batch(requests, api._engine, max_buffered=2 * api._max_connections, journal=journal)

@@ -1,67 +1,83 @@
-"""One call on its way: attempts, with the waits between them, until there is an answer to keep."""
+"""One call from request to outcome: its slot, its attempts, and the retries between them.
+
+`create`, `create_many` and the workers all come through `Engine.create`. It knows no aiohttp and no journal.
+"""
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 import attrs
 from yarl import URL
 
 from suno_persona import _transport as transport
-from suno_persona._admission import Pacing
+from suno_persona._admission import Admission
 from suno_persona._error_body import request_id
 from suno_persona._response import Response, read_persona, slash_redirect, without_secret
-from suno_persona._retry import RetryPolicy, cools_all, is_repeated, wait_after
+from suno_persona._retry import RetryPolicy, backoff, cools_down_all, should_retry
 from suno_persona._secret import Secret
 from suno_persona.conversion import dump_request
-from suno_persona.errors import (
-    InvalidRequestError,
-    NotCreatedError,
-    OutcomeUnknownError,
-    PersonaError,
-    RateLimitedError,
-    RejectedError,
-    ServiceUnavailableError,
-)
+from suno_persona.errors import InvalidRequestError, NotCreatedError, OutcomeUnknownError, PersonaError
 from suno_persona.models import CreatePersonaRequest, Persona
 
 _log = logging.getLogger("suno_persona")
 
 
 class Call:
-    """A request on its way. Raises `InvalidRequestError` for what is no request."""
+    """One request on its way, and what is known of it so far."""
 
-    __slots__ = ("body", "comes_again", "key", "may_have_created", "may_repeat", "request")
+    __slots__ = ("_body", "attempts", "headers", "may_have_created", "may_retry", "request")
 
     def __init__(self, request: CreatePersonaRequest) -> None:
         if not isinstance(request, CreatePersonaRequest):
-            message = f"request: expected a CreatePersonaRequest, found a {type(request).__name__}"
-            raise InvalidRequestError(message=message)
+            message = f"request must be a CreatePersonaRequest; got a {type(request).__name__}"
+            raise InvalidRequestError(message=message, request=request)
         self.request: CreatePersonaRequest = request
-        self.body: bytes = dump_request(request)
-        self.key: str = ""
-        """Under which a journal has it."""
-        self.comes_again: Callable[[BaseException], bool] = _never
-        """Whether somebody else will send it, where this error ended it before there was a persona."""
-        self.may_repeat: bool = True
+        self.attempts: int = 0
+        """How many attempts were made."""
+        self.may_retry: bool = True
         """Whether another attempt may follow a failed one."""
         self.may_have_created: bool = False
-        """Whether the request is out, or was, and no answer said that there is no persona."""
+        """Whether an attempt is in flight, or one has failed with an unknown outcome."""
+        self.headers: Mapping[str, str] = {}
+        """The headers of the response that holds the persona."""
+        self._body: bytes | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The wire body; written when it is first needed, so that a call that waits holds less memory."""
+        if self._body is None:
+            self._body = dump_request(self.request)
+        return self._body
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of the exchange that created the persona."""
+        return request_id(self.headers)
 
 
-def _never(_: BaseException) -> bool:
-    return False
+@attrs.frozen(eq=False)
+class Account:
+    """Which service a client talks to, and as whom; a journal belongs to one."""
+
+    endpoint: str
+    """The endpoint's scheme, host and path, without a trailing slash."""
+
+    fingerprint: Callable[[bytes], str]
+    """Return a hash of the API key with this salt: the same for the same key, and useless for guessing it. Slow."""
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
-class Sender:
-    """What every call of a client is sent with."""
+@attrs.define(kw_only=True, eq=False, repr=False)
+class Engine:
+    """Creates personas with the settings of one client."""
 
-    session: Callable[[], aiohttp.ClientSession]
-    """Gives the open session; raises `UsageError` where there is none."""
+    open_session: Callable[[], aiohttp.ClientSession]
+    """Return the open session; raises `UsageError` where there is none, or where it belongs to another event loop."""
 
     url: URL
+    """The endpoint; changes to the path that the service redirected to."""
+
     headers: Mapping[str, str]
     key: Secret
     timeout: aiohttp.ClientTimeout
@@ -69,96 +85,106 @@ class Sender:
 
     max_response_size: int
     retry: RetryPolicy
-    pacing: Pacing
+    admission: Admission
 
-    async def send(self, call: Call) -> Persona:
-        """Try until there is an answer to keep. The caller holds a turn."""
+    @property
+    def account(self) -> Account:
+        """Which service and which account this is."""
         url = self.url
-        attempt = 0
-        unknown: OutcomeUnknownError | None = None
+        endpoint = f"{url.scheme}://{url.host_port_subcomponent}{url.raw_path.rstrip('/')}"
+        return Account(endpoint, self.key.fingerprint)
+
+    async def create(self, call: Call, claim: Callable[[], Awaitable[Persona | None]] | None = None) -> Persona:
+        """Return the persona of a call, once a slot is free.
+
+        `claim` is awaited in the slot, before the first attempt: what it returns or raises is the outcome, and nothing
+        is sent, unless it returns `None`.
+
+        Raises `NotCreatedError` or `OutcomeUnknownError`, with the call's `request` and `attempts`; and what `claim`
+        raises.
+        """
         try:
-            while True:
-                try:
-                    place = await self.pacing.start()
-                    attempt += 1
-                    call.may_have_created = True
-                    answer = await self._attempt(place, url, call.body, attempt)
-                except (NotCreatedError, OutcomeUnknownError) as error:
-                    error.attempts = attempt
-                    if isinstance(error, OutcomeUnknownError):
-                        unknown = error
-                    call.may_have_created = unknown is not None
-                    if not call.may_repeat:
-                        raise
-                    await self._wait_for_next(error, attempt)
-                else:
-                    if isinstance(answer, Persona):
-                        return answer
-                    url, attempt = answer, attempt - 1  # the same attempt goes on there
-                    call.may_have_created = unknown is not None
+            self.open_session()
+            async with self.admission.slots:
+                if claim is not None and (recorded := await claim()) is not None:
+                    return recorded
+                return await self._send(call)
         except PersonaError as error:
-            if unknown is None or error is unknown:
-                raise
-            # With `retry_unknown` an earlier attempt may have created a persona, whatever became of the last one.
-            unknown.attempts = attempt
-            raise unknown from error
+            error.request = call.request
+            if isinstance(error, NotCreatedError | OutcomeUnknownError):
+                error.attempts = call.attempts
+            raise
 
-    async def _attempt(self, place: int, url: URL, body: bytes, attempt: int) -> Persona | URL:
-        """Send the request once, and give the place back; the result is that of `_exchange`."""
-        answered = False
+    async def _send(self, call: Call) -> Persona:
+        """Make attempts until one succeeds, or fails with an error that is not retried."""
+        unknown: OutcomeUnknownError | None = None
+        is_redirected = False
+        while True:
+            try:
+                async with self.admission.attempt(call.attempts + 1):
+                    persona = await self._attempt(call, may_redirect=not is_redirected)
+            except (NotCreatedError, OutcomeUnknownError) as error:
+                if isinstance(error, OutcomeUnknownError):
+                    unknown = error
+                call.may_have_created = unknown is not None
+                if call.may_retry and should_retry(self.retry, error, call.attempts):
+                    await self._back_off(error, call.attempts)
+                elif unknown is None or error is unknown:
+                    raise
+                else:  # with `retry_unknown`: an earlier attempt may have created a persona
+                    raise unknown from error
+            else:
+                if persona is not None:
+                    return persona
+                is_redirected = True
+                call.attempts -= 1  # the same attempt goes on there
+                call.may_have_created = unknown is not None
+
+    async def _attempt(self, call: Call, *, may_redirect: bool) -> Persona | None:
+        """Send the request, and return its persona, or `None` where the service redirected the endpoint."""
+        call.attempts += 1
+        call.may_have_created = True
+        response = await self._exchange(call)
+        if may_redirect and (target := slash_redirect(self.url, response)):
+            self.url = target  # for later calls too
+            return None
         try:
-            answer = await self._exchange(url, body, attempt)
-            answered = True
-        except (RateLimitedError, ServiceUnavailableError) as refusal:
-            if cools_all(refusal):
-                self.pacing.cool(refusal, wait_after(self.retry, refusal, attempt))
-            raise
-        except (RejectedError, OutcomeUnknownError) as error:
-            answered = error.status is not None
-            raise
-        else:
-            return answer
-        finally:
-            self.pacing.end(place, answered=answered)
+            persona = read_persona(response)
+        except PersonaError:
+            # Read again without the key, so that neither the error nor a frame of its traceback holds an echo of it.
+            response = without_secret(response, self.key)
+            persona = read_persona(response)
+        call.headers = response.headers
+        return persona
 
-    async def _exchange(self, url: URL, body: bytes, attempt: int) -> Persona | URL:
-        """Give the persona, or the address to send the request to instead."""
+    async def _exchange(self, call: Call) -> Response:
+        """Send one HTTP request."""
         response: Response | None = None
         started = time.perf_counter()
         try:
             response = await transport.post(
-                self.session(),
-                url,
+                self.open_session(),
+                self.url,
                 headers=self.headers,
-                body=body,
+                body=call.body,
                 timeout=self.timeout,
                 max_response_size=self.max_response_size,
                 secret=self.key,
             )
-            if url is self.url and (target := slash_redirect(url, response)):
-                return target
-            try:
-                return read_persona(response)
-            except PersonaError:
-                # Read again without the key, so that neither the error nor a frame of its traceback holds an echo.
-                response = without_secret(response, self.key)
-            return read_persona(response)
+            return response
         finally:
             if _log.isEnabledFor(logging.DEBUG):
-                self._log_attempt(attempt, response, time.perf_counter() - started)
+                self._log_attempt(call.attempts, response, time.perf_counter() - started)
 
-    async def _wait_for_next(self, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> None:
-        """Wait as long as the error asks for, or raise it."""
-        if not is_repeated(self.retry, error, attempt):
-            raise error
-        shared = cools_all(error)
-        wait = self.pacing.cooling() if shared else wait_after(self.retry, error, attempt)
+    async def _back_off(self, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> None:
+        shared = cools_down_all(error)
+        wait = self.admission.remaining() if shared else backoff(self.retry, error, attempt)
         _log.info("attempt %d of %d in %.2f s, after: %s", attempt + 1, self.retry.attempts, wait, error)
-        if not shared:  # the next attempt waits for the cool-down, as those of all other calls do
-            await self.pacing.rest(wait)
+        if not shared:  # the cool-down delays the next attempt of every call, this one included
+            await self.admission.sleep(wait)
 
     def _log_attempt(self, attempt: int, response: Response | None, elapsed: float) -> None:
-        status, ident = "no answer", None
+        status, ident = "no response", None
         if response is not None:
             status, ident = f"HTTP {response.status}", request_id(without_secret(response, self.key).headers)
         _log.debug("attempt %d: %s, request id %s, %.3f s", attempt, status, ident, elapsed)

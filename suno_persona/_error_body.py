@@ -1,4 +1,4 @@
-"""What an answer's body says, in every shape that gateways use: words, codes and ids. Raises nothing."""
+"""What an error body says, in every shape that gateways use: message, code and ids. Pure; raises nothing."""
 
 import json
 import re
@@ -7,14 +7,14 @@ from http import HTTPStatus
 
 
 def member(value: object, name: str) -> object:
-    """A member of an object, and `None` of anything else."""
+    """Return a member of an object, and `None` of anything else."""
     return value.get(name) if isinstance(value, dict) else None
 
 
 def code_of(document: object) -> str | int | None:
-    """The `code` of an error body, as the service wrote it."""
-    for place in (member(document, "error"), document, member(document, "detail")):
-        code = member(place, "code")
+    """Return the `code` of an error body, as the service wrote it."""
+    for holder in (member(document, "error"), document, member(document, "detail")):
+        code = member(holder, "code")
         if isinstance(code, str | int) and not isinstance(code, bool):
             return one_line(code) if isinstance(code, str) else code
     return None
@@ -24,66 +24,66 @@ _REQUEST_ID_HEADERS = ("X-Request-Id", "Request-Id", "X-Oneapi-Request-Id", "CF-
 
 
 def request_id(headers: Mapping[str, str], document: object = None) -> str | None:
-    """The service's id of the exchange, from a header or else from the body."""
+    """Return the service's id of the exchange, from a header or else from the body."""
     found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), member(document, "request_id"))
     return one_line(found) if isinstance(found, str) else None
 
 
-_WORD_MEMBERS = ("message", "msg", "error", "errors", "detail", "error_description", "title", "reason")
+_MESSAGE_MEMBERS = ("message", "msg", "error", "errors", "detail", "error_description", "title", "reason")
 
 
-def words_of(value: object, depth: int = 5) -> str:
-    """The sentence in an error body of any shape; empty where there is none."""
+def message_of(value: object, depth: int = 5) -> str:
+    """Return the message in an error body of any shape; empty where there is none."""
     if depth == 0:
         return ""
     match value:
         case str():
             return one_line(value)
         case list():
-            return one_line("; ".join(filter(None, (words_of(item, depth - 1) for item in value[:20]))))
+            return one_line("; ".join(filter(None, (message_of(item, depth - 1) for item in value[:20]))))
         case dict():
-            words = next(filter(None, (words_of(value.get(name), depth - 1) for name in _WORD_MEMBERS)), "")
-            # FastAPI names the place of an error beside its message.
-            place = _place(value.get("loc"))
-            return f"{one_line(place)}: {words}" if place and words else words
+            message = next(filter(None, (message_of(value.get(name), depth - 1) for name in _MESSAGE_MEMBERS)), "")
+            # FastAPI names the path of an invalid member beside its message.
+            path = _path(value.get("loc"))
+            return f"{one_line(path)}: {message}" if path and message else message
         case _:
             return ""
 
 
 def text_of(status: int, body: bytes) -> str:
-    """A body that is no JSON, or JSON without a sentence, as one line of text."""
+    """Return a body that is not JSON, or JSON without a message, as one line of text."""
     text = body[:4096].decode("utf-8", "replace")
     if text.lstrip().startswith("<"):
         title = re.search(r"(?i)<title[^>]*>([^<]*)", text)
         text = title[1] if title else re.sub(r"<[^>]*>", " ", text)
-    if words := one_line(text):
-        return words
+    if line := one_line(text):
+        return line
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return "the answer holds no words"
+        return "the response is empty"
 
 
-def _place(loc: object) -> str:
+def _path(loc: object) -> str:
     parts = loc if isinstance(loc, list) else []
     return ".".join(str(part) for part in parts if isinstance(part, str | int))
 
 
 def one_line(text: str) -> str:
-    """Text from outside as one printable line of at most 500 characters; the whole is in `body`."""
+    """Return text from outside as one printable line of at most 500 characters; all of it is in `body`."""
     text = " ".join("".join(character if character.isprintable() else " " for character in text[:2000]).split())
     return text if len(text) <= 500 else f"{text[:499]}…"
 
 
-# Never fails on a quote that is not closed: so the search takes one pass, whatever the bytes.
+# Also matches a quote that is not closed, so that the search is linear, whatever the bytes.
 _LEXEME = r'(?s)"((?:[^"\\]|\\.)*+)("?)|[{}\[\],:]'
 _WRAPPERS = {"data", "persona", "response", "result"}
 
 
 def find_persona_id(body: bytes) -> str | None:
-    """The persona's id in an answer that is no persona: wrapped in another object, cut off or broken.
+    """Return the persona's id in a response that is not a persona: wrapped in another object, cut off or broken.
 
-    Only an id in the place of the persona's own counts, never one of a clip.
+    Only the persona's own id counts, never that of a clip.
 
     >>> find_persona_id(b'{"code": 0, "data": {"id": "fd213afd"}}')
     'fd213afd'
@@ -93,8 +93,8 @@ def find_persona_id(body: bytes) -> str | None:
     text = body.decode("utf-8", "replace")
     if not text.lstrip("\ufeff \t\r\n").startswith("{"):
         return None
-    foreign: list[bool] = []  # for each open object or list, whether it belongs to something else than the persona
-    name, named = "", False  # the last text, and whether a colon followed it
+    foreign: list[bool] = []  # for each open object or list, whether it is part of something other than the persona
+    name, named = "", False  # the last string, and whether a colon followed it
     for token in re.finditer(_LEXEME, text):
         match token[0]:
             case "{" | "[":
@@ -117,5 +117,5 @@ def find_persona_id(body: bytes) -> str | None:
                 if isinstance(value, str) and value:
                     return value
             case _:
-                pass  # another text
+                pass  # another string
     return None

@@ -1,4 +1,4 @@
-"""The client's arguments: checked once, with an error that says what was found and what is expected.
+"""Arguments and environment variables, checked once, with an error that says what is required and what was found.
 
 The key is a `Secret` from its first line here on, and no message shows it.
 """
@@ -12,77 +12,85 @@ import aiohttp
 from yarl import URL
 
 from suno_persona._secret import Secret
+from suno_persona._version import VERSION
 from suno_persona.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-    from suno_persona.journal import Journal
+DEFAULT_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
+DEFAULT_CREATE_PATH = "/suno/persona/create/"
+
+_T = TypeVar("_T")
 
 
 def mask(api_key: object) -> object:
-    """The argument in a form that any traceback may show; never fails."""
+    """Return the argument in a form that any traceback may show; never fails."""
     if api_key is None:
         return None
     return Secret(api_key) if isinstance(api_key, str) else type(api_key)
 
 
 def key(masked: object) -> Secret:
-    """The key, from `mask(api_key)` or from `SUNO_API_KEY`."""
+    """Return the key, from `mask(api_key)` or from `SUNO_API_KEY`."""
     found = Secret(os.environ.get("SUNO_API_KEY", "")) if masked is None else masked
     if not isinstance(found, Secret):
-        raise _refuse("api_key", "text", getattr(found, "__name__", "another type"))
+        raise _invalid("api_key", "a str", f"a value of type {getattr(found, '__name__', 'unknown')}")
     if found[:7].lower() in ("bearer", "bearer "):
         found = Secret(found[7:])
     if not found:
-        raise _refuse("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
-    for place, character in enumerate(found, start=1):
+        raise _invalid("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
+    for position, character in enumerate(found, start=1):
         if not "!" <= character <= "~":
             what = "a character that is not ASCII" if character > "\x7f" else "a space or control character"
-            raise _refuse("api_key", "visible ASCII characters only", f"{what} at place {place} of {len(found)}")
+            raise _invalid("api_key", "visible ASCII characters", f"{what} at position {position} of {len(found)}")
     return found
 
 
 def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -> URL:
-    """The address that requests go to, from `base_url` or `SUNO_BASE_URL`."""
+    """Return the URL that requests are sent to, from the arguments or `SUNO_BASE_URL` and `SUNO_CREATE_PATH`."""
     insecure = flag("allow_insecure", allow_insecure)
     base_url = os.environ.get("SUNO_BASE_URL", "") if base_url is None else base_url
     if not isinstance(base_url, str):
-        raise _refuse("base_url", "text", type(base_url).__name__)
+        raise _invalid("base_url", "a str", f"a value of type {type(base_url).__name__}")
     if not base_url:
-        raise _refuse("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
-    if (
-        not isinstance(create_path, str)
-        or not create_path.isprintable()
-        or not re.fullmatch(r"(/(?!\.\.?(/|$))[^/?#\\\s]*)+", create_path)
-    ):
-        raise _refuse(
-            "create_path", "a path that starts with '/', without '?', '#', '..' or white space", repr(create_path)
-        )
+        raise _invalid("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
+    path = _path(create_path)
     if not base_url.isprintable() or " " in base_url:
-        raise _refuse("base_url", "no white space or control characters", "some")
+        raise _invalid("base_url", "an address without white space or control characters", "some")
+    address = "an address such as 'https://gateway.example'"
     try:
-        url = URL(f"{base_url.rstrip('/')}{create_path}")
-    except ValueError as error:
-        raise _refuse("base_url", "an address such as 'https://gateway.example'", str(error)) from None
-    if url.scheme not in ("http", "https") or not url.host:
-        # Not shown: it may be a key in the wrong place.
-        raise _refuse("base_url", "an address such as 'https://gateway.example'", "a text that is none")
+        url = URL(f"{base_url.rstrip('/')}{path}")
+        host = url.host  # decoded only now, which may fail
+    except (ValueError, IndexError) as error:
+        raise _invalid("base_url", address, str(error)) from None
+    if url.scheme not in ("http", "https") or not host:
+        raise _invalid("base_url", address, "something else")  # not shown: it may be a key in the wrong place
     if url.user is not None or url.password is not None:
-        raise _refuse("base_url", "no user name or password", f"some before {url.host!r}")
+        raise _invalid("base_url", "an address without user name and password", f"some before {host!r}")
     if url.query_string or url.fragment:
-        raise _refuse("base_url", "no '?' or '#'", "some")
+        raise _invalid("base_url", "an address without '?' and '#'", "some")
     try:
-        url.host.encode("idna")
+        host.encode("idna")
     except UnicodeError as error:
-        raise _refuse("base_url", "a host name", f"{url.host!r} ({error})") from None
-    if url.scheme == "http" and not insecure and not _is_loopback(url.host):
-        raise _refuse(
-            "base_url",
-            "https://, which keeps the key from others on the way, or allow_insecure=True",
-            f"http:// to {url.host!r}",
-        )
+        raise _invalid("base_url", "an address with a host name", f"{host!r} ({error})") from None
+    if url.scheme == "http" and not insecure and not _is_loopback(host):
+        required = "https://, which keeps the key from others on the way, unless allow_insecure=True"
+        raise _invalid("base_url", required, f"http:// to {host!r}")
     return url
+
+
+def _path(create_path: object) -> str:
+    name = "create_path"
+    if create_path is None:
+        create_path, name = os.environ.get("SUNO_CREATE_PATH") or DEFAULT_CREATE_PATH, "SUNO_CREATE_PATH"
+    if (
+        isinstance(create_path, str)
+        and create_path.isprintable()
+        and re.fullmatch(r"(/(?!\.\.?(/|$))[^/?#\\\s]*)+", create_path)
+    ):
+        return create_path
+    raise _invalid(name, "a path that begins with '/', without '?', '#', '..' or white space", repr(create_path))
 
 
 def _is_loopback(host: str) -> bool:
@@ -94,82 +102,75 @@ def _is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def seconds(name: str, value: object, expected: str = "seconds from 0 on") -> None:
-    """Check for a finite number from 0 on."""
+def seconds(name: str, value: object, required: str = "non-negative seconds") -> None:
+    """Check for a finite number >= 0."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
-        raise _refuse(name, expected, repr(value))
+        raise _invalid(name, required, repr(value))
 
 
 def flag(name: str, value: object) -> bool:
-    """A `bool`, and nothing that is merely true."""
+    """Return a `bool`; nothing that is merely truthy."""
     if not isinstance(value, bool):
-        raise _refuse(name, "True or False", repr(value))
+        raise _invalid(name, "True or False", repr(value))
     return value
 
 
 def count(name: str, value: object) -> int:
-    """A whole number from 1 on."""
+    """Return an integer >= 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _refuse(name, "a whole number from 1 on", repr(value))
+        raise _invalid(name, "an integer >= 1", repr(value))
     return value
 
 
 def timeouts(timeout: object) -> aiohttp.ClientTimeout:
-    """The bounds of one HTTP request. As in aiohttp, 0 means no bound."""
+    """Return the bounds of one HTTP request, from aiohttp's class or from seconds. As in aiohttp, 0 means no bound."""
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
+        seconds("timeout", timeout)
+        return aiohttp.ClientTimeout(total=timeout, sock_connect=DEFAULT_TIMEOUT.sock_connect)
     if not isinstance(timeout, aiohttp.ClientTimeout):
-        raise _refuse("timeout", "an aiohttp.ClientTimeout, such as aiohttp.ClientTimeout(total=60)", repr(timeout))
+        raise _invalid("timeout", "seconds or an aiohttp.ClientTimeout", repr(timeout))
     for name in ("total", "connect", "sock_connect", "sock_read"):
         if (bound := getattr(timeout, name)) is not None:
-            seconds(f"timeout.{name}", bound, "seconds from 0 on, or None")
+            seconds(f"timeout.{name}", bound, "non-negative seconds or None")
     return timeout
 
 
-_T = TypeVar("_T")
-
-
 def instance(name: str, value: object, kind: type[_T]) -> _T:
-    """An object of a class."""
+    """Return an instance of a class."""
     if not isinstance(value, kind):
-        raise _refuse(name, f"an object of {kind.__name__}", repr(value))
+        raise _invalid(name, f"an instance of {kind.__name__}", repr(value))
     return value
 
 
 def rate_limit(limit: object) -> "AsyncLimiter | None":
-    """The caller's rate limit, where there is one."""
+    """Return the caller's rate limit, if any."""
     if limit is None:
         return None
-    # Not imported before somebody uses it: it would be a third of what importing this package costs.
+    # Imported only where it is used: it would be a third of what importing this package costs.
     from aiolimiter import AsyncLimiter
 
     limiter = instance("rate_limit", limit, AsyncLimiter)
     if limiter.max_rate < 1:
-        raise _refuse("rate_limit", "one that lets a request pass (max_rate from 1 on)", f"max_rate={limiter.max_rate}")
+        raise _invalid("rate_limit", "a limiter with max_rate >= 1", f"max_rate={limiter.max_rate}")
     return limiter
 
 
 def session(session: object) -> aiohttp.ClientSession | None:
-    """The caller's session, where there is one."""
+    """Return the caller's session, if any."""
     if session is None:
         return None
-    if not isinstance(session, aiohttp.ClientSession):
-        raise _refuse("session", "an aiohttp.ClientSession", repr(session))
+    session = instance("session", session, aiohttp.ClientSession)
     if "Expect" in session.headers:
-        raise _refuse(
-            "session", "one without the header Expect, with which the key leaves before the body", "one with it"
-        )
+        raise _invalid("session", "one without the header Expect, which sends the key before the body", "one with it")
     if session.auth is not None:
-        raise _refuse("session", "one without auth=, which would replace the key", "one that has it")
+        raise _invalid("session", "one without auth=, which would replace the key", "one with it")
     return session
 
 
-def journal(journal: object) -> "Journal | None":
-    """The caller's journal, where there is one."""
-    if journal is None:
-        return None
-    from suno_persona.journal import Journal  # which needs an extra
-
-    return instance("journal", journal, Journal)
+def user_agent(session: aiohttp.ClientSession | None) -> dict[str, str]:
+    """Return the `User-Agent` header of this package, unless the caller's session has one."""
+    return {} if session is not None and "User-Agent" in session.headers else {"User-Agent": f"suno-persona/{VERSION}"}
 
 
-def _refuse(name: str, expected: str, found: str) -> ConfigurationError:
-    return ConfigurationError(message=f"{name}: expected {expected}, found {found}")
+def _invalid(name: str, required: str, found: str) -> ConfigurationError:
+    return ConfigurationError(message=f"{name} must be {required}; got {found}")

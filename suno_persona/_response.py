@@ -1,7 +1,7 @@
-"""What an answer means: status, headers and bytes become a `Persona` or the right error.
+"""What a response means: status, headers and bytes become a `Persona` or the right error.
 
-Pure: no aiohttp, no awaits. It reads errors in every shape that gateways use, and raises nothing but
-the errors of `suno_persona.errors`.
+Pure: no aiohttp, no awaits. It reads errors in every shape that gateways use, and raises nothing but the errors of
+`suno_persona.errors`.
 """
 
 import re
@@ -14,9 +14,9 @@ import attrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from suno_persona._error_body import code_of, find_persona_id, member, one_line, request_id, text_of, words_of
+from suno_persona._error_body import code_of, find_persona_id, member, message_of, one_line, request_id, text_of
 from suno_persona._secret import Secret
-from suno_persona.conversion import parse_json, read_at_once, to_persona
+from suno_persona.conversion import load_usual, parse_json, to_persona
 from suno_persona.errors import (
     AuthenticationError,
     NotFoundError,
@@ -33,22 +33,22 @@ from suno_persona.models import Persona
 
 @attrs.define(kw_only=True)
 class Response:
-    """An answer, as far as it was received."""
+    """A response, as far as it was received."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     flaw: OutcomeUnknownError | None = None
-    """Why the body is not whole; `None` where it is."""
+    """Why the body is incomplete; `None` where it is complete."""
 
 
 def read_persona(response: Response) -> Persona:
-    """Give the persona that a response holds, or raise the error that it means."""
+    """Return the persona in a response, or raise the error that it means."""
     if not 200 <= response.status < 300:
-        raise _refusal(response)
+        raise _failure(response)
     if response.flaw is not None:
         raise _unknown(attrs.evolve(response.flaw), response, None) from response.flaw.__cause__
-    if (persona := read_at_once(response.body)) is not None:  # which has no member of an error
+    if (persona := load_usual(response.body)) is not None:  # so it has no member of an error
         return persona
     document = None
     try:
@@ -60,15 +60,15 @@ def read_persona(response: Response) -> Persona:
     else:
         # An error that holds the id of a persona does not certainly mean that there is none.
         if find_persona_id(response.body) is None:
-            raise _answered(RejectedError, response, document)
+            raise _error(RejectedError, response, document)
         reason = "it is an error"
-    says = words_of(document) or text_of(response.status, response.body)
-    message = f"the answer is no persona ({reason}); it says: {says}"
+    said = message_of(document) or text_of(response.status, response.body)
+    message = f"the response is not a persona ({reason}); it says: {said}"
     raise _unknown(UnreadableResponseError(message=message), response, document)
 
 
 def without_secret(response: Response, secret: Secret) -> Response:
-    """The same response with every echo of a secret masked: some gateways repeat the key in their errors."""
+    """Return the response with every echo of a secret masked: some gateways include the key in their errors."""
     return attrs.evolve(
         response,
         headers=CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items()),
@@ -77,19 +77,20 @@ def without_secret(response: Response, secret: Secret) -> Response:
 
 
 def slash_redirect(url: URL, response: Response) -> URL | None:
-    """The target of the one redirect that is followed, `None` for any other answer: a 307 or 308, which keep
-    method and body (RFC 9110, sections 15.4.8 and 15.4.9), to the same origin and to a path that differs
-    only by its trailing slash.
+    """Return the target of the one redirect that is followed, and `None` for any other response.
+
+    That is a 307 or 308, which keep method and body (RFC 9110, sections 15.4.8 and 15.4.9), to the same origin and a
+    path that differs only by its trailing slash.
     """
     if response.status not in (307, 308):
         return None
     try:
-        target = url.join(URL(response.headers.get("Location", ""))).with_fragment(None)
-    except ValueError:
+        target = _address(url.join(URL(response.headers.get("Location", ""))))
+    except (ValueError, IndexError):  # also of a host that yarl decodes only when it is asked for
         return None
     path = url.raw_path
-    expected = url.with_path(path.removesuffix("/") if path.endswith("/") else f"{path}/", encoded=True)
-    return expected if _address(target) == _address(expected) else None
+    other = url.with_path(path.removesuffix("/") if path.endswith("/") else f"{path}/", encoded=True)
+    return other if target == _address(other) else None
 
 
 def _address(url: URL) -> tuple[object, ...]:
@@ -97,7 +98,7 @@ def _address(url: URL) -> tuple[object, ...]:
     return url.scheme, url.user, url.password, url.host, url.port, url.raw_path_qs
 
 
-_REFUSALS: dict[int, type[RejectedError]] = {
+_ERRORS: dict[int, type[RejectedError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
@@ -106,39 +107,39 @@ _REFUSALS: dict[int, type[RejectedError]] = {
 }
 
 
-def _refusal(response: Response) -> RejectedError | OutcomeUnknownError:
-    """The error that a status other than 2xx means. The status decides, whatever became of the body."""
+def _failure(response: Response) -> RejectedError | OutcomeUnknownError:
+    """Return the error that a status other than 2xx means. The status decides, whatever the body says."""
     try:
         document = parse_json(response.body)
     except ValueError:
         document = None
     status = response.status
     if status < 200:
-        return _answered(UnreadableResponseError, response, document)
+        return _error(UnreadableResponseError, response, document)
     if status < 400:
         return _redirected(response, document)
     if 500 <= status < 600 and _is_invalid_request(document):
-        return _answered(RejectedError, response, document)
-    if status < 500 or status in _REFUSALS:
-        error = _answered(_REFUSALS.get(status, RejectedError), response, document)
+        return _error(RejectedError, response, document)
+    if status < 500 or status in _ERRORS:
+        error = _error(_ERRORS.get(status, RejectedError), response, document)
         if isinstance(error, RateLimitedError | ServiceUnavailableError):
             error.retry_after = _retry_after(response.headers)
         return error
-    return _answered(ServerError, response, document)
+    return _error(ServerError, response, document)
 
 
 def _redirected(response: Response, document: object) -> RejectedError:
-    error = _answered(RejectedError, response, document)
+    error = _error(RejectedError, response, document)
     if location := response.headers.get("Location"):
         error.message = (
             f"the service redirects to {one_line(location)}, which is not followed; "
-            "set base_url to the address that serves the endpoint itself"
+            "set base_url to the address that serves the endpoint"
         )
     return error
 
 
 def _is_invalid_request(document: object) -> bool:
-    # A 5xx with this code says that the request was malformed, so that nothing ran.
+    # A 5xx with this code says that the request was malformed: nothing ran.
     return isinstance(document, dict) and member(document.get("error"), "code") == "invalid_request"
 
 
@@ -146,7 +147,7 @@ _SUCCESS = {"0", "ok", "success", "succeeded"}
 
 
 def _is_error_envelope(document: object) -> bool:
-    """Whether a 2xx says no: it holds an `error` object, or a `code` that is not one of success."""
+    """Return whether a 2xx is an error: it holds an `error` object, or a `code` that does not mean success."""
     if not isinstance(document, dict):
         return False
     error, code = document.get("error"), document.get("code")
@@ -161,17 +162,18 @@ def _is_error_envelope(document: object) -> bool:
 _E = TypeVar("_E", RejectedError, OutcomeUnknownError)
 
 
-def _answered(kind: type[_E], response: Response, document: object) -> _E:
-    """An error of the given kind in the service's own words."""
-    return _with_answer(kind(message=words_of(document) or text_of(response.status, response.body)), response, document)
+def _error(kind: type[_E], response: Response, document: object) -> _E:
+    """Return an error of this kind, with the service's own message."""
+    message = message_of(document) or text_of(response.status, response.body)
+    return _with_response(kind(message=message), response, document)
 
 
 def _unknown(error: OutcomeUnknownError, response: Response, document: object) -> OutcomeUnknownError:
     error.persona_id = find_persona_id(response.body)
-    return _with_answer(error, response, document)
+    return _with_response(error, response, document)
 
 
-def _with_answer(error: _E, response: Response, document: object) -> _E:
+def _with_response(error: _E, response: Response, document: object) -> _E:
     error.status = response.status
     error.headers = response.headers
     error.body = response.body
@@ -184,17 +186,17 @@ _A_YEAR = 366 * 24 * 3600.0
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from a number or a date (RFC 9110, section 10.2.3); `None` for anything else."""
+    """Return the seconds of a `Retry-After`, a number or a date (RFC 9110, section 10.2.3); `None` of anything else."""
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10})?", value):
         wait = float(value)
     elif until := _http_date(value):
-        # The service's own clock, where it tells it, is the one that the date was read off.
+        # The date is by the service's clock, and so is `Date`, where it is sent.
         now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
         wait = max(0.0, (until - now).total_seconds())
     else:
         return None
-    return wait if wait <= _A_YEAR else None  # beyond it is no wait, but a point in time written as a number
+    return wait if wait <= _A_YEAR else None  # a longer one is a timestamp, not a delay
 
 
 def _http_date(value: str) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Which failures are repeated, and after how long. Pure: it waits for nothing itself."""
+"""Which failures are retried, and after how long. Pure: nothing here waits or sends."""
 
 import random
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def _is_count(_: object, attribute: "attrs.Attribute[int]", value: object) -> No
     options.count(attribute.name, value)
 
 
-def _is_wait(_: object, attribute: "attrs.Attribute[float]", value: object) -> None:
+def _is_seconds(_: object, attribute: "attrs.Attribute[float]", value: object) -> None:
     options.seconds(attribute.name, value)
 
 
@@ -29,31 +29,32 @@ def _is_flag(_: object, attribute: "attrs.Attribute[bool]", value: object) -> No
 
 @attrs.frozen
 class RetryPolicy:
-    """How often and how patiently a call is repeated after a failure that certainly created nothing.
+    """How often and how patiently a call is retried after a failure that certainly created nothing.
 
     Those are `ConnectionFailedError`, `RateLimitedError` (429) and `ServiceUnavailableError` (503). Raises
-    `ConfigurationError` for a value that cannot be used.
+    `ConfigurationError` for an unusable value.
 
     >>> RetryPolicy(attempts=10).wait_max
     30.0
     """
 
     attempts: int = attrs.field(default=4, validator=_is_count)
-    """How often a call is tried at most; 1 never repeats."""
+    """How many attempts a call makes at most; 1 disables retries."""
 
-    wait_initial: float = attrs.field(default=0.5, validator=_is_wait)
-    """Seconds: the most that is waited before the second attempt, where the service names no time. The bound
-    doubles with each attempt, and the wait is drawn from zero to it ("full jitter")."""
+    wait_initial: float = attrs.field(default=0.5, validator=_is_seconds)
+    """Seconds: the upper bound of the first backoff, where the service sends no `Retry-After`. The bound doubles
+    with each attempt, and the backoff is drawn between zero and it (full jitter)."""
 
-    wait_max: float = attrs.field(default=30.0, validator=_is_wait)
-    """Seconds: the longest wait of all. A `Retry-After` beyond it is raised at once, with its `retry_after`."""
+    wait_max: float = attrs.field(default=30.0, validator=_is_seconds)
+    """Seconds: the upper bound of every backoff. A longer `Retry-After` is not slept on: the error is raised at once,
+    with its `retry_after`."""
 
     retry_unknown: bool = attrs.field(default=False, validator=_is_flag)
-    """Whether an `OutcomeUnknownError` is repeated too. That may create a persona twice."""
+    """Whether to retry an `OutcomeUnknownError` too. That may create a second persona."""
 
 
-def is_repeated(policy: RetryPolicy, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> bool:
-    """Whether there is another attempt after this error in the attempt of this number, the first being 1."""
+def should_retry(policy: RetryPolicy, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> bool:
+    """Return whether another attempt follows this error of this attempt; the first attempt is 1."""
     if attempt >= policy.attempts:
         return False
     match error:
@@ -67,21 +68,24 @@ def is_repeated(policy: RetryPolicy, error: NotCreatedError | OutcomeUnknownErro
             return False
 
 
-def wait_after(
+def backoff(
     policy: RetryPolicy,
     error: NotCreatedError | OutcomeUnknownError,
     attempt: int,
     draw: Callable[[], float] = random.random,
 ) -> float:
-    """Seconds to wait after this error: what the service asks for, else full jitter; `draw` gives 0 to 1."""
+    """Return the seconds to wait after this error: `Retry-After` where sent, else exponential with full jitter.
+
+    `draw` returns a number from 0 to 1.
+    """
     if isinstance(error, RateLimitedError | ServiceUnavailableError) and error.retry_after is not None:
         return error.retry_after
-    # The exponent is bounded, so that the power never outgrows a float.
+    # The exponent is bounded, so that the power never overflows a float.
     return draw() * min(policy.wait_max, policy.wait_initial * 2.0 ** min(attempt - 1, 64))
 
 
-def cools_all(error: NotCreatedError | OutcomeUnknownError) -> bool:
-    """Whether the service asks not only this call to wait: after 429, and after 503 with `Retry-After`."""
+def cools_down_all(error: BaseException | None) -> bool:
+    """Return whether the service asks all calls to pause, not only this one: a 429, or a 503 with `Retry-After`."""
     match error:
         case RateLimitedError():
             return True

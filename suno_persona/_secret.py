@@ -1,5 +1,6 @@
 """The API key: text that passes through aiohttp as it is, and shows nowhere."""
 
+import hashlib
 import re
 from functools import cached_property
 from typing import NoReturn
@@ -13,6 +14,10 @@ class Secret(str):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a secret cannot be pickled or copied")
+
+    def fingerprint(self, salt: bytes) -> str:
+        """Return a slow, salted hash of the secret."""
+        return hashlib.scrypt(self.encode(), salt=salt, n=2**14, r=8, p=1, dklen=16).hex()
 
     def mask(self, text: str) -> str:
         """The text without this secret, in whatever spelling JSON, URLs and HTML have for it.

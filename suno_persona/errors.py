@@ -1,11 +1,11 @@
-"""What can go wrong, as one tree. Its first fork is the question users must answer: may a persona exist now?
+"""The errors, as one tree. Its first fork answers the question that matters: may a persona exist now?
 
 PersonaError
 ├── ConfigurationError (ValueError)
-├── InvalidRequestError (ValueError)
-├── UsageError (RuntimeError)
 ├── JournalError
 ├── NotCreatedError
+│   ├── InvalidRequestError (ValueError)
+│   ├── UsageError (RuntimeError)
 │   ├── ConnectionFailedError
 │   └── RejectedError
 │       ├── AuthenticationError
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 @attrs.define(kw_only=True, slots=False, repr=False, str=False)
 class PersonaError(Exception):
-    """The root of every error that this package raises on purpose.
+    """The base class of every error that this package raises on purpose.
 
-    Errors are made with keyword arguments, survive `pickle` and `copy`, and never hold the API key.
+    Errors take keyword arguments, survive `pickle` and `copy`, and never contain the API key.
 
     >>> try:
     ...     raise RejectedError(message="no such clip", status=400, code="clip_not_found")
@@ -47,10 +47,10 @@ class PersonaError(Exception):
     """
 
     may_have_created: ClassVar[bool] = False
-    """Whether a persona may exist because of the failed call."""
+    """Whether the failed call may have created a persona."""
 
     message: str
-    """What happened: the service's own words where it sent any."""
+    """What went wrong, in the service's own words where it sent any."""
 
     request: CreatePersonaRequest | None = None
     """The request that failed; `None` where the error belongs to no request."""
@@ -62,48 +62,40 @@ class PersonaError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # An exception is otherwise rebuilt from positional arguments, which these classes refuse.
+        # By default an exception is rebuilt from positional arguments, which these classes do not take.
         fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
         return functools.partial(type(self), **fields), (), self.__dict__
 
 
 class ConfigurationError(PersonaError, ValueError):
-    """The key, the base URL or an option cannot be used. Nothing was sent."""
-
-
-class InvalidRequestError(PersonaError, ValueError):
-    """The request was refused before it was sent. The message names the field."""
-
-
-class UsageError(PersonaError, RuntimeError):
-    """The client is closed, or belongs to another event loop. Nothing was sent."""
+    """The key, the base URL or an option is unusable. Raised when an object is made, never by a call."""
 
 
 class JournalError(PersonaError):
-    """The record of a batch cannot be read or written. Nothing unrecorded was sent."""
+    """The journal cannot be read or written, or belongs to another service. Nothing unrecorded was sent."""
 
 
 @attrs.define(kw_only=True, slots=False, repr=False, str=False)
 class _CallError(PersonaError):
-    """What both sides of the fork carry: the answer, as far as one was received."""
+    """What both sides of the fork carry: the response, as far as it was received."""
 
     status: int | None = None
-    """The HTTP status; `None` where no answer was received."""
+    """The HTTP status; `None` where no response was received."""
 
     code: str | int | None = None
-    """The `code` of the error body, as the service wrote it."""
+    """The `code` in the error body, as the service wrote it."""
 
     request_id: str | None = None
-    """The service's id of the exchange, for its support: from a header or from the error body."""
+    """The service's id of the exchange, which its support asks for: from a header or from the body."""
 
     headers: Mapping[str, str] = attrs.field(factory=CIMultiDict, converter=CIMultiDict[str])
-    """The response's headers; names are case-insensitive."""
+    """The response headers; names are case-insensitive."""
 
     body: bytes = b""
-    """The response's body as received, up to `max_response_size` bytes."""
+    """The response body as received, up to `max_response_size` bytes."""
 
-    attempts: int = 1
-    """How many times the request was tried."""
+    attempts: int = 0
+    """How many attempts the call made: HTTP requests, followed redirects not counted."""
 
     def __str__(self) -> str:
         status = "" if self.status is None else f"HTTP {self.status}"
@@ -114,19 +106,27 @@ class _CallError(PersonaError):
 
 
 class NotCreatedError(_CallError):
-    """There is certainly no persona: repeating the call is safe."""
+    """The call certainly created no persona, so it is safe to retry."""
+
+
+class InvalidRequestError(NotCreatedError, ValueError):
+    """The request cannot be sent as it is. The message names the field."""
+
+
+class UsageError(NotCreatedError, RuntimeError):
+    """The client is closed or belongs to another event loop, or an object is used in a way that it does not support."""
 
 
 class ConnectionFailedError(NotCreatedError):
-    """The request never left: DNS, a refused connection, TLS, or a timeout while connecting."""
+    """The request never left: DNS, connection refused, TLS, or a timeout while connecting."""
 
 
 class RejectedError(NotCreatedError):
-    """The service said no. Also a redirect, which is not followed, and a 2xx that holds an error."""
+    """The service rejected the request. Also a redirect that is not followed, and a 2xx that holds an error."""
 
 
 class AuthenticationError(RejectedError):
-    """401: the service does not know the key."""
+    """401: the service does not accept the key."""
 
 
 class PermissionDeniedError(RejectedError):
@@ -147,7 +147,7 @@ class RateLimitedError(RejectedError):
 
 @attrs.define(kw_only=True, slots=False, repr=False, str=False)
 class ServiceUnavailableError(RejectedError):
-    """503: the service does not take requests now."""
+    """503: the service does not accept requests at the moment."""
 
     retry_after: float | None = None
     """Seconds to wait before the next request, from `Retry-After` (RFC 9110, section 10.2.3)."""
@@ -155,21 +155,21 @@ class ServiceUnavailableError(RejectedError):
 
 @attrs.define(kw_only=True, slots=False, repr=False, str=False)
 class OutcomeUnknownError(_CallError):
-    """A persona may exist: look before you repeat the call."""
+    """A persona may exist: check before you retry."""
 
     may_have_created: ClassVar[bool] = True
-    """Whether a persona may exist because of the failed call."""
+    """Whether the failed call may have created a persona."""
 
     persona_id: str | None = None
-    """The id of the persona, where one could be found in what was received."""
+    """The persona's id, where one could be found in what was received."""
 
     def __str__(self) -> str:
         found = f" with the id {self.persona_id}" if self.persona_id else ""
-        return f"{super().__str__()} (a persona may exist{found}: look before you repeat)"
+        return f"{super().__str__()} (a persona may exist{found}: check before retrying)"
 
 
 class ResponseTimeoutError(OutcomeUnknownError, TimeoutError):
-    """The request was sent and no whole answer came in time."""
+    """The request was sent, and no complete response arrived in time."""
 
 
 class ConnectionLostError(OutcomeUnknownError):
@@ -181,4 +181,4 @@ class ServerError(OutcomeUnknownError):
 
 
 class UnreadableResponseError(OutcomeUnknownError):
-    """The answer is no persona: a 2xx with another body, a body over the limit, or no HTTP at all."""
+    """The response is not a persona: a 2xx with another body, a body over the size limit, or not HTTP at all."""

@@ -7,7 +7,7 @@ from typing import NoReturn, Self
 
 import attrs
 
-from suno_persona.errors import InvalidRequestError
+from suno_persona.errors import InvalidRequestError, PersonaError, UsageError
 
 
 class _Extra(dict[str, object]):
@@ -19,12 +19,12 @@ class _Extra(dict[str, object]):
         return type(self), (dict(self),)
 
 
-def _refuse_change(*_: object, **__: object) -> NoReturn:
+def _raise_read_only(*_: object, **__: object) -> NoReturn:
     raise TypeError("extra is read-only")
 
 
 for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
-    setattr(_Extra, _name, _refuse_change)
+    setattr(_Extra, _name, _raise_read_only)
 
 _NOTHING_EXTRA = _Extra({})
 
@@ -187,22 +187,21 @@ class Persona:
     members whose value has another type than the contract says. Takes no part in the hash."""
 
 
-def _refuse(field: str, expected: str, found: object) -> InvalidRequestError:
+def _invalid(field: str, required: str, found: object) -> InvalidRequestError:
     shown = repr(found)
     shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
-    return InvalidRequestError(message=f"{field}: expected {expected}, found {shown} ({type(found).__name__})")
+    return InvalidRequestError(message=f"{field} must be {required}; got {shown} ({type(found).__name__})")
 
 
 def _check_text(field: str, value: object) -> str:
     if type(value) is not str or not value:
-        raise _refuse(
-            field, "non-empty text (a plain str)" if isinstance(value, str) and value else "non-empty text", value
-        )
+        is_subclass = isinstance(value, str) and bool(value)
+        raise _invalid(field, "non-empty text (a plain str)" if is_subclass else "non-empty text", value)
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _refuse(field, "text without lone surrogates", value) from None
+            raise _invalid(field, "text without lone surrogates", value) from None
     return value
 
 
@@ -211,8 +210,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 def _check_id(field: str, value: object) -> None:
     text = _check_text(field, value)
-    if not text.isprintable() and _CONTROL.search(text):  # which is slower
-        raise _refuse(field, "an id without control characters", value)
+    if not text.isprintable() and _CONTROL.search(text):  # the search is slower
+        raise _invalid(field, "an id without control characters", value)
 
 
 def _is_text(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
@@ -225,22 +224,22 @@ def _is_id(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
 
 def _are_ids(_: object, attribute: "attrs.Attribute[tuple[str, ...]]", value: tuple[object, ...]) -> None:
     if not value:
-        raise _refuse(attribute.name, "at least one clip id", value)
-    for place, clip in enumerate(value):
-        _check_id(f"clips[{place}]", clip)
+        raise _invalid(attribute.name, "at least one clip id", value)
+    for index, clip in enumerate(value):
+        _check_id(f"clips[{index}]", clip)
 
 
 def _is_bool(_: object, attribute: "attrs.Attribute[bool]", value: object) -> None:
     if type(value) is not bool:
-        raise _refuse(attribute.name, "True or False", value)
+        raise _invalid(attribute.name, "True or False", value)
 
 
 def _freeze_clips(clips: Iterable[str]) -> tuple[str, ...]:
     if type(clips) in (list, tuple):
         return tuple(clips)
-    # A bare text is an iterable too, of its characters.
+    # A str is an iterable too, of its characters.
     if isinstance(clips, str | bytes) or not isinstance(clips, Iterable):
-        raise _refuse("clips", "a list of clip ids", clips)
+        raise _invalid("clips", "a list of clip ids", clips)
     return tuple(clips)
 
 
@@ -250,10 +249,10 @@ def _root_clip_alone(request: "CreatePersonaRequest") -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class CreatePersonaRequest:
-    """What a persona is made from; checked when it is made.
+    """What to create a persona from. Its values are checked when it is made.
 
-    Raises `InvalidRequestError`, which names the field, for an empty text, a text that cannot be
-    written as UTF-8, an id with control characters, no clips, or an `is_public` that is no `bool`.
+    Raises `InvalidRequestError`, which names the field, for empty text, text that cannot be encoded as UTF-8, an id
+    with control characters, no clips, or an `is_public` that is not a `bool`.
 
     >>> CreatePersonaRequest(
     ...     root_clip_id="54834687", name="Neon", description="Night drive"
@@ -261,12 +260,12 @@ class CreatePersonaRequest:
     ('54834687',)
     >>> CreatePersonaRequest(root_clip_id="54834687", name="", description="Night drive")
     Traceback (most recent call last):
-    suno_persona.errors.InvalidRequestError: name: expected non-empty text, found '' (str)
+    suno_persona.errors.InvalidRequestError: name must be non-empty text; got '' (str)
     """
 
     root_clip_id: str = attrs.field(validator=_is_id)
-    """The id of the clip to make it from. The clip must exist, must not have been uploaded, and must
-    belong to the key's account (the contract)."""
+    """The id of the clip to create the persona from. The clip must exist, must not have been uploaded, and must belong
+    to the key's account (the contract)."""
 
     name: str = attrs.field(validator=_is_text)
     """The name of the persona."""
@@ -277,7 +276,41 @@ class CreatePersonaRequest:
     clips: tuple[str, ...] = attrs.field(
         default=attrs.Factory(_root_clip_alone, takes_self=True), converter=_freeze_clips, validator=_are_ids
     )
-    """The ids of the clips that belong to it, at least one; `root_clip_id` alone unless given."""
+    """The ids of the clips that belong to the persona, at least one; defaults to `root_clip_id` alone."""
 
     is_public: bool = attrs.field(default=False, validator=_is_bool)
-    """Whether everybody can see it. Private unless you choose otherwise."""
+    """Whether to publish the persona: everybody can see it then. Private by default."""
+
+
+@attrs.frozen
+class Outcome:
+    """How one request of a batch ended: with a persona, or with the error that `create` would have raised."""
+
+    index: int
+    """The index of the request in the batch, from 0."""
+
+    request: CreatePersonaRequest
+    """The request, as it was passed."""
+
+    persona: Persona | None = None
+    """The persona; `None` where there is an error."""
+
+    error: PersonaError | None = None
+    """The error; `None` where there is a persona."""
+
+    key: str | None = None
+    """The request's key in the journal; `None` without a journal."""
+
+    request_id: str | None = None
+    """The service's id of the exchange, also of a success: what its support asks for. `None` where it sent none."""
+
+    def __attrs_post_init__(self) -> None:
+        if (self.persona is None) is (self.error is None):
+            raise UsageError(message="an Outcome must have either a persona or an error; got both or neither")
+
+    def result(self) -> Persona:
+        """Return the persona, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        assert self.persona is not None  # noqa: S101 - for type checkers
+        return self.persona

@@ -1,23 +1,23 @@
-"""What the tests share: the contract's example, a clock that can be moved, and the bridge to aioresponses."""
+"""The fixtures that the tests share. What a fixture alone needs, it imports itself: most tests need no database."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
-from unittest.mock import Mock
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
-from aioresponses import aioresponses
-from desk import Desk
-from postgres import Databases, server
+from support.calls import ONCE
+from support.clock import Clock, stop_clock
+from support.contract import CONTRACT_EXAMPLE
+from support.held_service import HeldService
 
-from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
+from suno_persona import CreatePersonaRequest, PersonaAPI
 from suno_persona.testing import FakeSuno
 
-ONCE = RetryPolicy(attempts=1)
-CONTRACT_EXAMPLE = Path(__file__).with_name("contract_example.json").read_bytes()
+if TYPE_CHECKING:
+    from aioresponses import aioresponses
+    from support.databases import Databases
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,47 +27,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def example() -> dict[str, Any]:
-    """The persona that the contract shows, as JSON values."""
+    """Return the persona that the contract shows, as JSON values."""
     document: dict[str, Any] = json.loads(CONTRACT_EXAMPLE)
     return document
 
 
 @pytest.fixture
 def request_() -> CreatePersonaRequest:
-    """A request that the fake service grants."""
+    """Return a request for which the fake service creates a persona."""
     return CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
 
 
 @pytest.fixture
 async def once(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
-    """A client of the fake service that repeats nothing."""
+    """Return a client of the fake service that makes one attempt for each call."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE) as api:
         yield api
 
 
 @pytest.fixture
 def env(fake_suno: FakeSuno) -> dict[str, str]:
-    """An environment that names the fake service."""
+    """Return an environment that names the fake service."""
     return {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
 
 
 @pytest.fixture(scope="session")
-def databases() -> Iterator[Databases]:
-    """A PostgreSQL in which tests make databases."""
+def databases() -> Iterator["Databases"]:
+    """Return a PostgreSQL server in which tests create databases."""
+    from support.databases import Databases, server
+
     with server() as url:
         yield Databases(url)
 
 
 @pytest.fixture
-def postgres_url(databases: Databases) -> Iterator[str]:
-    """A PostgreSQL database of the test's own."""
+def postgres_url(databases: "Databases") -> Iterator[str]:
+    """Return the URL of a PostgreSQL database of the test's own."""
     with databases.new() as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where the test's journal is: once in an SQLite file, and once in PostgreSQL."""
+    """Return where the test's journal is: once an SQLite file, once a PostgreSQL database."""
     if request.param == "sqlite":
         return str(tmp_path / "personas.db")
     url: str = request.getfixturevalue("postgres_url")
@@ -75,41 +77,22 @@ def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
-    """A service that keeps every request until the test answers it."""
-    desk = Desk()
-    async with desk.service:
-        yield desk
+async def service() -> AsyncIterator[HeldService]:
+    """Return a service that holds every request until the test responds."""
+    async with HeldService() as service:
+        yield service
 
 
 @pytest.fixture
-async def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Move the running loop's clock, which stands still otherwise: however slow the machine, no time passes."""
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-
-    def advance(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    monkeypatch.setattr(loop, "time", lambda: now)
-    return advance
-
-
-class _Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not pass the `stream_writer` that aiohttp 3.14 asks for."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"stream_writer": Mock(output_size=0), **kwargs})
-
-
-class _Responses(aioresponses):
-    def add(self, *args: Any, **kwargs: Any) -> None:
-        super().add(*args, **{"response_class": _Response, **kwargs})
+async def advance(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stop the running loop's clock, and return what moves it."""
+    return stop_clock(asyncio.get_running_loop(), monkeypatch)
 
 
 @pytest.fixture
-def mocked() -> Iterator[aioresponses]:
-    """Aiohttp's session with its network taken out: for unit tests of the client only."""
-    with _Responses() as mocked:
+def mocked() -> Iterator["aioresponses"]:
+    """Return aiohttp's session without a network: for unit tests of the client only."""
+    from support.mocked_session import MockedSession
+
+    with MockedSession() as mocked:
         yield mocked

@@ -14,7 +14,7 @@ from collections import Counter
 
 import aiohttp
 import attrs
-from broken_service import BrokenService, Exchange
+from support.broken_service import BrokenService, Exchange
 
 from suno_persona import CreatePersonaRequest, Persona, PersonaAPI, PersonaError, RetryPolicy
 
@@ -33,7 +33,7 @@ class Chaos:
 
     async def __call__(self, exchange: Exchange) -> None:
         if self._rng.random() >= FAULTS:
-            await exchange.send(exchange.answer())
+            await exchange.send(exchange.response())
             return
         # A call that hangs takes two seconds of its turn, and so there are fewer of them.
         fault = self._rng.choices(["refuse", "fail", "break off", "lie", "redirect", "hang"], [9, 4, 4, 3, 2, 0.2])[0]
@@ -49,7 +49,7 @@ class Chaos:
 
     async def _leave_open(self, exchange: Exchange, fault: str) -> None:
         """Break, with the persona made or not."""
-        answer = exchange.answer() if self._rng.random() < 0.5 else self._head(["500 Oops"])
+        answer = exchange.response() if self._rng.random() < 0.5 else self._head(["500 Oops"])
         match fault:
             case "fail":
                 await exchange.send(self._head(["500 Oops", "502 Bad Gateway", "504 Timeout", "524 Timeout"]))

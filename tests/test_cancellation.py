@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from aiolimiter import AsyncLimiter
-from cancelling import cancelled_at
-from desk import Clock, Desk, calls, client, requests, turns
+from support.calls import calls, requests
+from support.cancellation import cancelled_at
+from support.clock import Clock
+from support.held_service import HeldService, client
+from support.idle import turns
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
 from suno_persona.testing import FakeSuno, Fault
@@ -56,31 +59,33 @@ async def test_a_call_can_be_cancelled_wherever_it_suspends(scenario: str, reque
     assert point >= 2, "the call was cancelled at several points"
 
 
-async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_nothing(desk: Desk) -> None:
+async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_nothing(service: HeldService) -> None:
     """And those behind it get theirs."""
-    async with client(desk, max_connections=1) as api:
+    async with client(service, max_connections=1) as api:
         tasks = calls(api, 4)
-        await desk.after(1)
+        await service.receives(1)
         tasks[1].cancel()
         for number in (0, 1, 2):
-            await desk.after(number + 1)
-            desk.grant(number)
+            await service.receives(number + 1)
+            service.respond(number)
         await asyncio.gather(*tasks, return_exceptions=True)
     assert tasks[1].cancelled()
-    assert desk.service.personas == ["0", "2", "3"]
+    assert service.personas == ["0", "2", "3"]
 
 
 @pytest.mark.parametrize("later", range(6))
-async def test_a_call_cancelled_while_it_cools_holds_nobody_up(desk: Desk, advance: Clock, later: int) -> None:
+async def test_a_call_cancelled_while_it_cools_holds_nobody_up(
+    service: HeldService, advance: Clock, later: int
+) -> None:
     """Also where it is cancelled in the very turns of the loop in which it would have gone first."""
-    async with client(desk, max_connections=3) as api:
+    async with client(service, max_connections=3) as api:
         tasks = calls(api, 6)
-        await desk.after(3)
-        desk.refuse(0)
+        await service.receives(3)
+        service.reject(0)
         await turns()
-        desk.grant(1)
-        desk.grant(2)
-        await desk.after(3)
+        service.respond(1)
+        service.respond(2)
+        await service.receives(3)
         advance(5.1)
         for _ in range(later):
             await asyncio.sleep(0)
@@ -88,22 +93,22 @@ async def test_a_call_cancelled_while_it_cools_holds_nobody_up(desk: Desk, advan
         number = 3
         while not all(task.done() for task in tasks):
             await asyncio.sleep(0)
-            while number < len(desk.arrived):
-                desk.grant(number)
+            while number < len(service.received):
+                service.respond(number)
                 number += 1
     assert tasks[0].cancelled()
-    assert {"1", "2", "3", "4", "5"} <= set(desk.service.personas)
+    assert {"1", "2", "3", "4", "5"} <= set(service.personas)
 
 
 @pytest.mark.parametrize("later", range(6))
 async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_nobody_up(
-    desk: Desk, advance: Clock, later: int
+    service: HeldService, advance: Clock, later: int
 ) -> None:
     """It takes nothing of the limit, and the next one goes in its place."""
-    async with client(desk, max_connections=4, rate_limit=AsyncLimiter(1, 10)) as api:
+    async with client(service, max_connections=4, rate_limit=AsyncLimiter(1, 10)) as api:
         tasks = calls(api, 4)
-        await desk.after(1)
-        desk.grant(0)
+        await service.receives(1)
+        service.respond(0)
         await turns()
         advance(10.1)
         for _ in range(later):
@@ -113,23 +118,23 @@ async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_nobody_u
         while not all(task.done() for task in tasks):
             advance(1)
             await turns(20)
-            while number < len(desk.arrived):
-                desk.grant(number)
+            while number < len(service.received):
+                service.respond(number)
                 number += 1
-    assert {"2", "3"} <= set(desk.service.personas)
+    assert {"2", "3"} <= set(service.personas)
 
 
-async def test_a_call_cancelled_between_two_attempts_sends_nothing_more(desk: Desk) -> None:
+async def test_a_call_cancelled_between_two_attempts_sends_nothing_more(service: HeldService) -> None:
     """The wait after a failure can be cancelled like any other, and gives the turn back."""
-    async with client(desk, max_connections=1, retry=RetryPolicy(wait_initial=1e6, wait_max=1e6)) as api:
+    async with client(service, max_connections=1, retry=RetryPolicy(wait_initial=1e6, wait_max=1e6)) as api:
         call = asyncio.create_task(api.create(requests(1)[0]))
-        await desk.after(1)
-        desk.refuse(0, 503, retry_after=None)
+        await service.receives(1)
+        service.reject(0, 503, retry_after=None)
         await turns()
         call.cancel()
         (result,) = await asyncio.gather(call, return_exceptions=True)
         assert isinstance(result, asyncio.CancelledError)
         other = asyncio.create_task(api.create(requests(1)[0]))
-        await desk.after(2)
-        desk.grant(1)
+        await service.receives(2)
+        service.respond(1)
         await other

@@ -2,52 +2,15 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-import attrs
 import pytest
+from support.command import COMMAND, CREATE, Done, run, start
 
 from suno_persona.testing import FakeSuno, Fault
-
-COMMAND = str(Path(sys.executable).with_name("suno-persona"))
-CREATE = ("create", "--root-clip-id", "54834687", "--name", "Neon", "--description", "Night drive")
-
-
-@attrs.frozen
-class Done:
-    """What a command left behind."""
-
-    status: int
-    output: str
-    errors: str
-
-
-def outside() -> dict[str, str]:
-    """The environment of the tests, without what changes what the command does or shows."""
-    ours = ("COLUMNS", "FORCE_COLOR", "NO_COLOR")
-    return {name: value for name, value in os.environ.items() if not name.startswith("SUNO_") and name not in ours}
-
-
-async def start(*command: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
-    """Start a program with nothing configured but what the test names."""
-    return await asyncio.create_subprocess_exec(
-        *command,
-        env={**outside(), "COLUMNS": "80", **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def run(*command: str, env: Mapping[str, str]) -> Done:
-    """Run a program to its end."""
-    process = await start(*command, env=env)
-    output, errors = await process.communicate()
-    return Done(process.returncode or 0, output.decode(), errors.decode())
 
 
 async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:

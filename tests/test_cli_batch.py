@@ -1,17 +1,17 @@
 """`suno-persona batch` and `suno-persona journal`, run as a user runs them."""
 
 import asyncio
-import json
 import os
 import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from desk import Desk, requests
-from test_cli import COMMAND, Done, run, start
+from support.calls import requests
+from support.command import COMMAND, Done, run, start
+from support.held_service import HeldService
+from support.rows import HEADER, read_outcomes, rows, write_file
 from typer.testing import CliRunner
 
 from suno_persona import NotCreatedError, Outcome, Persona
@@ -19,32 +19,13 @@ from suno_persona.cli import app
 from suno_persona.cli._display import Display
 from suno_persona.testing import FakeSuno, Fault
 
-HEADER = "root_clip_id,name,description,clips,is_public\n"
-
-
-def written(folder: Path, content: str | bytes, name: str = "rows.csv") -> str:
-    """The path of a file with this content."""
-    file = folder / name
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return str(file)
-
-
-def rows(count: int) -> str:
-    """So many rows of CSV."""
-    return HEADER + "".join(f"clip,Voice {number},Airy pop,,\n" for number in range(count))
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    """The outcomes that were written."""
-    return [json.loads(line) for line in text.splitlines()]
-
 
 async def test_each_row_becomes_a_line(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """A line of JSON has what was asked for, where, and what came of it, for scripts to take."""
     fake_suno.script(Fault.lost_answer())
-    file = written(tmp_path, rows(2) + "unknown-1,Lost Tape,None,,\n")
+    file = write_file(tmp_path, rows(2) + "unknown-1,Lost Tape,None,,\n")
     done = await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
-    unknown, created, refused = lines(done.output)
+    unknown, created, refused = read_outcomes(done.output)
     assert (unknown["line"], created["line"], refused["line"]) == (2, 3, 4)
     assert (unknown["state"], created["state"], refused["state"]) == ("unknown", "created", "not_created")
     assert created["persona_id"] == created["persona"]["id"] == fake_suno.personas[1].id
@@ -66,7 +47,7 @@ async def test_the_summary_and_the_status_say_what_came_of_it(
     env: dict[str, str], tmp_path: Path, content: str, status: int, words: list[str]
 ) -> None:
     """0: all created; 1: some were not; the table is on stderr."""
-    done = await run(COMMAND, "batch", written(tmp_path, content), env=env)
+    done = await run(COMMAND, "batch", write_file(tmp_path, content), env=env)
     assert done.status == status
     assert all(word in done.errors for word in words)
     assert "2 requests" in done.errors
@@ -75,7 +56,7 @@ async def test_the_summary_and_the_status_say_what_came_of_it(
 async def test_an_unknown_outcome_has_its_own_status(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """3, also where others were refused; and the way to see which is printed."""
     fake_suno.script(Fault.lost_answer())
-    file = written(tmp_path, rows(1) + "unknown-1,N,D,,\n")
+    file = write_file(tmp_path, rows(1) + "unknown-1,N,D,,\n")
     done = await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
     assert done.status == 3
     command = shlex.split(done.errors.splitlines()[-1].partition("unknown: ")[2])
@@ -115,7 +96,7 @@ async def test_every_form_of_a_file_says_the_same(
 ) -> None:
     """CSV and JSON Lines, with what Windows and spreadsheets add."""
     content, name = FORMS[form]
-    done = await run(COMMAND, "batch", written(tmp_path, content, name), "--max-connections", "1", env=env)
+    done = await run(COMMAND, "batch", write_file(tmp_path, content, name), "--max-connections", "1", env=env)
     assert done.status == 0, done.errors
     assert [request.json() for request in fake_suno.requests] == [
         {"root_clip_id": "c", "name": "Neon", "description": "Night drive", "clips": ["c", "d"], "is_public": True},
@@ -125,11 +106,14 @@ async def test_every_form_of_a_file_says_the_same(
 
 async def test_a_cell_may_hold_lines_and_commas(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """Quoted as RFC 4180 says; the lines of the rows after it are right."""
-    file = written(tmp_path, HEADER + 'c,"Neon, ""live""","Night\r\ndrive",,\nc,Fog,Folk,,\n')
+    file = write_file(tmp_path, HEADER + 'c,"Neon, ""live""","Night\r\ndrive",,\nc,Fog,Folk,,\n')
     done = await run(COMMAND, "batch", file, env=env)
     received = {request.json()["name"]: request.json() for request in fake_suno.requests}  # type: ignore[index]  # JSON
     assert received['Neon, "live"']["description"] == "Night\r\ndrive"  # type: ignore[index]  # JSON
-    assert {line["request"]["name"]: line["line"] for line in lines(done.output)} == {'Neon, "live"': 2, "Fog": 4}
+    assert {line["request"]["name"]: line["line"] for line in read_outcomes(done.output)} == {
+        'Neon, "live"': 2,
+        "Fog": 4,
+    }
 
 
 BAD_CSV = {
@@ -182,7 +166,7 @@ BAD_JSON = {
 )
 def test_a_file_with_bad_rows_sends_nothing(tmp_path: Path, name: str, content: bytes, reasons: list[str]) -> None:
     """Each bad row is told with its line and the reason, all of them at once; the status is 2."""
-    file = written(tmp_path, content, name)
+    file = write_file(tmp_path, content, name)
     done = CliRunner().invoke(app, ["batch", file], env={"SUNO_API_KEY": "k", "SUNO_BASE_URL": "http://127.0.0.1:1"})
     *told, last = done.stderr.splitlines()
     assert (done.exit_code, done.stdout) == (2, "")
@@ -216,11 +200,11 @@ async def test_what_cannot_be_used_is_told_in_one_line(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
     """Nothing is sent, and no file is harmed."""
-    written(tmp_path, rows(1))
-    written(tmp_path, '{"key":"a","state":"created","persona_id":"b"}\n{"id": "b"}', "other.jsonl")
-    written(tmp_path, '{"key":["a"],"state":"created","persona_id":"b"}\n', "list.jsonl")
-    written(tmp_path, "hello\n", "text.jsonl")
-    written(tmp_path, "[1]\n", "array.jsonl")
+    write_file(tmp_path, rows(1))
+    write_file(tmp_path, '{"key":"a","state":"created","persona_id":"b"}\n{"id": "b"}', "other.jsonl")
+    write_file(tmp_path, '{"key":["a"],"state":"created","persona_id":"b"}\n', "list.jsonl")
+    write_file(tmp_path, "hello\n", "text.jsonl")
+    write_file(tmp_path, "[1]\n", "array.jsonl")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     command = shlex.join([COMMAND, "batch", *arguments])
     done = await run("sh", "-c", f"cd {shlex.quote(str(tmp_path))} && {command}", env=env)
@@ -243,7 +227,7 @@ async def test_a_pipe_is_refused(env: dict[str, str], tmp_path: Path) -> None:
 
 async def test_an_output_that_is_a_pipe_is_refused(env: dict[str, str], tmp_path: Path) -> None:
     """It is read too, to continue it; without --output the lines go to stdout."""
-    written(tmp_path, rows(1))
+    write_file(tmp_path, rows(1))
     script = f"cd {shlex.quote(str(tmp_path))} && mkfifo out && {COMMAND} batch rows.csv --output out"
     done = await run("sh", "-c", script, env=env)
     assert done == Done(2, "", "suno-persona: out: expected a file, which is read too, found a pipe\n")
@@ -254,7 +238,7 @@ async def test_running_it_again_sends_nothing_and_repeats_no_line(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, torn: bytes
 ) -> None:
     """The journal is beside the file unless another one is named, and the output is continued."""
-    file, output = written(tmp_path, rows(20)), tmp_path / "out.jsonl"
+    file, output = write_file(tmp_path, rows(20)), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--output", str(output))
     first = await run(*command, env=env)
     content = output.read_bytes()
@@ -268,34 +252,38 @@ async def test_running_it_again_sends_nothing_and_repeats_no_line(
 
 async def test_a_changed_outcome_is_a_new_line(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """The last line of a request counts."""
-    file, output = written(tmp_path, rows(1)), tmp_path / "out.jsonl"
+    file, output = write_file(tmp_path, rows(1)), tmp_path / "out.jsonl"
     for fault, status in ((Fault.answer(404), 1), (Fault.answer(403), 1), (Fault.lost_answer(), 3)):
         fake_suno.script(fault)
         assert (await run(COMMAND, "batch", file, "--output", str(output), env=env)).status == status
     done = await run(COMMAND, "batch", file, "--output", str(output), "--retry-unknown", env=env)
     assert done.status == 0
-    assert [line["state"] for line in lines(output.read_text())] == ["not_created", "unknown", "created"]
+    assert [line["state"] for line in read_outcomes(output.read_text())] == ["not_created", "unknown", "created"]
 
 
 async def test_identical_rows_are_told_apart_in_the_output(env: dict[str, str], tmp_path: Path) -> None:
     """Each has its own line, and a second run repeats none."""
-    file, output = written(tmp_path, HEADER + "c,N,D,,\n" * 10), tmp_path / "out.jsonl"
+    file, output = write_file(tmp_path, HEADER + "c,N,D,,\n" * 10), tmp_path / "out.jsonl"
     for _ in range(2):
         await run(COMMAND, "batch", file, "--output", str(output), env=env)
-        assert len({line["persona_id"] for line in lines(output.read_text())}) == 10
-        assert len({line["key"] for line in lines(output.read_text())}) == len(output.read_text().splitlines()) == 10
+        assert len({line["persona_id"] for line in read_outcomes(output.read_text())}) == 10
+        assert (
+            len({line["key"] for line in read_outcomes(output.read_text())})
+            == len(output.read_text().splitlines())
+            == 10
+        )
 
 
-async def test_the_output_can_be_read_while_it_grows(desk: Desk, tmp_path: Path) -> None:
+async def test_the_output_can_be_read_while_it_grows(service: HeldService, tmp_path: Path) -> None:
     """Each outcome is there when the next one is not yet, and every line is whole."""
-    file, output = written(tmp_path, rows(3)), tmp_path / "out.jsonl"
-    process = await start(COMMAND, "batch", file, "--output", str(output), "--max-connections", "1", env=desk.env)
+    file, output = write_file(tmp_path, rows(3)), tmp_path / "out.jsonl"
+    process = await start(COMMAND, "batch", file, "--output", str(output), "--max-connections", "1", env=service.env)
     for number in range(3):
-        await desk.until(number + 1)
-        desk.grant(number)
+        await service.until(number + 1)
+        service.respond(number)
         while not output.read_bytes().count(b"\n") > number:
             await asyncio.sleep(0)
-        assert len(lines(output.read_text())) == number + 1
+        assert len(read_outcomes(output.read_text())) == number + 1
     assert await process.wait() == 0
     await process.communicate()
 
@@ -305,7 +293,7 @@ async def test_an_output_that_takes_no_more_stops_the_batch(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, where: str
 ) -> None:
     """The error is told in a line, the journal has what was created, and the command to go on is printed."""
-    file = written(tmp_path, rows(300))
+    file = write_file(tmp_path, rows(300))
     command = f"{COMMAND} batch {shlex.quote(file)}"
     how = {
         "/dev/full": f"{command} > /dev/full",
@@ -321,7 +309,7 @@ async def test_an_output_that_takes_no_more_stops_the_batch(
     resumed = await resume(done.errors, env)
     assert resumed.status == 0
     assert len(fake_suno.requests) == 300
-    assert len(lines(resumed.output)) == 300 > created
+    assert len(read_outcomes(resumed.output)) == 300 > created
 
 
 async def resume(errors: str, env: dict[str, str]) -> Done:
@@ -332,35 +320,35 @@ async def resume(errors: str, env: dict[str, str]) -> Done:
     return await run(COMMAND, *arguments, env=env)
 
 
-async def test_a_file_that_changes_under_way_is_told(desk: Desk, tmp_path: Path) -> None:
+async def test_a_file_that_changes_under_way_is_told(service: HeldService, tmp_path: Path) -> None:
     """What is under way finishes, and the line that is bad now is named."""
-    file = written(tmp_path, rows(2000))
+    file = write_file(tmp_path, rows(2000))
     output = str(tmp_path / "out.jsonl")
-    process = await start(COMMAND, "batch", file, "--output", output, "--max-connections", "1", env=desk.env)
-    await desk.until(1)
+    process = await start(COMMAND, "batch", file, "--output", output, "--max-connections", "1", env=service.env)
+    await service.until(1)
     with open(file, "r+") as opened:
         opened.seek(0, os.SEEK_END)
         opened.seek(200)
         opened.write("\n" * 50_000)
         opened.write("no row\n")
-    await desk.grant_all(process)
+    await service.respond_until_exit(process)
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert re.search(rb"rows.csv:\d+: the file was changed meanwhile: expected 5 cells", errors), errors
 
 
 @pytest.mark.parametrize("change", ["shorter", "longer"])
-async def test_a_file_with_another_number_of_rows_is_told(desk: Desk, tmp_path: Path, change: str) -> None:
+async def test_a_file_with_another_number_of_rows_is_told(service: HeldService, tmp_path: Path, change: str) -> None:
     """Not all that was checked was sent, or not all was checked: that is no success."""
-    file = written(tmp_path, rows(1000))
-    process = await start(COMMAND, "batch", file, "--output", str(tmp_path / "out.jsonl"), env=desk.env)
-    await desk.until(1)
+    file = write_file(tmp_path, rows(1000))
+    process = await start(COMMAND, "batch", file, "--output", str(tmp_path / "out.jsonl"), env=service.env)
+    await service.until(1)
     if change == "shorter":
         os.truncate(file, 0)
     else:
         with open(file, "a") as opened:
             opened.write("c,One more,D,,\n")
-    await desk.grant_all(process)
+    await service.respond_until_exit(process)
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"the file was changed meanwhile: expected 1000 rows" in errors
@@ -388,7 +376,7 @@ async def test_a_million_rows_are_checked_in_flat_memory(tmp_path: Path) -> None
 
 async def test_progress_is_plain_lines_where_stderr_is_no_terminal(env: dict[str, str], tmp_path: Path) -> None:
     """A log has no bar and no control characters."""
-    done = await run(COMMAND, "batch", written(tmp_path, rows(3)), env=env)
+    done = await run(COMMAND, "batch", write_file(tmp_path, rows(3)), env=env)
     assert "\x1b" not in done.errors
     assert "\r" not in done.errors
 
@@ -427,7 +415,7 @@ async def test_what_is_unknown_can_be_seen_and_settled(
 ) -> None:
     """The journal lists what needs a look, with the command that settles it, and the next run goes by it."""
     fake_suno.script(Fault.lost_answer())
-    file = written(tmp_path, rows(2))
+    file = write_file(tmp_path, rows(2))
     await run(COMMAND, "batch", file, env=env)
     journal = f"{file}.journal"
     counts = await run(COMMAND, "journal", journal, env={})
@@ -459,14 +447,14 @@ async def test_the_journal_may_be_named_by_the_environment(
     postgres_url: str, fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
     """A URL with a password need not be typed, and is shown without it."""
-    file = written(tmp_path, rows(2) + "unknown-1,N,D,,\n")
+    file = write_file(tmp_path, rows(2) + "unknown-1,N,D,,\n")
     env |= {"SUNO_JOURNAL_URL": postgres_url.replace("postgres:@", "postgres:hunter22@")}
     done = await run(COMMAND, "batch", file, env=env)
     assert done.status == 1
     shown = await run(COMMAND, "journal", env=env)
     assert re.search(r"created +│ +2 ", shown.output)
     fake_suno.script(Fault.lost_answer())
-    unknown = await run(COMMAND, "batch", written(tmp_path, HEADER + "c,More,D,,\n", "more.csv"), env=env)
+    unknown = await run(COMMAND, "batch", write_file(tmp_path, HEADER + "c,More,D,,\n", "more.csv"), env=env)
     command = shlex.split(unknown.errors.splitlines()[-1].partition("unknown: ")[2])
     listed = await run(COMMAND, *command[1:], env=env)
     assert "hunter22" not in done.errors + unknown.errors + shown.output + shown.errors + listed.output

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
-from conftest import CONTRACT_EXAMPLE
+from support.contract import CONTRACT_EXAMPLE
 from yarl import URL
 
 from suno_persona import (

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from test_cli import COMMAND, run
-from test_cli_batch import rows, written
-from test_terminal import terminal
+from support.command import COMMAND, run
+from support.rows import rows, write_file
+from support.terminal import terminal
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-HJKSThl]")
 @pytest.fixture
 def commands(env: dict[str, str], tmp_path: Path) -> list[list[str]]:
     """One of each kind of output: a bar with a table, tables, help, an error."""
-    file = written(tmp_path, rows(2))
+    file = write_file(tmp_path, rows(2))
     return [["batch", file], ["journal", f"{file}.journal"], ["demo"], ["--help"], ["sing"]]
 
 

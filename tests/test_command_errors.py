@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import COMMAND, CREATE, Done, run
-from test_cli_batch import rows, written
+from support.command import COMMAND, CREATE, Done, run
+from support.rows import rows, write_file
 
 from suno_persona.testing import FakeSuno, Fault
 
@@ -58,7 +58,7 @@ WRONG = {
 async def test_what_cannot_be_used_is_one_line(wrong: str, tmp_path: Path) -> None:
     """It names what is wrong, and the status is 2."""
     arguments, words = WRONG[wrong]
-    written(tmp_path, rows(1))
+    write_file(tmp_path, rows(1))
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "loop.csv").symlink_to("loop.csv")
     done = await run("env", "-C", str(tmp_path), COMMAND, *arguments, env=SETTINGS)
@@ -79,7 +79,7 @@ async def test_a_key_that_cannot_be_used_is_not_shown(key: str) -> None:
 
 async def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
     """It is named."""
-    file = written(tmp_path, rows(1))
+    file = write_file(tmp_path, rows(1))
     Path(file).chmod(0)
     if os.access(file, os.R_OK):
         pytest.skip("this user may read everything")
@@ -97,7 +97,7 @@ PRINTING = [["--help"], ["--version"], ["journal", "JOURNAL"], ["journal", "JOUR
 async def journal(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> str:
     """A journal with one outcome that is unknown."""
     fake_suno.script(Fault.lost_answer())
-    assert (await run(COMMAND, "batch", written(tmp_path, rows(1)), env=env)).status == 3
+    assert (await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)).status == 3
     return str(tmp_path / "rows.csv.journal")
 
 

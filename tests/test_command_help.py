@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import COMMAND, Done, run
-from test_terminal import terminal
+from support.command import COMMAND, Done, run
+from support.terminal import terminal
 from typer.main import get_command
 from typer.testing import CliRunner
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import COMMAND, run
-from test_terminal import terminal
+from support.command import COMMAND, run
+from support.terminal import terminal
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 import cattrs
 import pytest
-from conftest import CONTRACT_EXAMPLE
 from hypothesis import given
 from hypothesis import strategies as st
+from support.contract import CONTRACT_EXAMPLE
 
 from suno_persona import Clip, ClipMetadata, Persona, PersonaClip, dumps, loads
 from suno_persona.conversion import configure_converter, make_converter

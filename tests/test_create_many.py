@@ -8,7 +8,10 @@ from typing import Any
 
 import attrs
 import pytest
-from desk import Clock, Desk, client, first_outcome, requests, turns
+from support.calls import requests
+from support.clock import Clock
+from support.held_service import HeldService, client, first_outcome
+from support.idle import turns
 from tqdm.asyncio import tqdm
 
 from suno_persona import (
@@ -49,24 +52,24 @@ async def test_a_failure_is_an_outcome_among_others(fake_suno: FakeSuno, once: P
     assert sum(outcome.persona is not None for outcome in outcomes.values()) == 2
 
 
-async def test_outcomes_come_as_they_are_completed(desk: Desk) -> None:
+async def test_outcomes_come_as_they_are_completed(service: HeldService) -> None:
     """A request that takes long holds up no other."""
-    async with client(desk) as api, aclosing(api.create_many(requests(3))) as outcomes:
+    async with client(service) as api, aclosing(api.create_many(requests(3))) as outcomes:
         first = asyncio.ensure_future(anext(outcomes))
-        await desk.after(3)
-        desk.grant(2)
-        assert (await first).result().name == _name(desk, 2)
-        desk.grant(0)
-        assert (await anext(outcomes)).result().name == _name(desk, 0)
-        desk.grant(1)
-        assert (await anext(outcomes)).result().name == _name(desk, 1)
+        await service.receives(3)
+        service.respond(2)
+        assert (await first).result().name == _name(service, 2)
+        service.respond(0)
+        assert (await anext(outcomes)).result().name == _name(service, 0)
+        service.respond(1)
+        assert (await anext(outcomes)).result().name == _name(service, 1)
         with pytest.raises(StopAsyncIteration):
             await anext(outcomes)
 
 
-def _name(desk: Desk, number: int) -> str:
+def _name(service: HeldService, number: int) -> str:
     """The name in a request that arrived."""
-    return str(json.loads(desk.arrived[number].body)["name"])
+    return str(json.loads(service.received[number].body)["name"])
 
 
 async def test_no_more_requests_are_read_than_can_be_used(fake_suno: FakeSuno) -> None:
@@ -92,16 +95,16 @@ async def test_no_more_requests_are_read_than_can_be_used(fake_suno: FakeSuno) -
         assert len(fake_suno.requests) <= 20 + 8
 
 
-async def test_no_more_calls_are_under_way_than_connections(desk: Desk) -> None:
+async def test_no_more_calls_are_under_way_than_connections(service: HeldService) -> None:
     """A batch and single calls share the turns of their client."""
-    async with client(desk, max_connections=3) as api:
+    async with client(service, max_connections=3) as api:
         batch = asyncio.create_task(_all(api, requests(5)))
-        await desk.after(3)
+        await service.receives(3)
         single = asyncio.create_task(api.create(requests(1)[0]))
         await turns()
         for number in range(6):
-            await desk.after(min(3 + number, 6))
-            desk.grant(number)
+            await service.receives(min(3 + number, 6))
+            service.respond(number)
         assert len(await batch) == 5
         assert (await single).name == "0"
 
@@ -121,19 +124,19 @@ async def test_requests_may_come_from_an_async_iterable(fake_suno: FakeSuno, per
     assert len(await _all(persona_api, source())) == 40
 
 
-async def test_a_slow_source_takes_no_turn(desk: Desk) -> None:
+async def test_a_slow_source_takes_no_turn(service: HeldService) -> None:
     """While the next request is not there yet, the client's other calls go on, though it has one connection."""
 
     async def never() -> AsyncIterator[CreatePersonaRequest]:
         await asyncio.Event().wait()
         yield requests(1)[0]
 
-    async with client(desk, max_connections=1) as api:
+    async with client(service, max_connections=1) as api:
         batch = asyncio.create_task(_all(api, never()))
         await turns()
         single = asyncio.create_task(api.create(requests(1)[0]))
-        await desk.after(1)
-        desk.grant(0)
+        await service.receives(1)
+        service.respond(0)
         await single
         batch.cancel()
 
@@ -144,7 +147,7 @@ async def test_nothing_makes_no_outcome(persona_api: PersonaAPI) -> None:
 
 
 @pytest.mark.parametrize("kind", ["iterable", "async iterable"])
-async def test_what_the_source_raises_is_passed_on_at_the_end(desk: Desk, kind: str) -> None:
+async def test_what_the_source_raises_is_passed_on_at_the_end(service: HeldService, kind: str) -> None:
     """The calls under way are finished and their outcomes come first."""
 
     def source() -> Iterator[CreatePersonaRequest]:
@@ -155,10 +158,10 @@ async def test_what_the_source_raises_is_passed_on_at_the_end(desk: Desk, kind: 
         for request in source():
             yield request
 
-    async with client(desk) as api:
+    async with client(service) as api:
         outcomes = api.create_many(source() if kind == "iterable" else async_source())
-        await first_outcome(desk, outcomes, 2)
-        desk.grant(1)
+        await first_outcome(service, outcomes, 2)
+        service.respond(1)
         await anext(outcomes)
         with pytest.raises(LookupError, match="the file ends here"):
             await anext(outcomes)
@@ -185,61 +188,61 @@ async def test_a_closed_client_takes_no_batch(persona_api: PersonaAPI) -> None:
         await _all(persona_api, iter(requests(1)))
 
 
-async def test_closing_the_client_ends_the_batch(desk: Desk) -> None:
+async def test_closing_the_client_ends_the_batch(service: HeldService) -> None:
     """Calls under way are unknown, the others not sent, and every request has its outcome."""
-    async with client(desk, max_connections=2) as api:
+    async with client(service, max_connections=2) as api:
         batch = asyncio.create_task(_all(api, requests(5)))
-        await desk.after(2)
+        await service.receives(2)
     kinds = sorted(type(outcome.error).__name__ for outcome in await batch)
     assert kinds == ["ConnectionLostError"] * 2 + ["UsageError"] * 3
 
 
-async def test_a_reader_that_stops_early_lets_what_is_out_finish(desk: Desk) -> None:
+async def test_a_reader_that_stops_early_lets_what_is_out_finish(service: HeldService) -> None:
     """Nothing more is sent, and nothing that was sent is torn."""
-    async with client(desk, max_connections=3) as api:
+    async with client(service, max_connections=3) as api:
         outcomes = api.create_many(requests(10))
-        await first_outcome(desk, outcomes, 3)
-        await desk.after(4)
+        await first_outcome(service, outcomes, 3)
+        await service.receives(4)
         closing = asyncio.create_task(outcomes.aclose())
         await turns()
         assert not closing.done()
         for number in (1, 2, 3):
-            desk.grant(number)
+            service.respond(number)
         await closing
-        await desk.after(4)
-        assert len(desk.service.personas) == 4
+        await service.receives(4)
+        assert len(service.personas) == 4
 
 
-async def test_a_reader_that_stops_early_waits_for_no_cool_down(desk: Desk) -> None:
+async def test_a_reader_that_stops_early_waits_for_no_cool_down(service: HeldService) -> None:
     """Calls of which nothing is out are given up at once."""
-    async with client(desk) as api:
+    async with client(service) as api:
         outcomes = api.create_many(requests(3))
-        await first_outcome(desk, outcomes, 3)
-        desk.refuse(1, retry_after=20)
-        desk.refuse(2, retry_after=20)
+        await first_outcome(service, outcomes, 3)
+        service.reject(1, retry_after=20)
+        service.reject(2, retry_after=20)
         await turns()
         await outcomes.aclose()
-        await desk.after(3)
+        await service.receives(3)
 
 
-async def test_a_break_is_a_clean_end(desk: Desk) -> None:
+async def test_a_break_is_a_clean_end(service: HeldService) -> None:
     """Leaving the loop alone is enough: what is out finishes in the background."""
-    async with client(desk, max_connections=2) as api:
+    async with client(service, max_connections=2) as api:
 
         async def first_only() -> None:
             async for _ in api.create_many(requests(9)):
                 break
 
         reader = asyncio.create_task(first_only())
-        await desk.after(2)
-        desk.grant(0)
+        await service.receives(2)
+        service.respond(0)
         await reader
-        await desk.after(3)
-        desk.grant(1)
-        desk.grant(2)
-        while len(asyncio.all_tasks()) > 1 + len(desk.service._tasks):
+        await service.receives(3)
+        service.respond(1)
+        service.respond(2)
+        while len(asyncio.all_tasks()) > 1 + len(service._tasks):
             await asyncio.sleep(0)
-        await desk.after(3)
+        await service.receives(3)
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled"])
@@ -266,16 +269,16 @@ async def test_stopping_a_batch_takes_no_turn_away(fake_suno: FakeSuno, how: str
             task.cancel()
 
 
-async def test_a_reader_that_stops_early_repeats_nothing(desk: Desk) -> None:
+async def test_a_reader_that_stops_early_repeats_nothing(service: HeldService) -> None:
     """A refusal that comes after it stopped is final."""
-    async with client(desk) as api:
+    async with client(service) as api:
         outcomes = api.create_many(requests(2))
-        await first_outcome(desk, outcomes, 2)
+        await first_outcome(service, outcomes, 2)
         closing = asyncio.create_task(outcomes.aclose())
         await turns()
-        desk.refuse(1, retry_after=0)
+        service.reject(1, retry_after=0)
         await closing
-        await desk.after(2)
+        await service.receives(2)
 
 
 async def test_a_source_that_is_cancelled_is_no_quiet_end(persona_api: PersonaAPI) -> None:
@@ -290,9 +293,9 @@ async def test_a_source_that_is_cancelled_is_no_quiet_end(persona_api: PersonaAP
 
 
 @pytest.mark.parametrize("inside", ["async for", "aclosing"])
-async def test_a_cancelled_reader_cancels_its_calls(desk: Desk, inside: str) -> None:
+async def test_a_cancelled_reader_cancels_its_calls(service: HeldService, inside: str) -> None:
     """It ends at once, and turns and connections are free again."""
-    async with client(desk, max_connections=2) as api:
+    async with client(service, max_connections=2) as api:
 
         async def read() -> None:
             async with aclosing(api.create_many(requests(9))) as outcomes:
@@ -301,25 +304,25 @@ async def test_a_cancelled_reader_cancels_its_calls(desk: Desk, inside: str) -> 
 
         reader: asyncio.Task[Any]
         reader = asyncio.create_task(read() if inside == "aclosing" else _all(api, requests(9)))
-        await desk.after(2)
+        await service.receives(2)
         if inside == "aclosing":
-            desk.grant(0)
-            await desk.after(3)
+            service.respond(0)
+            await service.receives(3)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
-        arrived = len(desk.arrived)
+        arrived = len(service.received)
         single = asyncio.create_task(api.create(requests(1)[0]))
-        await desk.after(arrived + 1)
-        desk.grant(arrived)
+        await service.receives(arrived + 1)
+        service.respond(arrived)
         await single
 
 
-async def test_cancelling_a_reader_that_is_closing_hurries_it(desk: Desk) -> None:
+async def test_cancelling_a_reader_that_is_closing_hurries_it(service: HeldService) -> None:
     """Who does not want to wait for what is out can say so."""
-    async with client(desk) as api:
+    async with client(service) as api:
         outcomes = api.create_many(requests(2))
-        await first_outcome(desk, outcomes, 2)
+        await first_outcome(service, outcomes, 2)
         closing = asyncio.create_task(outcomes.aclose())
         await turns()
         closing.cancel()
@@ -335,20 +338,20 @@ async def test_a_slow_reader_is_waited_for(fake_suno: FakeSuno) -> None:
             assert outcome.persona is not None
 
 
-async def test_a_cool_down_holds_the_batch_back(desk: Desk, advance: Clock) -> None:
+async def test_a_cool_down_holds_the_batch_back(service: HeldService, advance: Clock) -> None:
     """A refusal is repeated as with `create`, and no other call is started meanwhile."""
-    async with client(desk, max_connections=2) as api:
+    async with client(service, max_connections=2) as api:
         batch = asyncio.create_task(_all(api, requests(3)))
-        await desk.after(2)
-        desk.refuse(0, retry_after=10)
+        await service.receives(2)
+        service.reject(0, retry_after=10)
         await turns()
-        desk.grant(1)
-        await desk.after(2)
+        service.respond(1)
+        await service.receives(2)
         advance(11)
-        await desk.after(3)
-        desk.grant(2)
-        await desk.after(4)
-        desk.grant(3)
+        await service.receives(3)
+        service.respond(2)
+        await service.receives(4)
+        service.respond(3)
         assert all(outcome.persona for outcome in await batch)
 
 

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
-from test_cli import COMMAND
-from test_terminal import terminal
+from support.command import COMMAND
+from support.terminal import terminal
 
 COLUMNS = 63  # as few as its sentences need, so that letters are large enough on a phone
 ROOT = Path(__file__).parent.parent

@@ -10,12 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import ONCE
-from desk import Desk, client, requests, turns
-from postgres import Databases
 from procrastinate import App
 from procrastinate.jobs import Job
-from test_journal import entries, run, states
+from support.calls import ONCE, requests
+from support.databases import Databases
+from support.held_service import HeldService, client
+from support.idle import turns
+from support.journals import entries, run_batch, states
 
 from suno_persona import (
     ConfigurationError,
@@ -248,38 +249,40 @@ async def test_a_worker_that_died_while_it_looked_for_the_dead_stops_nobody(
 
 
 @pytest.mark.parametrize("answer", ["granted", "refused"])
-async def test_a_worker_that_only_seemed_dead_records_its_outcome(queue_url: str, desk: Desk, answer: str) -> None:
+async def test_a_worker_that_only_seemed_dead_records_its_outcome(
+    queue_url: str, service: HeldService, answer: str
+) -> None:
     """Its job was given to another one meanwhile, which sent nothing; no request is left without outcome or job."""
-    slow, other = (make_app(queue_url, make_client=lambda: client(desk)) for _ in range(2))
+    slow, other = (make_app(queue_url, make_client=lambda: client(service)) for _ in range(2))
     async with slow.open_async(), other.open_async():
         await enqueue(slow, requests(1))
         at_work = asyncio.create_task(work(slow))
-        await desk.after(1)
+        await service.receives(1)
         await other.connector.execute_query_async(
             "UPDATE procrastinate_jobs SET status = 'todo', attempts = 1, worker_id = NULL"
         )
         await work(other)
         assert await states(queue_url) == ["unknown"]
         if answer == "granted":
-            desk.grant(0)
+            service.respond(0)
         else:
-            desk.refuse(0, retry_after=120)
+            service.reject(0, retry_after=120)
         await at_work
         assert await states(queue_url) == ["created" if answer == "granted" else "unknown"]
-        await desk.after(1)
+        await service.receives(1)
 
 
 @pytest.mark.parametrize("point", range(0, 150, 10))
 async def test_cutting_a_worker_off_leaves_no_request_without_outcome_or_job(
-    queue_url: str, desk: Desk, point: int
+    queue_url: str, service: HeldService, point: int
 ) -> None:
     """At whatever moment after a refusal that is."""
-    app = make_app(queue_url, make_client=lambda: client(desk))
+    app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
         worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
-        await desk.after(1)
-        desk.refuse(0, retry_after=120)
+        await service.receives(1)
+        service.reject(0, retry_after=120)
         await turns(point)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
@@ -289,10 +292,10 @@ async def test_cutting_a_worker_off_leaves_no_request_without_outcome_or_job(
 
 @pytest.mark.parametrize("point", range(0, 100, 10))
 async def test_stopping_a_worker_at_once_leaves_no_request_without_outcome_or_job(
-    queue_url: str, desk: Desk, point: int
+    queue_url: str, service: HeldService, point: int
 ) -> None:
     """At whatever moment after it began."""
-    app = make_app(queue_url, make_client=lambda: client(desk))
+    app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
         await enqueue(app, requests(1))
@@ -335,20 +338,20 @@ async def test_an_error_of_the_code_leaves_no_request_without_an_outcome(
 async def test_an_outcome_that_cannot_be_recorded_is_logged(
     queue_url: str,
     databases: Databases,
-    desk: Desk,
+    service: HeldService,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With its key, when the database is away for too long; later its request is unknown."""
     monkeypatch.setattr("suno_persona.distributed._job._RECORD_AGAIN", (0,))
-    app = make_app(queue_url, make_client=lambda: client(desk))
+    app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
         (entry,) = await entries(queue_url)
         worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
-        await desk.after(1)
+        await service.receives(1)
         with databases.away(queue_url):
-            desk.grant(0)
+            service.respond(0)
             while not any(f"what became of {entry.key} is not recorded" in line for line in caplog.messages):
                 await asyncio.sleep(0.01)
         worker.cancel()
@@ -359,7 +362,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_logged(
         )
         await work(app)
         assert await states(queue_url) == ["unknown"]
-        await desk.after(1)
+        await service.receives(1)
 
 
 async def test_a_job_waits_for_a_batch_that_may_be_at_work(app: PersonaApp, fake_suno: FakeSuno) -> None:
@@ -390,29 +393,29 @@ async def test_a_batch_and_workers_may_share_a_journal(
     app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
     """What `create_many` created is not sent by a worker, and the other way round."""
-    await run(persona_api, requests(2), Journal(app.journal_url))
+    await run_batch(persona_api, requests(2), Journal(app.journal_url))
     assert await enqueue(app, requests(4)) == 2
-    await run(persona_api, requests(3), Journal(app.journal_url))
+    await run_batch(persona_api, requests(3), Journal(app.journal_url))
     await work(app)
     assert len(fake_suno.requests) == 4
     assert sorted(await results(app)) == [0, 1, 2, 3]
-    last = await run(persona_api, requests(4), Journal(app.journal_url))
+    last = await run_batch(persona_api, requests(4), Journal(app.journal_url))
     assert all(outcome.persona for outcome in last.values())
     assert len(fake_suno.requests) == 4
 
 
-async def test_outcomes_come_while_others_are_under_way(queue_url: str, desk: Desk) -> None:
+async def test_outcomes_come_while_others_are_under_way(queue_url: str, service: HeldService) -> None:
     """Who reads them need not wait for the last one."""
-    app = make_app(queue_url, make_client=lambda: client(desk))
+    app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(2))
         worker = asyncio.create_task(work(app))
         async with aclosing(outcomes(app, poll_interval=0.01)) as found:
             first = asyncio.ensure_future(anext(found))
-            await desk.after(2)
-            desk.grant(1)
+            await service.receives(2)
+            service.respond(1)
             name = (await first).result().name
-            desk.grant(0)
+            service.respond(0)
             assert {name, (await anext(found)).result().name} == {"0", "1"}
             with pytest.raises(StopAsyncIteration):
                 await anext(found)
@@ -420,15 +423,15 @@ async def test_outcomes_come_while_others_are_under_way(queue_url: str, desk: De
 
 
 @pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
-async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, desk: Desk, sent: bool) -> None:
+async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, service: HeldService, sent: bool) -> None:
     """What was out is unknown; what was not is given back to the queue."""
-    app = make_app(queue_url, make_client=lambda: client(desk, max_connections=1), concurrency=2)
+    app = make_app(queue_url, make_client=lambda: client(service, max_connections=1), concurrency=2)
     async with app.open_async():
         await enqueue(app, requests(2))
         worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
-        await desk.after(1)
+        await service.receives(1)
         if not sent:
-            desk.refuse(0, retry_after=20)
+            service.reject(0, retry_after=20)
             await turns()
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -437,16 +440,16 @@ async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, desk: Desk
         assert len(await jobs(app)) == 2
         last = asyncio.create_task(work(app))
         for number in range(1, 2 if sent else 3):
-            await desk.until(number + 1)
-            desk.grant(number)
+            await service.until(number + 1)
+            service.respond(number)
         await last
         assert await states(queue_url) == (["created", "unknown"] if sent else ["created"] * 2)
         assert await jobs(app) == []
 
 
-async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(queue_url: str, desk: Desk) -> None:
+async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(queue_url: str, service: HeldService) -> None:
     """The claim is waited for, and what it was for is given back to the queue."""
-    app = make_app(queue_url, make_client=lambda: client(desk))
+    app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
         with psycopg.connect(queue_url) as other:
@@ -464,40 +467,40 @@ async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(queue_url:
             await worker
         assert await states(queue_url) == ["queued"]
         assert [job.status for job in await jobs(app)] == ["todo"]
-        await desk.after(0)
+        await service.receives(0)
 
 
 async def test_a_worker_that_lost_its_database_goes_on(
-    queue_url: str, databases: Databases, desk: Desk, caplog: pytest.LogCaptureFixture
+    queue_url: str, databases: Databases, service: HeldService, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It records what was out, logs that it begins again, and does what is enqueued then."""
-    app = make_app(queue_url, make_client=lambda: client(desk))
+    app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
         worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
-        await desk.after(1)
+        await service.receives(1)
         with databases.away(queue_url):
             while not any("stopping worker" in line for line in caplog.messages):
                 await asyncio.sleep(0)
-        desk.grant(0)
+        service.respond(0)
         while "the worker lost its database, and begins again" not in caplog.messages:
             await asyncio.sleep(0)
         await enqueue(make_app(queue_url), requests(2))
-        await desk.until(2)
-        desk.grant(1)
+        await service.until(2)
+        service.respond(1)
         while await states(queue_url) != ["created"] * 2:
             await asyncio.sleep(0)
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await worker
-        await desk.after(2)
+        await service.receives(2)
 
 
 async def test_a_worker_whose_query_is_cut_off_goes_on(
-    queue_url: str, desk: Desk, caplog: pytest.LogCaptureFixture
+    queue_url: str, service: HeldService, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It logs that it begins again, and does what was enqueued."""
-    app = make_app(queue_url, make_client=lambda: client(desk))
+    app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
         with psycopg.connect(queue_url) as other:
@@ -508,24 +511,24 @@ async def test_a_worker_whose_query_is_cut_off_goes_on(
                 " WHERE relation = 'procrastinate_workers'::regclass AND NOT granted"
             ).fetchone():
                 await asyncio.sleep(0)
-        await desk.until(1)
+        await service.until(1)
         assert "the worker lost its database, and begins again" in caplog.messages
-        desk.grant(0)
+        service.respond(0)
         while await states(queue_url) != ["created"]:
             await asyncio.sleep(0)
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await worker
-        await desk.after(1)
+        await service.receives(1)
 
 
-async def test_a_job_that_is_aborted_by_hand_is_at_its_end(queue_url: str, desk: Desk) -> None:
+async def test_a_job_that_is_aborted_by_hand_is_at_its_end(queue_url: str, service: HeldService) -> None:
     """Procrastinate is asked to abort it: its request is not created, or unknown, and is not delivered again."""
-    app = make_app(queue_url, make_client=lambda: client(desk))
+    app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
         worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
-        await desk.after(1)
+        await service.receives(1)
         (job,) = await jobs(app)
         assert job.id is not None
         await app.job_manager.cancel_job_by_id_async(job.id, abort=True)

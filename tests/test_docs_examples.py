@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import unused_port
-from test_cli import run
+from support.command import run
 
 from suno_persona import RetryPolicy
 from suno_persona.testing import FakeSuno, Fault

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import typer
 from aiohttp import web
-from pages import PAGES, SOURCES, inline, plain
+from support.pages import PAGES, SOURCES, inline, plain
 
 import suno_persona
 import suno_persona.distributed

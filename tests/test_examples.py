@@ -17,8 +17,21 @@ from pathlib import Path
 
 import pytest
 import trustme
-from broken_service import BrokenService
-from pages import BLOCKS, EXTRAS, PAGES, ROOT, SOURCES, Block, commands, output_after, outputs, plain, programs, script
+from support.broken_service import BrokenService
+from support.pages import (
+    BLOCKS,
+    EXTRAS,
+    PAGES,
+    ROOT,
+    SOURCES,
+    Block,
+    commands,
+    output_after,
+    outputs,
+    plain,
+    programs,
+    script,
+)
 
 import suno_persona
 from suno_persona.testing import FakeSuno, Fault

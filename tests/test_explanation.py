@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
-import pictures
 import pytest
+from support import pictures
 
 import suno_persona
 from suno_persona import PersonaError

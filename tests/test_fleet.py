@@ -10,10 +10,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from desk import Watched, requests
-from postgres import own_server
-from test_cli import COMMAND, run, start
-from test_cli_batch import HEADER, lines, rows, written
+from support.calls import requests
+from support.command import COMMAND, run, start
+from support.databases import own_server
+from support.received import Watched
+from support.rows import HEADER, read_outcomes, rows, write_file
 
 from suno_persona import CreatePersonaRequest, Outcome
 from suno_persona.distributed import enqueue, make_app, outcomes
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 PROCRASTINATE = str(Path(COMMAND).with_name("procrastinate"))
 APP = "--app=suno_persona.distributed.app"
-WORKER = (PROCRASTINATE, "--app=fleet.app", "--log-level=error", "worker")
+WORKER = (PROCRASTINATE, "--app=support.fleet.app", "--log-level=error", "worker")
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ async def test_a_file_is_enqueued_and_its_results_are_read(
     """The commands from nothing to the results, and again; the environment names all that they need."""
     env |= {"SUNO_JOURNAL_URL": postgres_url, "SUNO_MAX_CONNECTIONS": "4", "SUNO_RATE_LIMIT": "1000/1"}
     await prepare(postgres_url, env)
-    file, output = written(tmp_path, rows(20) + "unknown-1,N,D,,\n"), tmp_path / "out.jsonl"
+    file, output = write_file(tmp_path, rows(20) + "unknown-1,N,D,,\n"), tmp_path / "out.jsonl"
     first = await run(COMMAND, "enqueue", file, env=env)
     assert (first.status, first.output) == (0, "21 of 21 requests enqueued\n"), first
     counts = await run(COMMAND, "journal", env=env)
@@ -128,13 +129,13 @@ async def test_a_file_is_enqueued_and_its_results_are_read(
     assert process.returncode == 0
     assert (done.status, done.output) == (1, "")
     assert done.errors == "suno-persona: 20 created, 1 not created, 0 unknown\n"
-    assert {line["persona_id"] for line in lines(output.read_text())} == {
+    assert {line["persona_id"] for line in read_outcomes(output.read_text())} == {
         persona.id for persona in fake_suno.personas
     } | {None}
     again = await run(COMMAND, "enqueue", file, env=env)
     assert again.output == "0 of 21 requests enqueued; the others were before\n"
     assert (await run(COMMAND, "results", "--output", str(output), env=env)).status == 1
-    assert len(lines(output.read_text())) == 21
+    assert len(read_outcomes(output.read_text())) == 21
     to_stdout = await run(COMMAND, "results", env=env)
     assert sorted(to_stdout.output.splitlines()) == sorted(output.read_text().splitlines())
     refused = await run(COMMAND, "enqueue", file, "--retry-not-created", env=env)
@@ -145,8 +146,8 @@ async def test_results_that_cannot_be_written_are_told(env: dict[str, str], post
     """In one line; nothing is lost, since the journal has them."""
     env |= {"SUNO_JOURNAL_URL": postgres_url}
     await prepare(postgres_url, env)
-    await run(COMMAND, "batch", written(tmp_path, rows(1)), env=env)
-    await run(COMMAND, "enqueue", written(tmp_path, rows(1)), env=env)
+    await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)
+    await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), env=env)
     done = await run("sh", "-c", f"{COMMAND} results > /dev/full", env=env)
     assert (done.status, done.errors) == (
         2,
@@ -191,10 +192,10 @@ async def test_a_worker_without_a_key_says_so(env: dict[str, str], postgres_url:
 async def test_a_file_with_bad_rows_is_not_enqueued(env: dict[str, str], postgres_url: str, tmp_path: Path) -> None:
     """Each is told with its line, as `batch` does it; so is a database that is none."""
     env |= {"SUNO_JOURNAL_URL": postgres_url}
-    done = await run(COMMAND, "enqueue", written(tmp_path, HEADER + "c,,D,,\n"), env=env)
+    done = await run(COMMAND, "enqueue", write_file(tmp_path, HEADER + "c,,D,,\n"), env=env)
     assert done.status == 2
     assert "rows.csv:2: name: expected non-empty text" in done.errors
-    none = await run(COMMAND, "enqueue", written(tmp_path, rows(1)), "--journal", "personas.db", env=env)
+    none = await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), "--journal", "personas.db", env=env)
     assert (none.status, none.errors) == (
         2,
         "suno-persona: journal: expected the URL of a PostgreSQL database, found personas.db\n",
@@ -205,7 +206,7 @@ async def test_a_missing_extra_is_told_in_one_line(env: dict[str, str], tmp_path
     """With what to install."""
     (tmp_path / "procrastinate.py").write_text("raise ModuleNotFoundError('no', name='procrastinate')")
     env |= {"SUNO_JOURNAL_URL": "postgresql://host/x", "PYTHONPATH": str(tmp_path)}
-    done = await run(COMMAND, "enqueue", written(tmp_path, rows(1)), env=env)
+    done = await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), env=env)
     assert done.status == 2
     assert done.errors == (
         "suno-persona: batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'\n"

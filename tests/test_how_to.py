@@ -2,7 +2,7 @@
 
 import re
 
-from pages import BLOCKS, PAGES, ROOT
+from support.pages import BLOCKS, PAGES, ROOT
 
 INDEX = "docs/how-to/index.md"
 THERE = sorted(path.stem for path in (ROOT / "docs" / "how-to").glob("*.md") if path.stem != "index")

@@ -11,8 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cancelling import cancelled_at
-from desk import Clock, Desk, client, first_outcome, requests, turns
+from support.calls import requests
+from support.cancellation import cancelled_at
+from support.clock import Clock
+from support.held_service import HeldService, client, first_outcome
+from support.idle import turns
+from support.journals import entries, run_batch, states
 
 from suno_persona import (
     CreatePersonaRequest,
@@ -20,7 +24,6 @@ from suno_persona import (
     JournalError,
     NotCreatedError,
     NotFoundError,
-    Outcome,
     OutcomeUnknownError,
     Persona,
     PersonaAPI,
@@ -28,24 +31,8 @@ from suno_persona import (
     loads,
 )
 from suno_persona._engine import Call
-from suno_persona.journal import Entry, Journal
+from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno, Fault
-
-
-async def run(api: PersonaAPI, many: list[CreatePersonaRequest], journal: Journal) -> dict[int, Outcome]:
-    """The outcomes of a whole batch, by their index."""
-    return {outcome.index: outcome async for outcome in api.create_many(many, journal=journal)}
-
-
-async def entries(url: str) -> list[Entry]:
-    """What a journal holds, as another process sees it."""
-    async with Journal(url) as journal:
-        return [entry async for entry in journal.entries()]
-
-
-async def states(url: str) -> list[str]:
-    """The states of a journal's requests, sorted."""
-    return sorted(entry.state for entry in await entries(url))
 
 
 async def test_a_batch_that_is_run_again_sends_nothing(
@@ -53,8 +40,8 @@ async def test_a_batch_that_is_run_again_sends_nothing(
 ) -> None:
     """Each request gives the persona that was created for it the first time, whole."""
     many = requests(20)
-    first = await run(persona_api, many, Journal(journal_url))
-    again = await run(persona_api, many, Journal(journal_url))
+    first = await run_batch(persona_api, many, Journal(journal_url))
+    again = await run_batch(persona_api, many, Journal(journal_url))
     assert len(fake_suno.requests) == 20
     assert {index: outcome.result() for index, outcome in again.items()} == {
         index: outcome.result() for index, outcome in first.items()
@@ -66,10 +53,10 @@ async def test_the_order_of_the_rows_does_not_matter(
 ) -> None:
     """A request is known by what it asks for, not by its place; identical ones are told apart by their number."""
     many = [*requests(10), *requests(5), *requests(5)]
-    first = await run(persona_api, many, Journal(journal_url))
+    first = await run_batch(persona_api, many, Journal(journal_url))
     assert len(fake_suno.personas) == 20
     random.Random(7).shuffle(many)
-    again = await run(persona_api, many, Journal(journal_url))
+    again = await run_batch(persona_api, many, Journal(journal_url))
     assert len(fake_suno.requests) == 20
     assert {outcome.result().id for outcome in again.values()} == {outcome.result().id for outcome in first.values()}
     assert all(outcome.result().name == outcome.request.name for outcome in again.values())
@@ -77,8 +64,8 @@ async def test_the_order_of_the_rows_does_not_matter(
 
 async def test_rows_can_be_added(journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
     """A longer batch sends what is new, one more of an identical request included."""
-    await run(persona_api, requests(3), Journal(journal_url))
-    await run(persona_api, [*requests(4), *requests(1)], Journal(journal_url))
+    await run_batch(persona_api, requests(3), Journal(journal_url))
+    await run_batch(persona_api, [*requests(4), *requests(1)], Journal(journal_url))
     assert [request.body for request in fake_suno.requests].count(fake_suno.requests[0].body) == 2
     assert len(fake_suno.requests) == 5
 
@@ -86,12 +73,12 @@ async def test_rows_can_be_added(journal_url: str, fake_suno: FakeSuno, persona_
 async def test_what_was_refused_is_sent_again(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Certainly no persona: the next run tries, and records what comes of it."""
     fake_suno.script(Fault.answer(404))
-    first = await run(once, requests(1), Journal(journal_url))
+    first = await run_batch(once, requests(1), Journal(journal_url))
     assert isinstance(first[0].error, NotFoundError)
     (entry,) = await entries(journal_url)
     assert entry.state == "not_created"
     assert "NotFoundError" in str(entry.reason)
-    again = await run(once, requests(1), Journal(journal_url))
+    again = await run_batch(once, requests(1), Journal(journal_url))
     assert again[0].persona is not None
     (entry,) = await entries(journal_url)
     assert (entry.state, entry.persona, entry.reason) == ("created", again[0].persona, None)
@@ -101,9 +88,9 @@ async def test_what_is_unknown_is_not_sent_again(journal_url: str, fake_suno: Fa
     """Later runs say when it was claimed and by whom, and what happened then."""
     fake_suno.script(Fault.lost_answer())
     before = datetime.now(UTC)
-    await run(once, requests(1), Journal(journal_url))
+    await run_batch(once, requests(1), Journal(journal_url))
     (entry,) = await entries(journal_url)
-    again = (await run(once, requests(1), Journal(journal_url)))[0].error
+    again = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     assert len(fake_suno.requests) == 1
     assert type(again) is OutcomeUnknownError
     assert (entry.state, again.request, again.attempts) == ("unknown", requests(1)[0], 0)
@@ -116,27 +103,27 @@ async def test_what_is_unknown_is_not_sent_again(journal_url: str, fake_suno: Fa
 async def test_an_id_that_was_found_is_kept(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Also where the answer was no persona otherwise."""
     fake_suno.script(Fault.answer(200, b'{"data": {"id": "fd213afd"}}'))
-    first = (await run(once, requests(1), Journal(journal_url)))[0].error
-    again = (await run(once, requests(1), Journal(journal_url)))[0].error
+    first = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
+    again = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     assert isinstance(first, OutcomeUnknownError)
     assert isinstance(again, OutcomeUnknownError)
     assert first.persona_id == again.persona_id == "fd213afd"
 
 
-async def test_what_another_run_holds_is_not_sent(journal_url: str, desk: Desk) -> None:
+async def test_what_another_run_holds_is_not_sent(journal_url: str, service: HeldService) -> None:
     """Two runs at once on one journal: the second says who is at it."""
-    async with client(desk) as api, client(desk) as other:
-        first = asyncio.create_task(run(api, requests(2), Journal(journal_url)))
-        await desk.after(2)
-        second = await run(other, requests(2), Journal(journal_url))
+    async with client(service) as api, client(service) as other:
+        first = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
+        await service.receives(2)
+        second = await run_batch(other, requests(2), Journal(journal_url))
         assert [type(outcome.error) for outcome in second.values()] == [OutcomeUnknownError] * 2
         assert "no outcome was recorded" in str(second[0].error)
-        desk.grant(0)
-        desk.grant(1)
+        service.respond(0)
+        service.respond(1)
         assert all(outcome.persona for outcome in (await first).values())
-        last = await run(other, requests(2), Journal(journal_url))
+        last = await run_batch(other, requests(2), Journal(journal_url))
         assert all(outcome.persona for outcome in last.values())
-        await desk.after(2)
+        await service.receives(2)
 
 
 async def test_many_runs_at_once_share_the_work(journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
@@ -145,9 +132,11 @@ async def test_many_runs_at_once_share_the_work(journal_url: str, fake_suno: Fak
     shared = Journal(journal_url)
     shuffled = [random.Random(seed).sample(many, len(many)) for seed in range(4)]
     journals = [shared, shared, Journal(journal_url), Journal(journal_url)]
-    await asyncio.gather(*(run(persona_api, rows, journal) for rows, journal in zip(shuffled, journals, strict=True)))
+    await asyncio.gather(
+        *(run_batch(persona_api, rows, journal) for rows, journal in zip(shuffled, journals, strict=True))
+    )
     assert len(fake_suno.requests) == 40
-    last = await run(persona_api, many, Journal(journal_url))
+    last = await run_batch(persona_api, many, Journal(journal_url))
     assert all(outcome.persona for outcome in last.values())
     assert len(fake_suno.requests) == 40
 
@@ -157,25 +146,25 @@ async def test_runs_that_claim_the_same_at_the_same_moment_send_it_once(
 ) -> None:
     """Also where they use one journal object, so that both claims are due together."""
     async with Journal(journal_url) as journal:
-        await asyncio.gather(*(run(persona_api, requests(5), journal) for _ in range(3)))
+        await asyncio.gather(*(run_batch(persona_api, requests(5), journal) for _ in range(3)))
     assert len(fake_suno.requests) == 5
 
 
 async def test_what_another_run_finds_refused_meanwhile_is_not_sent(
-    journal_url: str, desk: Desk, fake_suno: FakeSuno, once: PersonaAPI
+    journal_url: str, service: HeldService, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
     """Runs at once do not repeat each other's refusals; a later run does."""
-    async with client(desk, max_connections=1) as api:
-        slow = asyncio.create_task(run(api, requests(2), Journal(journal_url)))
-        await desk.after(1)
+    async with client(service, max_connections=1) as api:
+        slow = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
+        await service.receives(1)
         fake_suno.script(Fault.answer(404))
-        await run(once, requests(2)[1:], Journal(journal_url))
-        desk.grant(0)
+        await run_batch(once, requests(2)[1:], Journal(journal_url))
+        service.respond(0)
         error = (await slow)[1].error
-        await desk.after(1)
+        await service.receives(1)
     assert type(error) is NotCreatedError
     assert "NotFoundError" in str(error)
-    assert (await run(once, requests(2), Journal(journal_url)))[1].persona is not None
+    assert (await run_batch(once, requests(2), Journal(journal_url)))[1].persona is not None
 
 
 async def test_unknown_ones_are_sent_again_where_it_is_asked_for(
@@ -183,41 +172,43 @@ async def test_unknown_ones_are_sent_again_where_it_is_asked_for(
 ) -> None:
     """`retry_unknown` accepts that there may be two."""
     fake_suno.script(Fault.lost_answer())
-    await run(once, requests(1), Journal(journal_url))
-    again = await run(once, requests(1), Journal(journal_url, retry_unknown=True))
+    await run_batch(once, requests(1), Journal(journal_url))
+    again = await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True))
     assert again[0].persona is not None
     assert len(fake_suno.requests) == 2
     assert await states(journal_url) == ["created"]
 
 
-async def test_what_was_left_claimed_is_sent_again_where_it_is_asked_for(journal_url: str, desk: Desk) -> None:
+async def test_what_was_left_claimed_is_sent_again_where_it_is_asked_for(
+    journal_url: str, service: HeldService
+) -> None:
     """As after a process was killed; but not what others claimed since this run began."""
-    async with client(desk) as api, client(desk, max_connections=1) as other:
-        stopped = asyncio.create_task(run(api, requests(1), Journal(journal_url)))
-        await desk.after(1)
-        resending = asyncio.create_task(run(other, requests(2), Journal(journal_url, retry_unknown=True)))
-        await desk.after(2)  # the one that was left is sent again, and the other waits for its turn
-        at_work = asyncio.create_task(run(api, requests(2), Journal(journal_url)))
-        await desk.after(3)
-        desk.grant(1)
+    async with client(service) as api, client(service, max_connections=1) as other:
+        stopped = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
+        await service.receives(1)
+        resending = asyncio.create_task(run_batch(other, requests(2), Journal(journal_url, retry_unknown=True)))
+        await service.receives(2)  # the one that was left is sent again, and the other waits for its turn
+        at_work = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
+        await service.receives(3)
+        service.respond(1)
         outcomes = await resending
         assert outcomes[0].persona is not None
         assert isinstance(outcomes[1].error, OutcomeUnknownError)
-        desk.grant(2)
+        service.respond(2)
         assert (await at_work)[1].persona is not None
-        desk.grant(0)
+        service.respond(0)
         await stopped
-        await desk.after(3)
+        await service.receives(3)
 
 
-async def test_the_claim_is_committed_before_the_request_is_sent(journal_url: str, desk: Desk) -> None:
+async def test_the_claim_is_committed_before_the_request_is_sent(journal_url: str, service: HeldService) -> None:
     """Whoever looks while the request is out finds it claimed, and everything about it."""
-    async with client(desk) as api:
-        batch = asyncio.create_task(run(api, requests(1), Journal(journal_url)))
-        await desk.after(1)
+    async with client(service) as api:
+        batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
+        await service.receives(1)
         (entry,) = await entries(journal_url)
         assert (entry.state, entry.request, entry.settled_at) == ("claimed", requests(1)[0], None)
-        desk.grant(0)
+        service.respond(0)
         await batch
 
 
@@ -234,12 +225,12 @@ async def test_an_outcome_is_committed_before_it_is_given(
             assert by_name[outcome.request.name].persona == outcome.persona
 
 
-async def test_a_cancelled_batch_records_what_is_known(journal_url: str, desk: Desk, advance: Clock) -> None:
+async def test_a_cancelled_batch_records_what_is_known(journal_url: str, service: HeldService, advance: Clock) -> None:
     """Requests that are out are unknown; those that wait for another attempt, or for their turn, were not created."""
-    async with client(desk, max_connections=2) as api:
-        batch = asyncio.create_task(run(api, requests(9), Journal(journal_url)))
-        await desk.after(2)
-        desk.refuse(0, retry_after=20)
+    async with client(service, max_connections=2) as api:
+        batch = asyncio.create_task(run_batch(api, requests(9), Journal(journal_url)))
+        await service.receives(2)
+        service.reject(0, retry_after=20)
         await turns()
         batch.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -247,15 +238,15 @@ async def test_a_cancelled_batch_records_what_is_known(journal_url: str, desk: D
     assert await states(journal_url) == ["not_created", "unknown"]
 
 
-async def test_a_reader_that_stops_early_has_all_outcomes_recorded(journal_url: str, desk: Desk) -> None:
+async def test_a_reader_that_stops_early_has_all_outcomes_recorded(journal_url: str, service: HeldService) -> None:
     """What was out when it stopped is finished, and the next run has it."""
-    async with client(desk, max_connections=3) as api:
+    async with client(service, max_connections=3) as api:
         outcomes = api.create_many(requests(9), journal=Journal(journal_url))
-        await first_outcome(desk, outcomes, 3)
-        await desk.after(4)
+        await first_outcome(service, outcomes, 3)
+        await service.receives(4)
         closing = asyncio.create_task(outcomes.aclose())
         for number in (1, 2, 3):
-            desk.grant(number)
+            service.respond(number)
         await closing
     assert await states(journal_url) == ["created"] * 4
 
@@ -265,13 +256,13 @@ async def test_cancelling_at_any_moment_loses_nothing(points: int, tmp_path: Pat
     """However far it came, the next run sends only what was certainly not created."""
     url = str(tmp_path / "personas.db")
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
-        batch = asyncio.create_task(run(api, requests(3), Journal(url)))
+        batch = asyncio.create_task(run_batch(api, requests(3), Journal(url)))
         await turns(points)
         while points > 30 and not fake_suno.requests:
             await asyncio.sleep(0)
         batch.cancel()
         await asyncio.gather(batch, return_exceptions=True)
-        outcomes = await run(api, requests(3), Journal(url))
+        outcomes = await run_batch(api, requests(3), Journal(url))
     bodies = [request.body for request in fake_suno.requests]
     assert len(bodies) == len(set(bodies))
     for outcome in outcomes.values():
@@ -325,7 +316,7 @@ async def test_many_processes_may_make_a_journal_at_once(journal_url: str) -> No
 
 async def test_what_is_no_request_is_not_recorded(journal_url: str, persona_api: PersonaAPI) -> None:
     """It has its outcome, and no key."""
-    outcomes = await run(persona_api, ["Neon"], Journal(journal_url))  # type: ignore[list-item]  # what is tried
+    outcomes = await run_batch(persona_api, ["Neon"], Journal(journal_url))  # type: ignore[list-item]  # what is tried
     assert isinstance(outcomes[0].error, InvalidRequestError)
     assert await entries(journal_url) == []
 
@@ -338,8 +329,8 @@ async def test_any_text_can_be_recorded(journal_url: str, fake_suno: FakeSuno, o
         Fault.answer(400, b'{"error": {"message": "no \\u0000 \\ud800", "code": "x"}}'),
         Fault.answer(200, b'{"code": 1, "id": "p\\u0000\\ud800"}'),
     )
-    await run(once, [awkward, *requests(2)], Journal(journal_url))
-    outcomes = await run(once, [awkward, *requests(2)], Journal(journal_url))
+    await run_batch(once, [awkward, *requests(2)], Journal(journal_url))
+    outcomes = await run_batch(once, [awkward, *requests(2)], Journal(journal_url))
     assert outcomes[0].result() == loads(b'{"id": "p-1", "name": "N\\u0000\\ud800", "mood": "\\ud800"}')
     assert {entry.request for entry in await entries(journal_url)} == {awkward, *requests(2)}
 
@@ -349,12 +340,12 @@ async def test_a_journal_is_opened_and_closed_by_the_batch_or_by_its_owner(
 ) -> None:
     """Open or not, it serves batches one after the other; closed, it says so."""
     journal = Journal(journal_url)
-    await run(persona_api, requests(1), journal)
+    await run_batch(persona_api, requests(1), journal)
     with pytest.raises(UsageError, match="not open"):
         await journal.counts()
     async with journal:
-        await run(persona_api, requests(2), journal)
-        await run(persona_api, requests(3), journal)
+        await run_batch(persona_api, requests(2), journal)
+        await run_batch(persona_api, requests(3), journal)
         assert await journal.counts() == {"created": 3}
 
 
@@ -362,7 +353,7 @@ async def test_entries_are_given_by_their_state(journal_url: str, fake_suno: Fak
     """Those that need a look, or all; however many they are."""
     fake_suno.script(Fault.lost_answer(), Fault.answer(404))
     many = requests(1100)
-    await run(once, many, Journal(journal_url))
+    await run_batch(once, many, Journal(journal_url))
     async with Journal(journal_url) as journal:
         assert await journal.counts() == {"created": 1098, "not_created": 1, "unknown": 1}
         assert [entry.state async for entry in journal.entries("unknown")] == ["unknown"]
@@ -377,7 +368,7 @@ async def test_a_person_who_looked_can_settle_what_is_unknown(
 ) -> None:
     """The next run gives the persona with the id that was found, or sends the request again."""
     fake_suno.script(Fault.lost_answer())
-    await run(once, requests(1), Journal(journal_url))
+    await run_batch(once, requests(1), Journal(journal_url))
     async with Journal(journal_url) as journal:
         (entry,) = [entry async for entry in journal.entries("unknown")]
         await journal.resolve(entry.key, persona_id=persona_id)
@@ -385,7 +376,7 @@ async def test_a_person_who_looked_can_settle_what_is_unknown(
             await journal.resolve(entry.key)
         with pytest.raises(JournalError, match="expected the key of a request"):
             await journal.resolve(f"{entry.key}0")
-    outcome = (await run(once, requests(1), Journal(journal_url)))[0]
+    outcome = (await run_batch(once, requests(1), Journal(journal_url)))[0]
     if persona_id is None:
         assert len(fake_suno.requests) == 2
         assert outcome.result().name == "0"
@@ -394,29 +385,29 @@ async def test_a_person_who_looked_can_settle_what_is_unknown(
         assert outcome.result() == Persona(id=persona_id)
 
 
-async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str, desk: Desk) -> None:
+async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str, service: HeldService) -> None:
     """Where one was sent again while the first was still out, the first persona that comes back is not lost."""
-    async with client(desk) as api, client(desk) as other:
-        slow = asyncio.create_task(run(api, requests(1), Journal(journal_url)))
-        await desk.after(1)
-        impatient = asyncio.create_task(run(other, requests(1), Journal(journal_url, retry_unknown=True)))
-        await desk.after(2)
-        desk.grant(0)
+    async with client(service) as api, client(service) as other:
+        slow = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
+        await service.receives(1)
+        impatient = asyncio.create_task(run_batch(other, requests(1), Journal(journal_url, retry_unknown=True)))
+        await service.receives(2)
+        service.respond(0)
         first = (await slow)[0].result()
-        desk.refuse(1, status=404)
+        service.reject(1, status=404)
         assert isinstance((await impatient)[0].error, NotFoundError)
     (entry,) = await entries(journal_url)
     assert entry.persona == first
 
 
-async def test_what_a_person_settled_stays_settled(journal_url: str, desk: Desk) -> None:
+async def test_what_a_person_settled_stays_settled(journal_url: str, service: HeldService) -> None:
     """A process that was thought dead and comes back does not write over it."""
-    async with client(desk) as api, Journal(journal_url) as journal:
-        batch = asyncio.create_task(run(api, requests(1), Journal(journal_url)))
-        await desk.after(1)
+    async with client(service) as api, Journal(journal_url) as journal:
+        batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
+        await service.receives(1)
         (entry,) = [entry async for entry in journal.entries("claimed")]
         await journal.resolve(entry.key, persona_id="fd213afd")
-        desk.grant(0)
+        service.respond(0)
         assert (await batch)[0].result().name == "0"
         (entry,) = [entry async for entry in journal.entries()]
         assert entry.persona_id == "fd213afd"
@@ -425,7 +416,7 @@ async def test_what_a_person_settled_stays_settled(journal_url: str, desk: Desk)
 async def test_the_api_key_is_not_in_the_journal(tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Also where a service echoes it."""
     fake_suno.script(Fault.answer(400, fake_suno.api_key.encode()), Fault.answer(500, fake_suno.api_key.encode()))
-    await run(once, requests(3), Journal(tmp_path / "personas.db"))
+    await run_batch(once, requests(3), Journal(tmp_path / "personas.db"))
     for file in tmp_path.iterdir():
         assert fake_suno.api_key.encode() not in file.read_bytes()
 
@@ -452,7 +443,7 @@ async def test_runs_that_repeat_refusals_at_once_do_not_block_each_other(
     for seed in range(3):
         fake_suno.script(*[Fault.answer(404)] * 300)
         shuffled = [random.Random(seed * 5 + number).sample(many, len(many)) for number in range(5)]
-        await asyncio.gather(*(run(once, rows, Journal(journal_url)) for rows in shuffled))
+        await asyncio.gather(*(run_batch(once, rows, Journal(journal_url)) for rows in shuffled))
     assert await states(journal_url) == ["not_created"] * 40
 
 

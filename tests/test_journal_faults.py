@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from desk import Desk, client, requests
-from postgres import Databases
-from test_cli import COMMAND, run
+from support.calls import requests
+from support.command import COMMAND, run
+from support.databases import Databases
+from support.held_service import HeldService, client
 
 from suno_persona import ConfigurationError, JournalError, Outcome, PersonaAPI
 from suno_persona.journal import Journal
@@ -192,18 +193,20 @@ async def test_a_record_that_cannot_be_read_is_told(persona_api: PersonaAPI, tmp
         await take(persona_api, Journal(file), [], count=1)
 
 
-async def test_a_database_that_goes_away_stops_the_batch(desk: Desk, databases: Databases, postgres_url: str) -> None:
+async def test_a_database_that_goes_away_stops_the_batch(
+    service: HeldService, databases: Databases, postgres_url: str
+) -> None:
     """What is out is finished and given, nothing more is sent, and then the error comes."""
-    async with client(desk, max_connections=3) as api:
+    async with client(service, max_connections=3) as api:
         outcomes: list[Outcome] = []
         batch = asyncio.create_task(take(api, Journal(postgres_url), outcomes))
-        await desk.after(3)
+        await service.receives(3)
         with databases.away(postgres_url):
             for number in range(3):
-                desk.grant(number)
+                service.respond(number)
             with pytest.raises(JournalError, match="the journal cannot be read or written"):
                 await batch
-            await desk.after(3)
+            await service.receives(3)
     assert sorted(outcome.result().id for outcome in outcomes) == ["persona-1", "persona-2", "persona-3"]
     async with Journal(postgres_url) as journal:
         assert (await journal.counts())["claimed"] == 3

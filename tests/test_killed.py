@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from desk import Watched
-from test_cli import COMMAND, run, start
+from support.command import COMMAND, run, start
+from support.received import Watched
 
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno

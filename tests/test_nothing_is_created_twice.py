@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trustme
-from broken_service import Act, BrokenService, Exchange, reset
+from support.broken_service import Act, BrokenService, Exchange, reset
 
 from suno_persona import (
     ConnectionFailedError,
@@ -79,7 +79,7 @@ def whole(body: bytes, *headers: str, status: str = "200 OK") -> Act:
 
 def created(change: Callable[[bytes], bytes], then: str = "close") -> Act:
     """Make the persona, then spoil the whole answer like this."""
-    return sends(lambda exchange: change(exchange.answer()), then)
+    return sends(lambda exchange: change(exchange.response()), then)
 
 
 def wrapped(*headers: str, by: Callable[[bytes], bytes], then: str = "close") -> Act:
@@ -268,7 +268,7 @@ def test_the_docs_show_the_matrix(pytestconfig: pytest.Config) -> None:
 
 
 LENGTH = len(
-    Exchange(BrokenService(), None, None, b"", b'{"name": "Neon"}').answer()  # type: ignore[arg-type]  # not sent
+    Exchange(BrokenService(), None, None, b"", b'{"name": "Neon"}').response()  # type: ignore[arg-type]  # not sent
 )
 
 
@@ -332,7 +332,7 @@ async def test_a_connection_closed_while_idle_costs_nothing(request_: CreatePers
     """The next call opens another one."""
 
     async def act(exchange: Exchange) -> None:
-        await exchange.send(exchange.answer())
+        await exchange.send(exchange.response())
         exchange.close()
 
     async with (
@@ -353,7 +353,7 @@ async def test_a_kept_connection_closed_as_the_request_goes_out_is_unknown(
     """It may have been received: nothing is sent again, by this client or by aiohttp."""
 
     async def serve(exchange: Exchange) -> None:
-        await exchange.send(exchange.answer())
+        await exchange.send(exchange.response())
 
     async with (
         BrokenService(serve, sends(lambda _: b"", end)) as service,

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 from aiolimiter import AsyncLimiter
-from broken_service import BrokenService, Exchange
-from desk import Clock, Desk, calls, cancel, client, requests, turns
+from support.broken_service import BrokenService, Exchange
+from support.calls import calls, cancel, requests
+from support.clock import Clock
+from support.held_service import HeldService, client
+from support.idle import turns
 
 from suno_persona import (
     ConfigurationError,
@@ -20,29 +23,29 @@ from suno_persona import (
 from suno_persona.testing import FakeSuno, Fault
 
 
-async def test_no_more_calls_are_under_way_than_there_are_connections(desk: Desk) -> None:
+async def test_no_more_calls_are_under_way_than_there_are_connections(service: HeldService) -> None:
     """The others come as turns get free, in the order in which they were made."""
-    async with client(desk, max_connections=3) as api:
+    async with client(service, max_connections=3) as api:
         tasks = calls(api, 6)
-        await desk.after(3)
+        await service.receives(3)
         for number in range(3):
-            desk.grant(number)
-        await desk.after(6)
+            service.respond(number)
+        await service.receives(6)
         for number in range(3, 6):
-            desk.grant(number)
+            service.respond(number)
         personas = await asyncio.gather(*tasks)
-    assert {persona.name for persona in personas[:3]} == set(desk.service.personas[:3])
-    assert desk.service.connections == 3
+    assert {persona.name for persona in personas[:3]} == set(service.personas[:3])
+    assert service.connections == 3
 
 
-async def test_waiting_for_a_turn_is_no_timeout(desk: Desk, advance: Clock) -> None:
+async def test_waiting_for_a_turn_is_no_timeout(service: HeldService, advance: Clock) -> None:
     """Each call's time starts with its turn: here the last one starts after four minutes of a timeout of one."""
-    async with client(desk, max_connections=1) as api:
+    async with client(service, max_connections=1) as api:
         tasks = calls(api, 5)
         for number in range(5):
-            await desk.after(number + 1)
+            await service.receives(number + 1)
             advance(50)
-            desk.grant(number)
+            service.respond(number)
         assert len(await asyncio.gather(*tasks)) == 5
 
 
@@ -61,89 +64,89 @@ async def test_a_turn_is_given_back_after_every_outcome(fake_suno: FakeSuno, req
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_one_refusal_cools_all(desk: Desk, advance: Clock, status: int) -> None:
+async def test_one_refusal_cools_all(service: HeldService, advance: Clock, status: int) -> None:
     """Nobody starts until the wait is over; then one goes first, and each answer lets twice as many follow."""
-    async with client(desk, max_connections=8) as api:
+    async with client(service, max_connections=8) as api:
         tasks = calls(api, 30)
-        await desk.after(8)
-        desk.refuse(0, status)
+        await service.receives(8)
+        service.reject(0, status)
         await turns()
         for number in range(1, 8):  # those that were under way already
-            desk.grant(number)
-        await desk.after(8)
+            service.respond(number)
+        await service.receives(8)
         advance(4.9)
-        await desk.after(8)
+        await service.receives(8)
         advance(0.2)
-        await desk.after(9)
-        desk.grant(8)
-        await desk.after(11)
-        desk.grant(9)
-        await desk.after(14)  # 4 places: one is still taken, three are new
-        desk.grant(10)
-        await desk.after(19)  # all 8 places
+        await service.receives(9)
+        service.respond(8)
+        await service.receives(11)
+        service.respond(9)
+        await service.receives(14)  # 4 places: one is still taken, three are new
+        service.respond(10)
+        await service.receives(19)  # all 8 places
         for number in range(11, 31):
-            await desk.after(min(31, number + 8))
-            desk.grant(number)
+            await service.receives(min(31, number + 8))
+            service.respond(number)
         await asyncio.gather(*tasks)
-    assert len(desk.arrived) == 31
-    assert len(desk.service.personas) == 30
+    assert len(service.received) == 31
+    assert len(service.personas) == 30
 
 
-async def test_a_refusal_of_the_first_one_cools_all_again(desk: Desk, advance: Clock) -> None:
+async def test_a_refusal_of_the_first_one_cools_all_again(service: HeldService, advance: Clock) -> None:
     """Each round costs one refusal, not as many as there are calls."""
-    async with client(desk, max_connections=8, retry=RetryPolicy(attempts=50)) as api:
+    async with client(service, max_connections=8, retry=RetryPolicy(attempts=50)) as api:
         tasks = calls(api, 8)
-        await desk.after(8)
+        await service.receives(8)
         for number in range(8):
-            desk.refuse(number)
+            service.reject(number)
         for arrived in range(9, 20):
             await turns()
             advance(5.1)
-            await desk.after(arrived)
-            desk.refuse(arrived - 1)
+            await service.receives(arrived)
+            service.reject(arrived - 1)
         await cancel(tasks)
 
 
-async def test_a_refusal_without_a_time_cools_all_by_the_backoff(desk: Desk, advance: Clock) -> None:
+async def test_a_refusal_without_a_time_cools_all_by_the_backoff(service: HeldService, advance: Clock) -> None:
     """429 always asks all to wait; here for at most `wait_initial`."""
-    async with client(desk, max_connections=4, retry=RetryPolicy(wait_initial=2.0)) as api:
+    async with client(service, max_connections=4, retry=RetryPolicy(wait_initial=2.0)) as api:
         tasks = calls(api, 4)
-        await desk.after(4)
+        await service.receives(4)
         for number in range(4):
-            desk.refuse(number, retry_after=None)
+            service.reject(number, retry_after=None)
         advance(2.1)
-        while len(desk.arrived) < 5:
+        while len(service.received) < 5:
             await asyncio.sleep(0)
             advance(2.1)
         await cancel(tasks)
 
 
-async def test_a_shorter_wait_does_not_end_a_longer_one(desk: Desk, advance: Clock) -> None:
+async def test_a_shorter_wait_does_not_end_a_longer_one(service: HeldService, advance: Clock) -> None:
     """The latest end counts, whichever refusal named it."""
-    async with client(desk, max_connections=3) as api:
+    async with client(service, max_connections=3) as api:
         tasks = calls(api, 3)
-        await desk.after(3)
-        desk.refuse(0, retry_after=20)
+        await service.receives(3)
+        service.reject(0, retry_after=20)
         await turns()
-        desk.refuse(1, retry_after=1)
+        service.reject(1, retry_after=1)
         await turns()
-        desk.refuse(2, retry_after=25)
+        service.reject(2, retry_after=25)
         await turns()
         advance(24.5)
-        await desk.after(3)
+        await service.receives(3)
         advance(1)
-        await desk.after(4)
+        await service.receives(4)
         await cancel(tasks)
 
 
-async def test_a_wait_that_is_too_long_is_raised_for_all_and_nobody_sends(desk: Desk, advance: Clock) -> None:
+async def test_a_wait_that_is_too_long_is_raised_for_all_and_nobody_sends(service: HeldService, advance: Clock) -> None:
     """Those that wait, and those that come later, get the refusal with the seconds that are left."""
-    async with client(desk, max_connections=2) as api:
+    async with client(service, max_connections=2) as api:
         tasks = calls(api, 3)
-        await desk.after(2)
-        desk.refuse(0, retry_after=10)
+        await service.receives(2)
+        service.reject(0, retry_after=10)
         await turns()
-        desk.refuse(1, retry_after=100)
+        service.reject(1, retry_after=100)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         advance(60)
         with pytest.raises(RateLimitedError) as caught:
@@ -152,10 +155,10 @@ async def test_a_wait_that_is_too_long_is_raised_for_all_and_nobody_sends(desk: 
         assert caught.value.attempts == 0
         advance(20)  # what is left now is not too long
         late = asyncio.create_task(api.create(requests(1)[0]))
-        await desk.after(2)
+        await service.receives(2)
         advance(25)
-        await desk.after(3)
-        desk.grant(2)
+        await service.receives(3)
+        service.respond(2)
         assert (await late).name == "0"
     assert all(isinstance(result, RateLimitedError) for result in results)
     assert [result.attempts for result in results if isinstance(result, RateLimitedError)] == [1, 1, 0]
@@ -171,7 +174,7 @@ class Quota:
     async def __call__(self, exchange: Exchange) -> None:
         if self.left:
             self.left -= 1
-            await exchange.send(exchange.answer())
+            await exchange.send(exchange.response())
         else:
             self.refusals += 1
             await exchange.send(b"HTTP/1.1 429 No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
@@ -228,62 +231,62 @@ async def test_a_rate_limit_may_be_shared(fake_suno: FakeSuno, request_: CreateP
         await asyncio.gather(*tasks)
 
 
-async def test_a_refusal_also_stops_those_who_wait_for_the_rate_limit(desk: Desk, advance: Clock) -> None:
+async def test_a_refusal_also_stops_those_who_wait_for_the_rate_limit(service: HeldService, advance: Clock) -> None:
     """A call that gets through the limit while others cool waits for the cool-down, and then for the limit again."""
     limit = AsyncLimiter(1, 10)
-    async with client(desk, max_connections=2, rate_limit=limit) as api:
+    async with client(service, max_connections=2, rate_limit=limit) as api:
         tasks = calls(api, 2)
-        await desk.after(1)
-        desk.refuse(0, retry_after=30)
+        await service.receives(1)
+        service.reject(0, retry_after=30)
         await turns()
         advance(11)
-        await desk.after(1)
+        await service.receives(1)
         advance(20)
-        await desk.after(2)
-        desk.grant(1)
+        await service.receives(2)
+        service.respond(1)
         await turns()
         advance(11)
-        await desk.after(3)
-        desk.grant(2)
+        await service.receives(3)
+        service.respond(2)
         await asyncio.gather(*tasks)
 
 
-async def test_the_rate_limit_holds_after_a_cool_down_too(desk: Desk, advance: Clock) -> None:
+async def test_the_rate_limit_holds_after_a_cool_down_too(service: HeldService, advance: Clock) -> None:
     """What was taken of it meanwhile is not saved up: no burst when the service asked for calm."""
-    async with client(desk, max_connections=32, rate_limit=AsyncLimiter(2, 1)) as api:
+    async with client(service, max_connections=32, rate_limit=AsyncLimiter(2, 1)) as api:
         tasks = calls(api, 32)
-        await desk.after(2)
-        desk.refuse(0)
-        desk.grant(1)
+        await service.receives(2)
+        service.reject(0)
+        service.respond(1)
         await turns()
         for _ in range(6):  # the cool-down, in which the limit lets two a second pass
             advance(1)
             await turns()
         number = 2
-        while len(desk.arrived) > number:  # no second passes any more
-            desk.grant(number)
+        while len(service.received) > number:  # no second passes any more
+            service.respond(number)
             number += 1
             await turns()
-        assert len(desk.arrived) <= 2 + 4
+        assert len(service.received) <= 2 + 4
         await cancel(tasks)
 
 
-async def test_closing_ends_the_calls_that_cool_or_rest(desk: Desk) -> None:
+async def test_closing_ends_the_calls_that_cool_or_rest(service: HeldService) -> None:
     """At once, with a `UsageError`, and without another request."""
     policy = RetryPolicy(wait_initial=1e6, wait_max=1e6)
-    api = client(desk, max_connections=3, retry=policy)
+    api = client(service, max_connections=3, retry=policy)
     tasks = calls(api, 6)
-    await desk.after(3)
-    desk.refuse(0, 503, retry_after=None)  # rests on its own
+    await service.receives(3)
+    service.reject(0, 503, retry_after=None)  # rests on its own
     await turns()
-    desk.refuse(1, 429, retry_after=600)  # cools all
+    service.reject(1, 429, retry_after=600)  # cools all
     await turns()
-    desk.grant(2)
+    service.respond(2)
     await turns()
     await api.close()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result).__name__ for result in results].count("UsageError") == 5
-    assert len(desk.arrived) == 3
+    assert len(service.received) == 3
 
 
 @pytest.mark.parametrize(

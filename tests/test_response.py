@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from conftest import CONTRACT_EXAMPLE
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from support.contract import CONTRACT_EXAMPLE
 from yarl import URL
 
 from suno_persona import (

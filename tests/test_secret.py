@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 import pytest
-from broken_service import BrokenService, Exchange
-from cancelling import cancelled_at
-from conftest import ONCE
+from support.broken_service import BrokenService, Exchange
+from support.calls import ONCE
+from support.cancellation import cancelled_at
 
 from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError, UnreadableResponseError
 from suno_persona.testing import FakeSuno, Fault

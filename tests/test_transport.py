@@ -14,8 +14,8 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.client_exceptions import UnixClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
-from conftest import ONCE
 from multidict import CIMultiDict
+from support.calls import ONCE
 from yarl import URL
 
 from suno_persona import (

@@ -1,4 +1,4 @@
-"""The `suno-persona` command. Results go to stdout, errors to stderr in one line."""
+"""The `suno-persona` command. Results go to stdout, errors to stderr as one line."""
 
 import asyncio
 import sys
@@ -11,20 +11,20 @@ from typer.core import TyperGroup
 
 from suno_persona._client import PersonaAPI
 from suno_persona.cli._batch import BaseUrlOption, batch
-from suno_persona.cli._fleet import enqueue, results
+from suno_persona.cli._distributed import enqueue, results
 from suno_persona.cli._journal import journal_app
 from suno_persona.cli._rows import read_rows
-from suno_persona.cli._running import forget_stdout, run, say
+from suno_persona.cli._running import discard_stdout, report, run
 from suno_persona.conversion import dumps
 from suno_persona.models import CreatePersonaRequest, Persona
 
-_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)  # which typer has no public name for
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)  # typer has no public name for it
 _ORDER = ("create", "batch", "journal", "enqueue", "results", "demo", "fake")
 
 
 class _Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(self.commands, key=_ORDER.index)  # typer has groups last
+        return sorted(self.commands, key=_ORDER.index)  # typer lists groups last
 
 
 app: typer.Typer = typer.Typer(
@@ -33,18 +33,18 @@ app: typer.Typer = typer.Typer(
     help="Turn generated songs into reusable personas.",
     epilog="""\b
     Environment:
-      SUNO_API_KEY      the key
-      SUNO_BASE_URL     the service's address
-      SUNO_JOURNAL_URL  the journal: a file or a database
+      SUNO_API_KEY      the API key
+      SUNO_BASE_URL     the base URL of the service
+      SUNO_JOURNAL_URL  the journal: an SQLite file or a database URL
 
     \b
     Exit status:
-      0    all was done, every persona was created
+      0    success: every persona was created
       1    some personas were certainly not created
-      2    usage, settings, input or output cannot be used
-      3    some outcomes are unknown: look before you repeat
+      2    usage, configuration, input or output cannot be used
+      3    some outcomes are unknown: check before you retry
       130  interrupted""",
-    context_settings={"help_option_names": ["-h", "--help"], "color": False},  # rich has them, and knows NO_COLOR
+    context_settings={"help_option_names": ["-h", "--help"], "color": False},  # rich colours, and honours NO_COLOR
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -52,20 +52,20 @@ app: typer.Typer = typer.Typer(
 
 
 def main() -> None:
-    """Run the command, and tell in one line what stops it."""
+    """Run the command, and report what ends it in one line."""
     try:
         status = app(standalone_mode=False)
     except _UsageError as error:
-        say(f"{error.format_message()}{f' (see {error.ctx.command_path} --help)' if error.ctx else ''}")
+        report(f"{error.format_message()}{f' (see {error.ctx.command_path} --help)' if error.ctx else ''}")
         status = error.exit_code
     except OSError as error:
-        say(str(error))
-        forget_stdout()
+        report(str(error))
+        discard_stdout()
         status = 2
     sys.exit(status)
 
 
-def _tell_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"suno-persona {version('suno-persona')}")
         raise typer.Exit
@@ -75,7 +75,7 @@ def _tell_version(wanted: bool) -> None:
 def _without_command(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -83,16 +83,16 @@ def _without_command(
         raise typer.Exit(2)
 
 
-def _show(persona: Persona, text: str) -> None:
-    """Print what was created; where stdout does not take it, the id goes to stderr and is not lost."""
-    if sys.stdout is None:  # as Python has it where the shell closed it
-        print(f"suno-persona: created {persona.id}, and stdout is closed", file=sys.stderr)
+def _print_created(persona: Persona, text: str) -> None:
+    """Print the text on stdout; if that fails, print the id on stderr, so that it is not lost."""
+    if sys.stdout is None:  # the shell closed it
+        report(f"created {persona.id}, but stdout is closed")
         return
     try:
         print(text, flush=True)
     except OSError as error:
-        print(f"suno-persona: created {persona.id}, which stdout did not take: {error}", file=sys.stderr)
-        forget_stdout()
+        report(f"created {persona.id}, but stdout cannot be written: {error}")
+        discard_stdout()
 
 
 app.command()(batch)
@@ -103,16 +103,16 @@ app.add_typer(journal_app, name="journal")
 
 @app.command()
 def create(
-    root_clip_id: Annotated[str, typer.Option(metavar="ID", help="The clip to make it from.")],
+    root_clip_id: Annotated[str, typer.Option(metavar="ID", help="The clip to create the persona from.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="The persona's name.")],
-    description: Annotated[str, typer.Option(metavar="TEXT", help="What it sounds like, in words.")],
+    description: Annotated[str, typer.Option(metavar="TEXT", help="The voice and style in words.")],
     clip: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="A clip that belongs to it, may be given again; the root clip unless given."),
+        typer.Option(metavar="ID", help="A clip of the persona; repeat it for more. Default: the root clip."),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the persona public.")] = False,
     base_url: BaseUrlOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the whole persona as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the persona as JSON instead of its id.")] = False,
 ) -> None:
     """Create one persona and print its id.
 
@@ -130,19 +130,17 @@ def create(
         async with PersonaAPI(base_url=base_url) as api:
             return await api.create(request)
 
-    persona = run(work(), interrupted="a persona may exist, look before you repeat")
-    _show(persona, dumps(persona).decode() if json else persona.id)
+    persona = run(work(), interrupted="a persona may exist; check before you retry")
+    _print_created(persona, dumps(persona).decode() if json else persona.id)
 
 
 @app.command()
 def fake(
-    port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 for one that is free.")
-    ] = 8000,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 picks a free one.")] = 8000,
 ) -> None:
     """Run the fake service on a loopback port.
 
-    It is there for curl and for clients in any language. Ctrl-C stops it.
+    Use it from curl or a client in any language. Ctrl-C stops it.
     """
     from suno_persona.testing import FakeSuno
 
@@ -150,9 +148,9 @@ def fake(
         async with FakeSuno(port=port) as service:
             print(
                 f"export SUNO_BASE_URL={service.base_url} SUNO_API_KEY={service.api_key}\n"
-                "# The fake service is running with this address and key. Stop it with Ctrl-C. Try it with:\n"
+                "# The fake service runs at this base URL with this key. Stop it with Ctrl-C. Try it with:\n"
                 "#   suno-persona create --root-clip-id 54834687 --name Neon --description 'Night drive'\n"
-                "# A clip id that starts with unknown-, uploaded- or foreign- is refused.",
+                "# A clip id that starts with unknown-, uploaded- or foreign- is rejected.",
                 flush=True,
             )
             await asyncio.Event().wait()
@@ -177,9 +175,9 @@ def demo() -> None:
             requests = [row for _, row in read_rows(rows, ".csv") if isinstance(row, CreatePersonaRequest)]
         async with FakeSuno() as service, PersonaAPI(service.api_key, base_url=service.base_url) as api:
             outcomes = [outcome async for outcome in api.create_many(requests)]
-        table = Table(title=f"{len(requests)} requests, created with create_many on a fake service")
+        table = Table(title=f"{len(requests)} requests sent with create_many to a fake service")
         table.add_column("name", no_wrap=True)
-        table.add_column("persona id, or why there is none", overflow="fold")
+        table.add_column("persona id or error", overflow="fold")
         for outcome in sorted(outcomes, key=lambda outcome: outcome.index):
             table.add_row(
                 outcome.request.name, outcome.persona.id if outcome.persona else f"[red]{escape(str(outcome.error))}[/]"
@@ -187,7 +185,7 @@ def demo() -> None:
         console = Console()
         console.print(table)
         created = next(outcome.persona.id for outcome in outcomes if outcome.persona)
-        console.print("Next step: pass an id on as persona_id when you generate music:")
+        console.print("Next step: pass an id as persona_id when you generate music:")
         console.print(f'  {{"persona_id": "{created}", ...}}')
 
     run(work())

@@ -1,4 +1,4 @@
-"""What `batch` shows while it works, on stderr: a bar in a terminal and lines elsewhere; at the end, a table."""
+"""The progress of `batch` on stderr: a bar on a terminal and lines elsewhere; at the end, a table."""
 
 import sys
 import time
@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from suno_persona._batch import Outcome
 from suno_persona.cli._output import state_of
+from suno_persona.models import Outcome
 
-_SECONDS_BETWEEN_LINES = 10.0
-_WORDS = {"created": "created", "not_created": "not created", "unknown": "unknown"}
+_LOG_INTERVAL = 10.0  # seconds between lines
+_LABELS = {"created": "created", "not_created": "not created", "unknown": "unknown"}
 
 
 class Display:
@@ -24,7 +24,7 @@ class Display:
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter()
-        """How many requests are in which state."""
+        """The number of requests in each state."""
         self._reasons: Counter[tuple[str, str]] = Counter()
         self._total = total
         self._console = Console(stderr=True)
@@ -39,10 +39,10 @@ class Display:
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
             get_time=clock,
         )
-        self._task = self._bar.add_task(self._said(), total=total)
+        self._task = self._bar.add_task(self._description(), total=total)
         self._clock = clock
         self._started = clock()
-        self._next_line = self._started + _SECONDS_BETWEEN_LINES
+        self._next_line = self._started + _LOG_INTERVAL
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -59,36 +59,36 @@ class Display:
         state = state_of(outcome)
         self.counts[state] += 1
         self._reasons[state, "" if outcome.error is None else type(outcome.error).__name__] += 1
-        self._bar.update(self._task, advance=1, description=self._said())
+        self._bar.update(self._task, advance=1, description=self._description())
         if self._bar.disable and self._clock() >= self._next_line:
-            self._next_line = self._clock() + _SECONDS_BETWEEN_LINES
-            self.say(self._line())
+            self._next_line = self._clock() + _LOG_INTERVAL
+            self.print(self._line())
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line above the bar."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _said(self) -> str:
-        return ", ".join(f"{self.counts[state]} {words}" for state, words in _WORDS.items())
+    def _description(self) -> str:
+        return ", ".join(f"{self.counts[state]} {label}" for state, label in _LABELS.items())
 
     def _line(self) -> str:
         task = self._bar.tasks[0]
         left = "" if task.time_remaining is None else f", {task.time_remaining:.0f} s left"
-        return f"{self.counts.total()} of {self._total}: {self._said()}, {task.speed or 0:.1f}/s{left}"
+        return f"{self.counts.total()} of {self._total}: {self._description()}, {task.speed or 0:.1f}/s{left}"
 
     def _summary(self) -> Table:
         table = Table(title=f"{self._total} requests, {self._clock() - self._started:.1f} s", title_justify="left")
         table.add_column("outcome")
         table.add_column("requests", justify="right")
         for (state, reason), count in sorted(self._reasons.items()):
-            table.add_row(f"{_WORDS[state]}{f': {reason}' if reason else ''}", str(count))
+            table.add_row(f"{_LABELS[state]}{f': {reason}' if reason else ''}", str(count))
         if left := self._total - self.counts.total():
             table.add_row("not sent", str(left))
         return table
 
 
 class _Rate(ProgressColumn):
-    """Requests in a second."""
+    """Requests per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:.1f}/s")

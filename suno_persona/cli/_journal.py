@@ -1,4 +1,4 @@
-"""`suno-persona journal`: what the record of a batch holds, and the settling of what needs a look."""
+"""`suno-persona journal`: show what a batch has recorded, and resolve unknown outcomes."""
 
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from suno_persona.cli._running import named, run
+from suno_persona.cli._running import journal_arguments, run
 
 if TYPE_CHECKING:
-    from suno_persona.journal import Entry, Journal, State
+    from suno_persona.journal import Entry, State
+
+_JOURNAL_HELP = "The journal: an SQLite file or a database URL."
 
 
-class _ShowUnlessTold(TyperGroup):
-    """`journal JOURNAL` is `journal show JOURNAL`."""
+class _ShowByDefault(TyperGroup):
+    """Reads `journal JOURNAL` as `journal show JOURNAL`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or args[0] not in (*self.commands, *ctx.help_option_names):
@@ -22,20 +24,17 @@ class _ShowUnlessTold(TyperGroup):
 
 
 journal_app: typer.Typer = typer.Typer(
-    cls=_ShowUnlessTold,
-    help="Show and settle what a batch has recorded.\n\n`suno-persona journal JOURNAL` counts it, as show does.",
+    cls=_ShowByDefault,
+    help="Show and resolve what a batch has recorded.\n\n`suno-persona journal JOURNAL` is short for show.",
     rich_markup_mode=None,
 )
 
 
 @journal_app.command()
 def show(
-    journal: Annotated[
-        str,
-        typer.Argument(envvar="SUNO_JOURNAL_URL", metavar="JOURNAL", help="The SQLite file, or the database's URL."),
-    ],
+    journal: Annotated[str, typer.Argument(envvar="SUNO_JOURNAL_URL", metavar="JOURNAL", help=_JOURNAL_HELP)],
     unknown: Annotated[
-        bool, typer.Option("--unknown", help="List the requests whose outcome is unknown, with what is known of each.")
+        bool, typer.Option("--unknown", help="List the requests whose outcome is unknown, with the reason.")
     ] = False,
 ) -> None:
     """Count the requests in each state."""
@@ -44,63 +43,72 @@ def show(
 
 @journal_app.command()
 def resolve(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The request's key, as --unknown lists it.")],
-    journal: Annotated[
-        str,
-        typer.Option(envvar="SUNO_JOURNAL_URL", metavar="JOURNAL", help="The SQLite file, or the database's URL."),
-    ],
-    persona_id: Annotated[str | None, typer.Option(metavar="ID", help="There is a persona; this is its id.")] = None,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key of the request, as --unknown lists it.")],
+    journal: Annotated[str, typer.Option(envvar="SUNO_JOURNAL_URL", metavar="JOURNAL", help=_JOURNAL_HELP)],
+    persona_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The persona was created; this is its id.")
+    ] = None,
     not_created: Annotated[
-        bool, typer.Option("--not-created", help="There is none; the next run sends the request again.")
+        bool, typer.Option("--not-created", help="No persona was created; the next run sends the request again.")
     ] = False,
 ) -> None:
-    """Settle a request whose outcome is unknown.
+    """Resolve a request whose outcome is unknown.
 
-    Look in your account for its persona first; then give either --persona-id or --not-created.
+    Check your account for its persona first; then pass either --persona-id or --not-created.
     """
     if (persona_id is None) is not not_created:
-        raise typer.BadParameter("expected either --persona-id ID or --not-created")
+        found = "both" if not_created else "neither"
+        raise typer.BadParameter(f"the decision must be either --persona-id ID or --not-created; got {found}")
 
     async def work() -> None:
-        async with _existing(journal) as record:
-            await record.resolve(key, persona_id=persona_id)
+        from suno_persona.journal import Journal
+
+        async with Journal.existing(journal) as record:
+            if persona_id is None:
+                await record.resolve(key, not_created=True)
+            else:
+                await record.resolve(key, persona_id=persona_id)
 
     run(work())
 
 
-async def _count(name: str) -> None:
+async def _count(journal: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    async with _existing(name) as record:
+    from suno_persona.journal import Journal
+
+    async with Journal.existing(journal) as record:
         counts = await record.counts()
     table = Table()
     table.add_column("state")
     table.add_column("requests", justify="right")
     table.add_column("meaning")
     meanings: dict[State, str] = {
-        "queued": "it waits for a worker",
-        "created": "there is a persona",
-        "not_created": "there is none; the next run sends it again",
-        "unknown": "there may be one: look",
-        "claimed": "being sent at this moment, or its process was stopped: look",
+        "queued": "waiting for a worker",
+        "created": "the persona exists",
+        "not_created": "there is no persona; the next run sends the request again",
+        "unknown": "a persona may exist: check",
+        "claimed": "in flight now, or its process was stopped: check",
     }
     for state, meaning in meanings.items():
         table.add_row(state, str(counts.get(state, 0)), meaning)
     Console().print(table)
 
 
-async def _list_unknown(name: str) -> None:
-    async with _existing(name) as record:
-        entry = None
+async def _list_unknown(journal: str) -> None:
+    from suno_persona.journal import Journal
+
+    entry = None
+    async with Journal.existing(journal) as record:
         async for entry in record.entries("unknown", "claimed"):
-            print(_described(entry))
+            print(_description(entry))
     if entry is not None:
-        settle = shlex.join(["suno-persona", "journal", "resolve", entry.key, *named(name, "--journal")])
-        print(f"\nWhen you have looked: {settle} --persona-id ID (or --not-created)")
+        command = ["suno-persona", "journal", "resolve", entry.key, *journal_arguments(journal, "--journal")]
+        print(f"\nTo resolve one after you checked: {shlex.join(command)} --persona-id ID (or --not-created)")
 
 
-def _described(entry: "Entry") -> str:
+def _description(entry: "Entry") -> str:
     request = entry.request
     when = entry.claimed_at.isoformat(sep=" ", timespec="seconds")
     return (
@@ -109,9 +117,3 @@ def _described(entry: "Entry") -> str:
         f"  claimed at {when} by {entry.claimed_by}\n"
         f"  {entry.reason or 'no outcome was recorded'}"
     )
-
-
-def _existing(name: str) -> "Journal":
-    from suno_persona.journal import Journal
-
-    return Journal.existing(name)

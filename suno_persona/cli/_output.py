@@ -1,4 +1,4 @@
-"""What `batch` writes: a JSON line for each outcome, each written whole, so that others may read while it grows."""
+"""The output of `batch` and `results`: one JSON line per outcome, each written whole, so that others can read along."""
 
 import os
 import sys
@@ -8,79 +8,94 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 import typer
 
-from suno_persona._batch import Outcome
+from suno_persona.cli._running import discard_stdout
 from suno_persona.conversion import converter, dump_json, parse_json
 from suno_persona.errors import ConfigurationError
+from suno_persona.models import Outcome
 
 OutputOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="OUT.jsonl",
-        help="The file for a JSON line of each outcome, continued where it is there; stdout unless given.",
+        help="The file for the outcomes, one JSON line each; appended to if it exists. Default: stdout.",
     ),
 ]
-"""The file that a command writes outcomes to."""
+"""The output file of a command."""
 
 _START = b'{"key":"'
 
 
 class Output:
-    """A file of outcomes, or stdout. A file that is there is continued, and no line of it is written again.
+    """A file of outcomes, or stdout. An existing file is appended to, without repeating a line that it has.
 
-    Where the outcome of a request is another one than before, a line is added: the last one counts.
+    If the outcome of a request has changed, a line is added: the last one counts.
     """
 
     def __init__(self, write: Callable[[bytes], object], last: dict[int, int]) -> None:
         self._write = write
-        self._last = last  # of each key, what its last line says; hashes take a third of the memory
+        self._last = last  # the digest of each key's last line; hashes take a third of the memory
 
     @classmethod
     def open(cls, path: Path | None) -> Self:
-        """Raises `ConfigurationError` where the file cannot be written, or holds something else."""
+        """Open the file. Raises `ConfigurationError` if it cannot be written or has other content."""
         if path is None:
             return cls(_to_stdout, {})
         try:
             if path.is_fifo() or path.is_socket():
-                raise ConfigurationError(message=f"{path}: expected a file, which is read too, found a pipe")
+                message = f"--output must be a regular file, as it is read, too; got the pipe {path}"
+                raise ConfigurationError(message=message)
             file = path.open("ab+", buffering=0)
-            last = _continue(file.fileno(), path)
+            last = _read_back(file.fileno(), path)
         except OSError as error:
-            message = f"{path}: expected a file that can be written, found an error: {error.strerror}"
+            message = f"--output must be a writable file; got {path} ({error.strerror})"
             raise ConfigurationError(message=message) from error
         return cls(lambda line: _write_whole(file.fileno(), line), last)
 
-    def add(self, key: str, line: int | None, outcome: Outcome) -> None:
-        """Write an outcome, unless it is there. Raises `OSError` where that fails."""
-        document: dict[str, object] = {"key": key, "line": line, "state": state_of(outcome)}
+    def add(self, outcome: Outcome, line: int | None = None) -> None:
+        """Write an outcome unless it was written before. Raises `ConfigurationError` if that fails.
+
+        `line` is the line of the input that has the request.
+        """
         error = outcome.error
-        document["persona_id"] = outcome.persona.id if outcome.persona else getattr(error, "persona_id", None)
-        if _told(document) == self._last.get(hash(key)):
+        document: dict[str, object] = {
+            "key": outcome.key,
+            "line": line,
+            "state": state_of(outcome),
+            "persona_id": outcome.persona.id if outcome.persona else getattr(error, "persona_id", None),
+        }
+        if _digest(document) == self._last.get(hash(outcome.key)):
             return
+        document["request_id"] = outcome.request_id
         document["request"] = converter.unstructure(outcome.request)
         if outcome.persona is not None:
             document["persona"] = converter.unstructure(outcome.persona)
         if error is not None:
-            fields = ("message", "status", "code", "request_id", "attempts")
+            fields = ("message", "status", "code", "attempts")
             document["error"] = {
                 "type": type(error).__name__,
                 **{name: getattr(error, name) for name in fields if getattr(error, name, None) is not None},
             }
-        self._write(dump_json(document) + b"\n")
+        try:
+            self._write(dump_json(document) + b"\n")
+        except OSError as failure:
+            discard_stdout()
+            message = f"the output cannot be written: {failure.strerror or failure}"
+            raise ConfigurationError(message=message) from failure
 
 
 def state_of(outcome: Outcome) -> Literal["created", "not_created", "unknown"]:
-    """The state of the request, as the journal calls it."""
+    """Return the state of a request, as the journal calls it."""
     if outcome.error is None:
         return "created"
     return "unknown" if outcome.error.may_have_created else "not_created"
 
 
-def _told(document: dict[str, object]) -> int:
+def _digest(document: dict[str, object]) -> int:
     return hash((document["state"], document["persona_id"]))
 
 
-def _continue(file: int, path: Path) -> dict[int, int]:
-    """What the file tells already. A last line that was cut off, as by a power cut, is taken away."""
+def _read_back(file: int, path: Path) -> dict[int, int]:
+    """Return the digests of the lines in a file. A torn last line, as of a power cut, is removed."""
     last: dict[int, int] = {}
     end = 0
     with path.open("rb") as lines:
@@ -90,9 +105,9 @@ def _continue(file: int, path: Path) -> dict[int, int]:
                 break
             document = _parsed(line)
             if document is None:
-                message = f"{path}:{number}: expected an outcome that `batch` wrote, found something else"
+                message = f"--output must be a file that `batch` wrote; got another line at {path}:{number}"
                 raise ConfigurationError(message=message)
-            last[hash(document["key"])] = _told(document)
+            last[hash(document["key"])] = _digest(document)
             end += len(line)
     return last
 
@@ -104,8 +119,8 @@ def _parsed(line: bytes) -> dict[str, object] | None:
         return None
     if not isinstance(document, dict):
         return None
-    told = (document.get(name, 0) for name in ("key", "state", "persona_id"))
-    return document if all(isinstance(value, str | None) for value in told) else None
+    members = (document.get(name, 0) for name in ("key", "state", "persona_id"))
+    return document if all(isinstance(value, str | None) for value in members) else None
 
 
 def _write_whole(file: int, line: bytes) -> None:
@@ -115,10 +130,10 @@ def _write_whole(file: int, line: bytes) -> None:
 
 
 def _to_stdout(line: bytes) -> None:
-    if sys.stdout is None:  # as Python has it where the shell closed it
+    if sys.stdout is None:  # the shell closed it
         raise OSError("it is closed")
     if sys.stdout.isatty():
-        print(line.decode(), end="")  # rich may have put itself between, and keeps its bar below
+        print(line.decode(), end="")  # through rich, which keeps its progress bar below
     else:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()

@@ -1,6 +1,6 @@
-"""The rows of a batch file, CSV or JSON Lines, as requests; with a reason for each row that is none.
+"""The rows of a batch file, CSV or JSON Lines, as requests; with a reason for each row that is not a request.
 
-It reads as a stream: a million rows take no more memory than one.
+The file is read as a stream: a million rows take no more memory than one.
 """
 
 import csv
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, TypeAlias
 
+import attrs
 import typer
 
 from suno_persona.cli._running import printable
@@ -18,76 +19,78 @@ from suno_persona.errors import ConfigurationError, InvalidRequestError
 from suno_persona.models import CreatePersonaRequest
 
 Row: TypeAlias = tuple[int, CreatePersonaRequest | InvalidRequestError]
-"""The line that a row begins on, and its request, or why it has none."""
+"""The line that a row begins on, and its request or the reason why it is none."""
 
 FileArgument: TypeAlias = Annotated[
     Path, typer.Argument(metavar="FILE", help="The requests: CSV with a header row, or JSON Lines.")
 ]
-"""The file of a command that takes rows."""
+"""The input file of a command."""
 
 _SUFFIXES = (".csv", ".jsonl", ".ndjson")
 
 
 def read_rows(file: IO[bytes], suffix: str) -> Iterator[Row]:
-    """Give the rows of a file, in their order. A file without any has one row that says so."""
+    """Yield the rows of a file in order. An empty file yields one row with that reason."""
     rows = _csv_rows(file) if suffix == ".csv" else _json_rows(file)
-    nothing = True
+    empty = True
     for row in rows:
-        nothing = False
+        empty = False
         yield row
-    if nothing:
-        yield 1, _bad("expected at least one request, found none")
+    if empty:
+        yield 1, _bad("the file must have at least one request; got none")
+
+
+@attrs.frozen
+class CheckedRows:
+    """A file in which every row was found to be a request; iterate over it for the line and request of each."""
+
+    path: Path
+    total: int
+    _file: IO[bytes]
+
+    def __iter__(self) -> Iterator[tuple[int, CreatePersonaRequest]]:
+        """Read the file again. Raises `InvalidRequestError` if it has changed since it was checked."""
+        number = 0
+        for number, (line, request) in enumerate(read_rows(self._file, self.path.suffix.lower()), start=1):
+            if isinstance(request, InvalidRequestError):
+                raise InvalidRequestError(message=f"{self.path}:{line}: the file changed during the run: {request}")
+            if number > self.total:
+                break
+            yield line, request
+        if number != self.total:
+            found = "more" if number > self.total else number
+            message = f"{self.path}: the file changed during the run: it must have {self.total} rows; got {found}"
+            raise InvalidRequestError(message=message)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file of rows. Raises `ConfigurationError` where that cannot be."""
+def checked_rows(path: Path) -> Iterator[CheckedRows]:
+    """Open a file and check every row.
+
+    Bad rows are printed to stderr, all of them. Raises `ConfigurationError` if there are any, or if the file cannot be
+    read.
+    """
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
-        raise _refuse(path, "a file whose name ends in .csv or .jsonl", f"{suffix or 'neither'}")
+        raise ConfigurationError(message=f"FILE must end in .csv, .jsonl or .ndjson; got {path}")
     try:
         file = path.open("rb")
     except OSError as error:
-        raise _refuse(path, "a file", f"an error: {error.strerror}") from error
+        message = f"FILE must be a readable file; got {path} ({error.strerror})"
+        raise ConfigurationError(message=message) from error
     with file:
         if not file.seekable():
-            raise _refuse(path, "a file, which is read twice", "a pipe")
-        yield file
-
-
-def _refuse(path: Path, expected: str, found: str) -> ConfigurationError:
-    return ConfigurationError(message=f"{path}: expected {expected}, found {found}")
-
-
-def check(file: IO[bytes], path: Path) -> int:
-    """Count the rows. Those that cannot be used are told, all of them, and refused."""
-    total = bad = 0
-    for line, request in read_rows(file, path.suffix.lower()):
-        total += 1
-        if isinstance(request, InvalidRequestError):
-            bad += 1
-            print(printable(f"{path}:{line}: {request}"), file=sys.stderr)
-    if bad:
-        raise ConfigurationError(message=f"nothing was sent: {bad} of {total} rows cannot be used")
-    file.seek(0)
-    return total
-
-
-def read_checked(file: IO[bytes], path: Path, total: int) -> Iterator[tuple[int, CreatePersonaRequest]]:
-    """Give the lines and requests of a file that was checked. Raises `InvalidRequestError` where it is another one now.
-
-    No more than the `total` that was counted are given.
-    """
-    number = 0
-    for number, (line, request) in enumerate(read_rows(file, path.suffix.lower()), start=1):
-        if isinstance(request, InvalidRequestError):
-            raise InvalidRequestError(message=f"{path}:{line}: the file was changed meanwhile: {request}")
-        if number > total:
-            break
-        yield line, request
-    if number != total:
-        message = f"{path}: the file was changed meanwhile: expected {total} rows, found another number"
-        raise InvalidRequestError(message=message)
+            raise ConfigurationError(message=f"FILE must be a regular file, as it is read twice; got the pipe {path}")
+        total = bad = 0
+        for line, request in read_rows(file, suffix):
+            total += 1
+            if isinstance(request, InvalidRequestError):
+                bad += 1
+                print(printable(f"{path}:{line}: {request}"), file=sys.stderr)
+        if bad:
+            raise ConfigurationError(message=f"nothing was sent: {bad} of {total} rows are not valid requests")
+        file.seek(0)
+        yield CheckedRows(path, total, file)
 
 
 def _json_rows(file: IO[bytes]) -> Iterator[Row]:
@@ -113,7 +116,7 @@ def _csv_rows(file: IO[bytes]) -> Iterator[Row]:
             cells = next(reader, None)
             if cells is None:
                 return
-            if not any(cells):  # an empty line, or what spreadsheets leave of one
+            if not any(cells):  # an empty line, or the commas that a spreadsheet leaves of one
                 continue
             for cell in cells:
                 cell.encode()
@@ -122,14 +125,14 @@ def _csv_rows(file: IO[bytes]) -> Iterator[Row]:
             else:
                 yield line, _request(columns, cells)
         except UnicodeEncodeError as error:
-            byte = ord(error.object[error.start]) - 0xDC00  # as `surrogateescape` has it
-            yield line, _bad(f"expected UTF-8, found the byte 0x{byte:02x}")
+            byte = ord(error.object[error.start]) - 0xDC00  # undoes `surrogateescape`
+            yield line, _bad(f"the file must be UTF-8; got the byte 0x{byte:02x}")
         except csv.Error as error:
-            yield line, _bad(f"expected CSV, found an error: {error}")
+            yield line, _bad(f"the row must be valid CSV; got an error: {error}")
         except InvalidRequestError as error:
             yield line, error
         if columns is None:
-            return  # without its header no row can be read
+            return  # no row can be read without the header
 
 
 def _text(file: IO[bytes]) -> Iterator[str]:
@@ -140,25 +143,25 @@ def _text(file: IO[bytes]) -> Iterator[str]:
 def _columns(cells: list[str]) -> list[str]:
     for name in cells:
         if name not in REQUEST_MEMBERS:
-            raise _bad(f"expected a header with columns of {', '.join(REQUEST_MEMBERS)}, found the column {name!r}")
+            raise _bad(f"a column of the header must be one of {', '.join(REQUEST_MEMBERS)}; got {name!r}")
         if cells.count(name) > 1:
-            raise _bad(f"expected each column once, found {name} again")
+            raise _bad(f"a column of the header must be unique; got {name!r} {cells.count(name)} times")
     for name in REQUIRED_MEMBERS:
         if name not in cells:
-            raise _bad(f"expected a header with the column {name}, found none")
+            raise _bad(f"the header must have the column {name}; got {', '.join(cells)}")
     return cells
 
 
 def _request(columns: list[str], cells: list[str]) -> CreatePersonaRequest:
     if len(cells) != len(columns):
-        raise _bad(f"expected {len(columns)} cells, as in the header, found {len(cells)}")
+        raise _bad(f"the row must have {len(columns)} cells, as the header has; got {len(cells)}")
     document: dict[str, object] = dict(zip(columns, cells, strict=True))
     if clips := document.pop("clips", ""):
         document["clips"] = str(clips).split()
     if public := document.pop("is_public", ""):
         flags = {"true": True, "false": False}
         if str(public).lower() not in flags:
-            raise _bad(f"is_public: expected true or false, found {public!r}")
+            raise _bad(f"is_public must be true or false; got {public!r}")
         document["is_public"] = flags[str(public).lower()]
     return to_request(document)
 

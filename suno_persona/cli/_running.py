@@ -1,4 +1,4 @@
-"""How every command ends: with what it gives, or with one line of error and an exit status."""
+"""How every command ends: with its output, or with one line on stderr and an exit status."""
 
 import asyncio
 import io
@@ -10,68 +10,69 @@ from typing import TypeVar
 
 import typer
 
-from suno_persona.errors import NotCreatedError, OutcomeUnknownError, PersonaError
+from suno_persona.errors import InvalidRequestError, NotCreatedError, OutcomeUnknownError, PersonaError, UsageError
 
 _T = TypeVar("_T")
 
 
 @contextmanager
-def ending_well(interrupted: str = "") -> Iterator[None]:
-    """Turn what stops the block into a line on stderr and an exit status."""
+def reporting_errors(interrupted: str = "") -> Iterator[None]:
+    """Turn an error that ends the block into one line on stderr and an exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no terminal is too old for an answer that was paid for
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal must not lose a persona that was paid for
     try:
         yield
         if sys.stdout is not None:
-            sys.stdout.flush()  # while an error can still be told
+            sys.stdout.flush()  # while an error can still be reported
     except KeyboardInterrupt:
         if interrupted:
-            say(f"interrupted: {interrupted}")
+            report(f"interrupted: {interrupted}")
         raise typer.Exit(130) from None
     except PersonaError as error:
-        say(str(error))
-        raise typer.Exit(exit_status(error)) from None
+        report(str(error))
+        raise typer.Exit(_status_of_error(error)) from None
 
 
 def run(work: Coroutine[None, None, _T], interrupted: str = "") -> _T:
-    """Do a command's work."""
-    with ending_well(interrupted):
+    """Run the work of a command in an event loop, and return its result."""
+    with reporting_errors(interrupted):
         return asyncio.run(work)
 
 
-def say(text: str) -> None:
-    """Tell the user on stderr, in one line."""
+def report(text: str) -> None:
+    """Print one line on stderr."""
     print(f"suno-persona: {printable(text)}", file=sys.stderr)
 
 
 def printable(text: str) -> str:
-    """The text without line breaks and without what a terminal would obey: the name of a file may hold either."""
+    """Escape line breaks and control characters, which a file name may contain."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
-def named(journal: str, *option: str) -> list[str]:
-    """How a printed command names a journal: not at all where the environment does, or where it has a password."""
-    from suno_persona.journal.database import database_url, shown
+def journal_arguments(url: str, *option: str) -> list[str]:
+    """Return how a printed command names the journal: not at all if the environment does, or if it has a password."""
+    from suno_persona.journal import Journal
 
-    is_secret = "***" in shown(database_url(journal))
-    return [] if is_secret or journal == os.environ.get("SUNO_JOURNAL_URL") else [*option, journal]
+    has_password = "***" in repr(Journal(url))
+    return [] if has_password or url == os.environ.get("SUNO_JOURNAL_URL") else [*option, url]
 
 
-def forget_stdout() -> None:
-    """Let what stdout did not take be lost: Python flushes it once more at the end, and would fail again."""
+def discard_stdout() -> None:
+    """Drop what stdout has buffered: Python flushes it at exit, which would fail again."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def status_of(counts: Mapping[str, int]) -> int:
-    """0: all created; 1: some were not; 3: nobody knows of some."""
+    """Return the exit status of a batch. 0: all created; 1: some were not created; 3: some are unknown."""
     return 3 if counts["unknown"] else 1 if counts["not_created"] else 0
 
 
-def exit_status(error: PersonaError) -> int:
-    """1: not created; 3: nobody knows; 2: usage, configuration or input, so that nothing was sent."""
+def _status_of_error(error: PersonaError) -> int:
     match error:
+        case InvalidRequestError() | UsageError():
+            return 2
         case NotCreatedError():
             return 1
         case OutcomeUnknownError():

@@ -1,4 +1,4 @@
-"""For the tests of applications that create personas: a fake service, its faults and two pytest fixtures."""
+"""Test applications that create personas: a fake service, its faults and two pytest fixtures."""
 
 from suno_persona.testing._fake import FakeSuno, ReceivedRequest
 from suno_persona.testing._faults import Fault

@@ -17,18 +17,18 @@ from suno_persona.errors import ConfigurationError, UsageError
 from suno_persona.models import Persona
 from suno_persona.testing._faults import Fault, error_envelope
 
-_FIELDS: dict[str, type] = {
-    "root_clip_id": str,
-    "name": str,
-    "description": str,
-    "clips": list,
-    "is_public": bool,
+_MEMBERS: dict[str, tuple[type, str]] = {
+    "root_clip_id": (str, "non-empty text"),
+    "name": (str, "non-empty text"),
+    "description": (str, "non-empty text"),
+    "clips": (list, "a non-empty list"),
+    "is_public": (bool, "true or false"),
 }
 
 # The contract: a clip must exist, must not come from the uploader, and cannot be used across accounts.
-_REFUSED_CLIPS = {
+_REJECTED_CLIPS = {
     "unknown-": (404, "clip_not_found", "does not exist"),
-    "uploaded-": (400, "clip_from_uploader", "was uploaded, and cannot be made a persona"),
+    "uploaded-": (400, "clip_from_uploader", "was uploaded and cannot become a persona"),
     "foreign-": (403, "clip_of_other_account", "belongs to another account"),
 }
 
@@ -50,21 +50,21 @@ class ReceivedRequest:
     """The body."""
 
     def json(self) -> object:
-        """The body as a JSON value; raises `ValueError` where it is none."""
+        """Return the body as a JSON value. Raises `ValueError` if it is not JSON."""
         return json.loads(self.body)
 
 
 @attrs.define
-class _RefusedError(Exception):
+class _RejectedError(Exception):
     status: int
     body: bytes
 
 
 class FakeSuno:
-    """A fake service for your tests: it checks each request as the contract says, creates and remembers.
+    """A fake service for your tests. It checks each request as the contract says, and creates its persona.
 
-    A clip whose id starts with `unknown-`, `uploaded-` or `foreign-` is refused as one that does not exist,
-    came from the uploader or belongs to another account. Every other clip exists.
+    It rejects a clip whose id starts with `unknown-`, `uploaded-` or `foreign-` as one that does not exist, came from
+    the uploader or belongs to another account. Every other clip exists.
 
     >>> import asyncio
     >>> from suno_persona import CreatePersonaRequest, PersonaAPI
@@ -88,38 +88,40 @@ class FakeSuno:
         port: int = 0,
     ) -> None:
         self.api_key: str = api_key
-        """The key that it expects."""
+        """The key that a request must have."""
         self.requests: list[ReceivedRequest] = []
-        """Every request received, in order, the refused ones included."""
+        """Every request received, in order, the rejected ones included."""
         self.personas: list[Persona] = []
-        """Every persona created, in order, also those whose answer was lost."""
+        """Every persona created, in order, those included whose response was lost."""
         self._create_path = create_path
         self._port = port
         self._faults: deque[Fault] = deque()
         self._runner: web.AppRunner | None = None
 
     def script(self, *faults: Fault) -> None:
-        """Let the next requests meet these faults, one each, in order; those after them are served."""
+        """Fail the next requests with these faults, one each, in order."""
         for fault in faults:
             if not isinstance(fault, Fault):
-                raise UsageError(message=f"script: expected a Fault, found {fault!r}")
+                raise UsageError(message=f"faults must be Fault objects; got {fault!r}")
         self._faults.extend(faults)
 
     def clear_script(self) -> None:
-        """Serve the next requests, whatever was scripted for them."""
+        """Discard the faults that no request has met yet."""
         self._faults.clear()
 
     @property
     def base_url(self) -> str:
-        """Its address; raises `UsageError` before it is started."""
+        """The base URL of the service. Raises `UsageError` if it is not running."""
         if self._runner is None:
-            raise UsageError(message="FakeSuno is not running: use `async with FakeSuno() as fake`")
+            raise UsageError(
+                message="FakeSuno must be running; got one that is not: use `async with FakeSuno() as fake`"
+            )
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}"
 
     async def __aenter__(self) -> Self:
         if self._runner is not None:
-            raise UsageError(message="FakeSuno is running already: make another one")
+            raise UsageError(message="FakeSuno must not be running yet; got one that is: make another one")
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
@@ -128,7 +130,7 @@ class FakeSuno:
             await web.TCPSite(runner, "127.0.0.1", self._port).start()
         except OSError as error:
             await runner.cleanup()
-            message = f"port: expected a free one, found {self._port} ({error.strerror})"
+            message = f"port must be free; got {self._port} ({error.strerror})"
             raise ConfigurationError(message=message) from error
         self._stopping = asyncio.Event()
         self._runner = runner
@@ -171,45 +173,45 @@ class FakeSuno:
     def _serve(self, request: ReceivedRequest) -> tuple[int, bytes]:
         try:
             document = self._checked(request)
-        except _RefusedError as refusal:
-            return refusal.status, refusal.body
+        except _RejectedError as error:
+            return error.status, error.body
         body = json.dumps(_persona(document, number=len(self.personas) + 1)).encode()
         self.personas.append(loads(body))
         return 200, body
 
     def _checked(self, request: ReceivedRequest) -> dict[str, Any]:
         if request.path != self._create_path:
-            raise _refuse(404, "not_found", f"there is nothing at {request.path}")
+            raise _reject(404, "not_found", f"the path must be {self._create_path}; got {request.path}")
         if request.method != "POST":
-            raise _refuse(405, "method_not_allowed", f"expected POST, found {request.method}")
+            raise _reject(405, "method_not_allowed", f"the method must be POST; got {request.method}")
         if request.headers.get("Authorization") != f"Bearer {self.api_key}":
-            raise _refuse(401, "invalid_api_key", "the key is missing or wrong")
+            raise _reject(401, "invalid_api_key", "the API key is missing or wrong")
         content_type = request.headers.get("Content-Type", "")
         if content_type.partition(";")[0].strip().lower() != "application/json":
-            raise _refuse(415, "unsupported_media_type", f"expected application/json, found {content_type!r}")
+            raise _reject(415, "unsupported_media_type", f"Content-Type must be application/json; got {content_type!r}")
         try:
             document = request.json()
         except ValueError:
-            raise _refuse(400, "invalid_json", "the body is not JSON") from None
+            raise _reject(400, "invalid_json", "the body must be JSON") from None
         if not isinstance(document, dict):
-            raise _refuse(400, "invalid_request", "the body is not a JSON object")
-        for name, kind in _FIELDS.items():
+            raise _reject(400, "invalid_request", "the body must be a JSON object")
+        for name, (kind, form) in _MEMBERS.items():
             if type(document.get(name)) is not kind or document[name] in ("", []):
-                raise _refuse(400, "invalid_request", f"{name} is missing, empty or of the wrong type", name)
+                raise _reject(400, "invalid_request", f"{name} must be {form}; got {document.get(name)!r}", name)
         if any(type(clip) is not str for clip in document["clips"]):
-            raise _refuse(400, "invalid_request", "clips holds what is not text", "clips")
+            raise _reject(400, "invalid_request", "clips must be a list of text", "clips")
         for name, clip in [
             ("root_clip_id", document["root_clip_id"]),
             *(("clips", clip) for clip in document["clips"]),
         ]:
-            for prefix, (status, code, reason) in _REFUSED_CLIPS.items():
+            for prefix, (status, code, reason) in _REJECTED_CLIPS.items():
                 if clip.startswith(prefix):
-                    raise _refuse(status, code, f"clip {clip} {reason}", name)
+                    raise _reject(status, code, f"clip {clip} {reason}", name)
         return document
 
 
-def _refuse(status: int, code: str, message: str, param: str | None = None) -> _RefusedError:
-    return _RefusedError(status, error_envelope(code, message, param=param))
+def _reject(status: int, code: str, message: str, param: str | None = None) -> _RejectedError:
+    return _RejectedError(status, error_envelope(code, message, param=param))
 
 
 def _persona(request: dict[str, Any], *, number: int) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def _persona(request: dict[str, Any], *, number: int) -> dict[str, Any]:
         "user_display_name": "Fake Account",
         "user_handle": "fakeaccount",
         "user_image_url": "https://cdn.example/avatar.webp",
-        "persona_clips": [{"clip": _clip(clip), "id": 1000 * number + place} for place, clip in enumerate(clips)],
+        "persona_clips": [{"clip": _clip(clip), "id": 1000 * number + index} for index, clip in enumerate(clips)],
     }
 
 

@@ -1,4 +1,4 @@
-"""The ways in which the fake service can be told to fail."""
+"""The faults of the fake service."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import attrs
 
 
 def error_envelope(code: str, message: str, *, param: str | None = None, kind: str = "invalid_request_error") -> bytes:
-    """An error body as gateways send it."""
+    """Return an error body as gateways send it."""
     error = {"message": message, "type": kind, "param": param, "code": code}
     return json.dumps({"error": error}).encode()
 
@@ -19,78 +19,79 @@ def _no_headers() -> Mapping[str, str]:
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """One way to fail; `FakeSuno.script` takes them, and uses each once. Make one with a class method.
+    """One failure of the service, used once by `FakeSuno.script`. Make it with a class method.
 
     >>> Fault.rate_limited(retry_after=1).status
     429
     """
 
     creates: bool = False
-    """Whether the request is checked and carried out before the fault strikes."""
+    """Whether the request is checked and its persona created before the failure."""
 
     status: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.instance_of(int))
     )
-    """The status of the answer; `None` for the service's own answer."""
+    """The status of the response; `None` for that of the service."""
 
     headers: Mapping[str, str] = attrs.field(factory=_no_headers, hash=False)
-    """Headers of the answer, beside the usual ones."""
+    """Headers of the response, added to those of the service."""
 
     body: bytes = b""
-    """The body of the answer."""
+    """The body of the response."""
 
     ending: Literal["whole", "cut", "closed", "hanging"] = attrs.field(
         default="whole", validator=attrs.validators.in_(("whole", "cut", "closed", "hanging"))
     )
-    """How the answer leaves: whole, cut in its middle, as a closed connection, or never."""
+    """How the response ends: sent whole, cut in the middle, replaced by a closed connection, or never sent."""
 
     @classmethod
-    def answer(
+    def response(
         cls, status: int, body: bytes = b"", *, headers: Mapping[str, str] | None = None, creates: bool = False
     ) -> Self:
-        """Answer with this status, body and headers, whatever was asked."""
+        """Return this status, body and headers, whatever the request."""
         return cls(status=status, body=body, headers=headers or {}, creates=creates)
 
     @classmethod
     def rate_limited(cls, retry_after: float | str | None = None) -> Self:
-        """429; with `Retry-After` in seconds, or as the text given, where there is one."""
-        return cls.answer(429, error_envelope("rate_limited", "too many requests"), headers=_retry_after(retry_after))
+        """Return 429, with `retry_after` as the `Retry-After` header: seconds, or any text."""
+        return cls._after(429, error_envelope("rate_limited", "too many requests"), retry_after)
 
     @classmethod
     def unavailable(cls, retry_after: float | str | None = None) -> Self:
-        """503; with `Retry-After` in seconds, or as the text given, where there is one."""
-        return cls.answer(503, error_envelope("unavailable", "try again later"), headers=_retry_after(retry_after))
+        """Return 503, with `retry_after` as the `Retry-After` header: seconds, or any text."""
+        return cls._after(503, error_envelope("unavailable", "try again later"), retry_after)
 
     @classmethod
     def server_error(cls, status: int = 500, *, creates: bool = False) -> Self:
-        """A 5xx, before or after the persona was created."""
-        return cls.answer(status, error_envelope("internal", "something broke", kind="server_error"), creates=creates)
+        """Return a 5xx, before or after the persona is created."""
+        return cls.response(status, error_envelope("internal", "internal error", kind="server_error"), creates=creates)
 
     @classmethod
     def redirect(cls, location: str, status: int = 308) -> Self:
-        """A 3xx to another address."""
-        return cls.answer(status, headers={"Location": location})
+        """Return a 3xx to this location."""
+        return cls.response(status, headers={"Location": location})
 
     @classmethod
     def dropped(cls) -> Self:
-        """Close the connection without an answer; no persona is created."""
+        """Close the connection without a response; no persona is created."""
         return cls(ending="closed")
 
     @classmethod
     def lost_answer(cls) -> Self:
-        """Create the persona, then close the connection without an answer."""
+        """Create the persona, then close the connection without a response."""
         return cls(creates=True, ending="closed")
 
     @classmethod
-    def truncated_answer(cls) -> Self:
-        """Create the persona, then close the connection in the middle of the answer."""
+    def truncated_response(cls) -> Self:
+        """Create the persona, then close the connection in the middle of the response."""
         return cls(creates=True, ending="cut")
 
     @classmethod
     def hang(cls, *, creates: bool = False) -> Self:
-        """Never answer, before or after the persona was created."""
+        """Send no response, before or after the persona is created."""
         return cls(creates=creates, ending="hanging")
 
-
-def _retry_after(wait: float | str | None) -> dict[str, str]:
-    return {} if wait is None else {"Retry-After": str(wait)}
+    @classmethod
+    def _after(cls, status: int, body: bytes, retry_after: float | str | None) -> Self:
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        return cls.response(status, body, headers=headers)

@@ -1,6 +1,6 @@
 """The pytest fixtures `fake_suno` and `persona_api`, which pytest finds by itself.
 
-They live in the event loop of one test. A test whose loop lives longer opens `FakeSuno` itself.
+Their scope is one test. For another scope, open `FakeSuno` in a fixture of your own.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +15,11 @@ _T = TypeVar("_T")
 
 
 def fixture(function: Callable[..., AsyncIterator[_T]]) -> object:
-    """Make a fixture of pytest-asyncio, or one that says that it is missing."""
+    """Make a pytest-asyncio fixture, or one that fails if pytest-asyncio is not installed."""
     try:
         import pytest_asyncio
     except ModuleNotFoundError:
-        # pytest imports this module in every project that has the package installed: only who uses a fixture is told.
+        # pytest loads this module in every project that has the package: only a test that uses a fixture may fail.
         def missing() -> None:
             pytest.fail(f"{function.__name__} needs pytest-asyncio: pip install 'suno-persona[testing]'")
 
@@ -29,13 +29,13 @@ def fixture(function: Callable[..., AsyncIterator[_T]]) -> object:
 
 @fixture
 async def fake_suno() -> AsyncIterator[FakeSuno]:
-    """A fake service of the test's own, on a loopback port."""
+    """A `FakeSuno` for one test, on a loopback port."""
     async with FakeSuno() as fake:
         yield fake
 
 
 @fixture
 async def persona_api(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
-    """A `PersonaAPI` that talks to `fake_suno`."""
+    """A `PersonaAPI` for `fake_suno`."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
         yield api

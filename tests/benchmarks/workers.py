@@ -16,13 +16,13 @@ from create_many import requests, service
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from postgres import Databases, server
+from support.databases import Databases, server
 
 from suno_persona.distributed import enqueue, make_app
 from suno_persona.journal import Journal
 
 LATENCY = 0.2  # seconds
-IN_FLIGHT = 4  # as in tests/fleet.py
+IN_FLIGHT = 4  # as in tests/support/fleet.py
 FLEETS = (1, 2, 4)
 ROUNDS = 5
 SECONDS = 8  # of work for each fleet, where the model is right
@@ -33,7 +33,7 @@ async def rate(url: str, base_url: str, workers: int) -> float:
     app = make_app(url)
     env = os.environ | {"SUNO_JOURNAL_URL": url, "SUNO_BASE_URL": base_url, "SUNO_API_KEY": "sk-0123456789"}
     env["PYTHONPATH"] = str(Path(__file__).parents[1])
-    command = [sys.executable, "-m", "procrastinate", "--app=fleet.app", "--log-level=error", "worker"]
+    command = [sys.executable, "-m", "procrastinate", "--app=support.fleet.app", "--log-level=error", "worker"]
     async with app.open_async(), Journal(url) as journal:
         await app.schema_manager.apply_schema_async()
         with ExitStack() as stack:

@@ -32,7 +32,7 @@ class Exchange:
         document = {"id": f"persona-{len(self.service.personas)}", "name": request["name"]}
         return json.dumps(document).encode()
 
-    def answer(self, body: bytes | None = None) -> bytes:
+    def response(self, body: bytes | None = None) -> bytes:
         """A whole answer with this body, or with the persona that it makes."""
         body = self.create() if body is None else body
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -131,4 +131,4 @@ class BrokenService:
 
 
 async def _serve_properly(exchange: Exchange) -> None:
-    await exchange.send(exchange.answer())
+    await exchange.send(exchange.response())

@@ -1,0 +1,5 @@
+"""The persona that the contract shows."""
+
+from pathlib import Path
+
+CONTRACT_EXAMPLE = (Path(__file__).parent.parent / "contract_example.json").read_bytes()

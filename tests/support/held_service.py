@@ -1,0 +1,72 @@
+"""A service that holds every request until the test responds: for tests of which call may send, and when."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from suno_persona import Outcome, PersonaAPI
+
+from .broken_service import BrokenService, Exchange
+from .calls import KEY
+from .idle import turns
+
+
+class HeldService(BrokenService):
+    """Hold every request until the test responds to it. Requests are numbered from 0 in the order of their arrival."""
+
+    def __init__(self) -> None:
+        super().__init__(then=self._hold)
+        self.received: list[Exchange] = []
+        self._responses: list[asyncio.Future[bytes | None]] = []
+
+    async def _hold(self, exchange: Exchange) -> None:
+        response = asyncio.get_running_loop().create_future()
+        self.received.append(exchange)
+        self._responses.append(response)
+        await exchange.send(await response or exchange.response())
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a command that uses this service."""
+        return {"SUNO_API_KEY": KEY, "SUNO_BASE_URL": self.base_url}
+
+    async def until(self, count: int) -> None:
+        """Wait until this many requests were received."""
+        while len(self.received) < count:
+            await asyncio.sleep(0)
+
+    async def receives(self, count: int) -> None:
+        """Wait until this many requests were received, and assert that no more follow by themselves."""
+        await self.until(count)
+        await turns()
+        assert len(self.received) == count
+
+    def respond(self, number: int) -> None:
+        """Create the persona that a request asks for, and respond with it."""
+        self._responses[number].set_result(None)
+
+    async def respond_until_exit(self, process: asyncio.subprocess.Process) -> None:
+        """Create whatever a process asks for, until it exits."""
+        while process.returncode is None:
+            for response in self._responses:
+                if not response.done():
+                    response.set_result(None)
+            await asyncio.sleep(0)
+
+    def reject(self, number: int, status: int = 429, retry_after: float | None = 5) -> None:
+        """Respond to a request with an error status."""
+        header = b"" if retry_after is None else b"Retry-After: %d\r\n" % retry_after
+        self._responses[number].set_result(b"HTTP/1.1 %d No\r\n%bContent-Length: 0\r\n\r\n" % (status, header))
+
+
+def client(service: BrokenService, **options: Any) -> PersonaAPI:
+    """Return a client of a service."""
+    return PersonaAPI(KEY, base_url=service.base_url, **options)
+
+
+async def first_outcome(service: HeldService, outcomes: AsyncIterator[Outcome], in_flight: int) -> Outcome:
+    """Start a batch, respond to its first request once so many calls are in flight, and return that outcome."""
+    outcome = asyncio.ensure_future(anext(outcomes))
+    await service.receives(in_flight)
+    service.respond(0)
+    return await outcome

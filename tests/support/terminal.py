@@ -1,0 +1,88 @@
+"""A command in a real terminal: a pty, with keys typed as a user types them."""
+
+import asyncio
+import os
+import pty
+import re
+import struct
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fcntl import ioctl
+
+from .command import environment
+
+CTRL_C = b"\x03"
+
+
+class Terminal:
+    """A command in a terminal: what it shows, and what is typed."""
+
+    def __init__(self, leader: int) -> None:
+        self.shown = b""
+        self._leader = leader
+        self._ended = asyncio.Event()
+        self._changed = asyncio.Event()
+        asyncio.get_running_loop().add_reader(leader, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._leader, 65536)
+        except OSError:  # on Linux, when the last process that used it is gone
+            data = b""
+        self.shown += data
+        if not data:
+            self.leave()
+        self._changed.set()
+
+    def leave(self) -> None:
+        """Look no more."""
+        asyncio.get_running_loop().remove_reader(self._leader)
+
+    def type(self, keys: bytes) -> None:
+        """Type these keys."""
+        os.write(self._leader, keys)
+
+    async def until(self, words: str) -> None:
+        """Wait until it shows these words."""
+        while words.encode() not in self.shown:
+            self._changed.clear()
+            await self._changed.wait()
+
+    @property
+    def text(self) -> str:
+        """What it showed, without colours and cursor movements."""
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown.decode(errors="replace"))
+
+
+@asynccontextmanager
+async def terminal(
+    *command: str, env: dict[str, str], columns: int = 80
+) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
+    """Run a command with a terminal as its stdin, stdout and stderr, in control of it."""
+    leader, follower = pty.openpty()
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def take_control() -> None:
+        os.setsid()
+        ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env={**environment(), "TERM": "xterm-256color", **env},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        preexec_fn=take_control,
+    )
+    os.close(follower)
+    screen = Terminal(leader)
+    try:
+        yield screen, process
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        screen.leave()
+        os.close(leader)
