@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Rejection: TypeAlias = RateLimitedError | ServiceUnavailableError
 
 _STALE = -1
-"""In place of a generation: nothing was granted, check again."""
+"""Instead of a generation: nothing was granted, check again."""
 
 
 class Admission:
@@ -153,6 +153,8 @@ class Admission:
     async def _until_closed(self, waiting: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(waiting)
         self._sleeping.add(task)
+        if self._closed:
+            task.cancel()
         try:
             await asyncio.wait([task])
         finally:

@@ -36,14 +36,10 @@ def key(masked: object) -> Secret:
     found = Secret(os.environ.get("SUNO_API_KEY", "")) if masked is None else masked
     if not isinstance(found, Secret):
         raise _invalid("api_key", "a str", f"a value of type {getattr(found, '__name__', 'unknown')}")
-    if found[:7].lower() in ("bearer", "bearer "):
-        found = Secret(found[7:])
     if not found:
         raise _invalid("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
-    for position, character in enumerate(found, start=1):
-        if not "!" <= character <= "~":
-            what = "a character that is not ASCII" if character > "\x7f" else "a space or control character"
-            raise _invalid("api_key", "visible ASCII characters", f"{what} at position {position} of {len(found)}")
+    if (flaw := found.flaw()) is not None:
+        raise _invalid("api_key", "visible ASCII characters", flaw)
     return found
 
 
@@ -65,7 +61,7 @@ def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -
     except (ValueError, IndexError) as error:
         raise _invalid("base_url", address, str(error)) from None
     if url.scheme not in ("http", "https") or not host:
-        raise _invalid("base_url", address, "something else")  # not shown: it may be a key in the wrong place
+        raise _invalid("base_url", address, "something else")  # not shown: somebody may have passed the key
     if url.user is not None or url.password is not None:
         raise _invalid("base_url", "an address without user name and password", f"some before {host!r}")
     if url.query_string or url.fragment:

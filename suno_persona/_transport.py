@@ -1,34 +1,36 @@
 """One HTTP exchange on aiohttp: the only module that knows aiohttp's exceptions.
 
-It draws the line between "never sent" and "may have been received", and knows nothing of what an answer means.
+It separates "never sent" from "may have been received", and does not know what a response means.
 """
 
 import asyncio
 import sys
 from collections.abc import Mapping
+from itertools import chain
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentEncodingError
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from suno_persona._error_body import one_line
 from suno_persona._response import Response
 from suno_persona._secret import Secret
 from suno_persona.errors import (
-    ConfigurationError,
     ConnectionFailedError,
     ConnectionLostError,
+    NotCreatedError,
     OutcomeUnknownError,
     ResponseTimeoutError,
     UnreadableResponseError,
     UsageError,
 )
 
-# What an exception of aiohttp says about the request; the first class in its MRO that stands here decides.
-# Only what is raised while the connection is made says "never sent". All else may have been received.
+# What an exception of aiohttp means for the request: the first class in its MRO with an entry here decides.
+# Only errors of connecting mean "never sent"; after any other, the service may have received the request.
 FAILURES: dict[type[BaseException], type[ConnectionFailedError | OutcomeUnknownError]] = {
-    aiohttp.InvalidUrlRedirectClientError: ConnectionLostError,  # the request did reach the address that redirects
+    aiohttp.InvalidUrlRedirectClientError: ConnectionLostError,  # the request reached the address that redirects
     aiohttp.NonHttpUrlRedirectClientError: ConnectionLostError,
     aiohttp.InvalidURL: ConnectionFailedError,
     aiohttp.NonHttpUrlClientError: ConnectionFailedError,
@@ -38,14 +40,14 @@ FAILURES: dict[type[BaseException], type[ConnectionFailedError | OutcomeUnknownE
     aiohttp.ConnectionTimeoutError: ConnectionFailedError,
     aiohttp.ServerTimeoutError: ResponseTimeoutError,
     TimeoutError: ResponseTimeoutError,
-    aiohttp.ClientResponseError: UnreadableResponseError,  # the answer is not HTTP
+    aiohttp.ClientResponseError: UnreadableResponseError,  # the response is not HTTP
     aiohttp.ClientError: ConnectionLostError,
     OSError: ConnectionLostError,
 }
 
 
 class _Body(aiohttp.BytesPayload):
-    """A request body that remembers whether aiohttp may have begun to write the request: `False` is certain."""
+    """A request body that records whether aiohttp may have begun to write the request; `False` is certain."""
 
     def __init__(self, value: bytes, handled: BaseException | None) -> None:
         super().__init__(value, content_type="application/json")
@@ -53,13 +55,13 @@ class _Body(aiohttp.BytesPayload):
         self._handled = handled
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        # Headers wait in the writer's buffer and leave together with the body's first byte.
+        # aiohttp buffers the headers and writes them together with the first byte of the body.
         self.sent = True
         await super().write_with_length(writer, content_length)
 
     async def close(self) -> None:
-        # aiohttp closes the body when a request failed, and also when a middleware of the caller's session puts
-        # another one in its place. What becomes of that one is not known here.
+        # aiohttp closes the body after a failed request, but also where a middleware of the caller's session replaces
+        # it. Nothing here observes the writing of the replacement.
         if sys.exception() is self._handled:
             self.sent = True
         await super().close()
@@ -69,31 +71,31 @@ async def post(
     session: aiohttp.ClientSession,
     url: URL,
     *,
-    headers: Mapping[str, str],
+    headers: CIMultiDict[str],
     body: bytes,
     timeout: aiohttp.ClientTimeout,
     max_response_size: int,
     secret: Secret,
 ) -> Response:
-    """Send one POST and give its answer, also one whose body broke off (then with a `flaw`).
+    """Send one POST with the key `secret` and return its response; one whose body is incomplete has a `flaw`.
 
-    `timeout` bounds it; what strikes before the first byte is written is known to have sent nothing. No error shows
-    `secret`.
+    `timeout` bounds the exchange. Redirects are not followed. Neither the response nor an error shows the key.
 
-    Raises `ConnectionFailedError` where nothing was sent, and an `OutcomeUnknownError` where something
-    was and no status came back. Redirects are not followed.
+    Raises `ConnectionFailedError` if nothing was sent, and an `OutcomeUnknownError` if something was sent and no status
+    came back.
     """
     handled = sys.exception()
     payload = _Body(body, handled)
     response: aiohttp.ClientResponse | None = None
     received: list[bytes] = []
     size = 0
+    failure: NotCreatedError | OutcomeUnknownError | None = None
     flaw: OutcomeUnknownError | None = None
     try:
         response = await session.post(
             url,
             data=payload,
-            headers=headers,
+            headers=_signed(headers, secret),
             timeout=timeout,
             allow_redirects=False,
             raise_for_status=False,
@@ -104,51 +106,64 @@ async def post(
             size += len(chunk)
             if size > max_response_size:
                 flaw = UnreadableResponseError(
-                    message=f"the answer is larger than max_response_size, {max_response_size} bytes"
+                    message=f"the response is larger than max_response_size, {max_response_size} bytes"
                 )
                 break
-        response.close()  # one that was read to its end has given its connection back already
-    except (Exception, asyncio.CancelledError) as error:
+        response.close()  # a response that was read to its end has already released its connection
+    except BaseException as error:
         if response is not None:
             response.close()
-        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-            raise
+        cause = _without_secret(error, handled, secret)
+        if not isinstance(error, Exception) and not _is_closed_session(error):
+            response, received = None, []  # no frame of this traceback shows what they hold
+            raise error.with_traceback(None) from (error.__cause__ if cause else None)
         failure = _failure(error, sent=payload.sent, total=timeout.total, secret=secret)
-        _forget_frames(error, handled)
-        # The cause goes along, unless it is what the secret must be kept out of.
-        cause = error if secret.mask(str(error)) == str(error) else None
-        if response is None or not isinstance(failure, OutcomeUnknownError):
-            raise failure from cause
         failure.__cause__ = cause
-        flaw = failure
-    body = b"".join(received)[:max_response_size]
-    return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
+        flaw = failure if response is not None and isinstance(failure, OutcomeUnknownError) else None
+    # Raised out here, so that `error`, which may show the key, does not become its context.
+    if response is None or (failure is not None and flaw is None):
+        response, received = None, []
+        raise failure  # type: ignore[misc]  # without a response there is one
+    body = secret.masked(b"".join(received)[:max_response_size])
+    return Response(status=response.status, headers=_headers(response, secret), body=body, flaw=flaw)
 
 
-def _is_cancelled() -> bool:
-    """Whether somebody cancelled this task. aiohttp raises `CancelledError` also where its session was closed."""
+def _signed(headers: CIMultiDict[str], secret: Secret) -> CIMultiDict[str]:
+    signed = headers.copy()
+    signed["Authorization"] = secret.authorization()
+    return signed
+
+
+def _headers(response: aiohttp.ClientResponse, secret: Secret) -> Mapping[str, str]:
+    """The headers of a response, without echoes of the key."""
+    raw = b"\n".join(chain.from_iterable(response.raw_headers))
+    if secret.masked(raw) is raw:
+        return response.headers
+    return CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items())
+
+
+def _is_closed_session(error: BaseException) -> bool:
+    """Whether nobody cancelled the task: aiohttp raises `CancelledError` also when its session is closed."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
 def _failure(
     error: BaseException, *, sent: bool, total: float | None, secret: Secret
-) -> ConfigurationError | ConnectionFailedError | OutcomeUnknownError | UsageError:
-    if type(error) is TimeoutError and total:  # aiohttp has kinds of its own for its other bounds
+) -> NotCreatedError | OutcomeUnknownError:
+    if type(error) is TimeoutError and total:  # aiohttp raises subclasses for its other bounds
         if not sent:
             return ConnectionFailedError(message=f"no connection within {total:g} s (timeout.total)")
-        return ResponseTimeoutError(message=f"no whole answer within {total:g} s (timeout.total)")
+        return ResponseTimeoutError(message=f"no complete response within {total:g} s (timeout.total)")
     message = one_line(secret.mask(_reason(error)))
     known = next((FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES), None)
     if known is ConnectionFailedError and sent:
-        # Another connection than that of the request: of a hook, or of a middleware that tried again.
+        # Not the request's own connection: a hook's, or that of a middleware that sent the request again.
         return ConnectionLostError(message=message)
     if known is None and not sent:
-        # Not of aiohttp's own: its session refused the request, or a hook of the caller's failed.
-        if isinstance(error, RuntimeError):
+        # Not an error of aiohttp's: its session rejected the request, or a hook of the caller's failed.
+        if isinstance(error, RuntimeError | ValueError | TypeError):
             return UsageError(message=f"aiohttp could not send the request: {message}")
-        if isinstance(error, ValueError | TypeError):
-            return ConfigurationError(message=f"aiohttp could not send the request: {message}")
         return ConnectionFailedError(message=message)
     if isinstance(error.__cause__, ContentEncodingError):
         return UnreadableResponseError(message=message)
@@ -158,27 +173,39 @@ def _failure(
 def _reason(error: BaseException) -> str:
     match error:
         case aiohttp.ClientHttpProxyError():
-            return f"the proxy answered {error.status}: {error.message}"
+            return f"the proxy responded with {error.status}: {error.message}"
         case aiohttp.ClientResponseError():
-            return f"the answer is not HTTP: {error.message}"
+            return f"the response is not HTTP: {error.message}"
         case aiohttp.ClientPayloadError(__cause__=ContentEncodingError() as cause):
-            return f"the answer cannot be decompressed: {cause.message}"
+            return f"the response cannot be decompressed: {cause.message}"
         case aiohttp.ServerDisconnectedError():
-            return "the server closed the connection before its answer was complete"
+            return "the server closed the connection before its response was complete"
         case asyncio.CancelledError():
-            return "the session was closed meanwhile"
+            return "the session was closed during the request"
         case _:
             return str(error) or type(error).__name__
 
 
-def _forget_frames(error: BaseException, handled: BaseException | None) -> None:
-    """Take the frames out of an exception and its causes: aiohttp's hold the request's headers as bytes,
-    the key among them, and crash reporters print the variables of every frame. What the caller was handling
-    already is the caller's, and stays as it is."""
-    chain, seen = [error], {id(handled)}
-    while chain:
-        link = chain.pop()
+def _without_secret(error: BaseException, handled: BaseException | None, secret: Secret) -> BaseException | None:
+    """Take what shows the key out of an exception and its causes; `None` if something is left.
+
+    aiohttp's frames and its description of the request hold the headers, and with them the key; crash reporters print
+    the variables of every frame. `handled`, the exception that the caller was already handling, is left alone.
+    """
+    links, seen, shown = [error], {id(handled)}, False
+    while links:
+        link = links.pop()
         if id(link) not in seen:
             seen.add(id(link))
             link.__traceback__ = None
-            chain += filter(None, (link.__cause__, link.__context__))
+            if isinstance(link, aiohttp.ClientResponseError):
+                link.request_info = link.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
+                link.history = ()
+                link.args = (link.request_info, link.history)
+            text = f"{link} {link!r}"
+            held = (*link.args, *vars(link).values())
+            shown |= secret.mask(text) != text
+            shown |= any(isinstance(value, aiohttp.ClientRequest | aiohttp.ClientResponse) for value in held)
+            links += filter(None, (link.__cause__, link.__context__))
+            links += getattr(link, "exceptions", ())  # of a group
+    return None if shown else error

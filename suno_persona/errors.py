@@ -1,4 +1,4 @@
-"""The errors, as one tree. Its first fork answers the question that matters: may a persona exist now?
+"""The errors, as one tree. Its first fork is the question that matters: may a persona exist now?
 
 PersonaError
 ├── ConfigurationError (ValueError)

@@ -54,7 +54,7 @@ class ClipMetadata:
     """Its length in seconds: `190`."""
 
     refund_credits: bool | None = None
-    """Whether the credits paid for it were given back."""
+    """Whether the credits that it cost were refunded."""
 
     stream: bool | None = None
     """Whether it could be streamed while it was made."""
@@ -136,13 +136,13 @@ class Clip:
 
 @attrs.frozen(kw_only=True)
 class PersonaClip:
-    """A clip in its place within a persona."""
+    """A clip as a part of a persona."""
 
     clip: Clip | None = None
     """The clip."""
 
     id: int | None = None
-    """The id of the place, not of the clip: `11288925`."""
+    """The id of this part, not of the clip: `11288925`."""
 
     extra: Mapping[str, object] = _extra()
     """What the fields cannot hold, as received."""

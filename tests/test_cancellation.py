@@ -1,66 +1,155 @@
-"""Cancelling is safe wherever a call stands: everything is given back, and nobody else is held up."""
+"""Cancelling is safe wherever a call is suspended: it releases everything, and holds up no other call."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import itertools
+from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from aiolimiter import AsyncLimiter
+from support.broken_service import Act, BrokenService, Exchange
 from support.calls import calls, requests
-from support.cancellation import cancelled_at
+from support.cancellation import OWN, cancelled_at
 from support.clock import Clock
 from support.held_service import HeldService, client
-from support.idle import turns
+from support.idle import idle, turns
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
-from suno_persona.testing import FakeSuno, Fault
 
 
-async def run(point: int, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The coroutine's result, with a cancellation at this point."""
-    return await cancelled_at(point, coroutine)
+def status(line: str, *headers: str) -> Act:
+    """Respond with a status and no body."""
+    head = "\r\n".join([f"HTTP/1.1 {line}", *headers, "Content-Length: 0", "", ""]).encode()
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(head)
+
+    return act
 
 
-AGAIN = RetryPolicy(wait_initial=0, retry_unknown=True)
+async def create(exchange: Exchange) -> None:
+    """Respond with a persona."""
+    await exchange.send(exchange.response())
 
-SCENARIOS: dict[str, tuple[list[Fault], Callable[[], dict[str, Any]]]] = {
-    "a plain call": ([], dict),
-    "a call that is refused first": ([Fault.rate_limited(0), Fault.unavailable(0)], dict),
-    "a call that is redirected": ([Fault.redirect("/suno/persona/create")], dict),
-    "a call that fails and is tried again": ([Fault.unavailable(), Fault.dropped()], lambda: {"retry": AGAIN}),
-    "a call with a rate limit": ([Fault.rate_limited(0)], lambda: {"rate_limit": AsyncLimiter(100, 1)}),
+
+async def create_in_two_parts(exchange: Exchange) -> None:
+    """Respond with a persona, and send the body only when the client waits for it."""
+    head, _, body = exchange.response().partition(b"\r\n\r\n")
+    await exchange.send(head + b"\r\n\r\n")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await exchange.send(body)
+
+
+async def drop(exchange: Exchange) -> None:
+    """Close the connection in place of a response."""
+    exchange.close()
+
+
+@attrs.frozen
+class Scenario:
+    """What happens to a call, and the phases in which it must have been cancelled by the end of the sweep.
+
+    A phase is what the call waited for, and how many requests of the client had arrived by then.
+    """
+
+    acts: list[Act]
+    phases: set[tuple[str, int]]
+    options: Callable[[], dict[str, Any]] = dict
+
+
+CONNECTING = ("connecting", 0)
+RESPONSE = "waiting for the response"
+SCENARIOS = {
+    "one attempt": Scenario([], {CONNECTING, (RESPONSE, 0)}),
+    "a slow response": Scenario([create_in_two_parts], {CONNECTING, (RESPONSE, 0), ("reading the response", 1)}),
+    "a cool-down": Scenario(
+        [status("429 Slow", "Retry-After: 5"), status("503 Busy", "Retry-After: 5")],
+        {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1), (OWN, 2), (RESPONSE, 2)},
+    ),
+    "a backoff": Scenario(
+        [status("503 Busy"), drop],
+        {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1), (OWN, 2), ("connecting", 2), (RESPONSE, 2)},
+        lambda: {"retry": RetryPolicy(wait_initial=5, retry_unknown=True)},
+    ),
+    "a redirect": Scenario(
+        [status("308 Moved", "Location: /suno/persona/create")], {CONNECTING, (RESPONSE, 0), (RESPONSE, 1)}
+    ),
+    "a rate limit": Scenario(
+        [status("308 Moved", "Location: /suno/persona/create")],
+        {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1)},
+        lambda: {"rate_limit": AsyncLimiter(1, 5)},
+    ),
 }
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_a_call_can_be_cancelled_wherever_it_suspends(scenario: str, request_: CreatePersonaRequest) -> None:
-    """At each point in turn: the next call of a client with one turn and one connection works, and nothing is left."""
-    faults, options = SCENARIOS[scenario]
+async def finish(call: asyncio.Task[Any], advance: Clock) -> None:
+    """Let time pass until a call is done."""
+    await idle()
+    while not call.done():
+        advance(5)
+        await idle()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_a_call_can_be_cancelled_wherever_it_suspends(
+    name: str, request_: CreatePersonaRequest, advance: Clock
+) -> None:
+    """A client with one slot and one connection makes its next call after it, and nothing is left behind."""
+    scenario = SCENARIOS[name]
     before = asyncio.all_tasks()
-    point, cancelled = -1, True
+    reached: set[tuple[str, int]] = set()
+    cancelled, point = True, -1
     while cancelled:
         point += 1
-        async with (
-            FakeSuno() as fake,
-            PersonaAPI(fake.api_key, base_url=fake.base_url, max_connections=1, **options()) as api,
-        ):
-            fake.script(*faults)
-            call = asyncio.create_task(run(point, api.create(request_)))
-            await asyncio.wait([call])
-            await turns()
-            seen = len(fake.requests)
-            fake.clear_script()  # of which the cancelled call did not meet all
-            assert (await api.create(request_)).name == "Neon"
-            assert len(fake.requests) == seen + 1
-        await turns()
+        service = BrokenService(*scenario.acts)
+        async with service, client(service, max_connections=1, **scenario.options()) as api:
+            call = asyncio.create_task(cancel_create(point, api, request_, reached, service))
+            await finish(call, advance)
+            received = len(service.requests)
+            service.acts.clear()  # of which a cancelled call did not meet all
+            following = asyncio.create_task(api.create(request_))
+            await finish(following, advance)
+            assert following.result().name == "Neon"
+            assert len(service.requests) == received + 1
+        await idle()
         assert asyncio.all_tasks() == before
         cancelled = call.cancelled()
-        assert seen == 0 or point > 0, "there was no connection yet at the first point"
-    assert point >= 2, "the call was cancelled at several points"
+    assert scenario.phases <= reached
 
 
-async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_nothing(service: HeldService) -> None:
-    """And those behind it get theirs."""
+async def cancel_create(
+    point: int,
+    api: PersonaAPI,
+    request: CreatePersonaRequest,
+    reached: set[tuple[str, int]],
+    service: BrokenService,
+) -> None:
+    """Create a persona, and cancel this at a point."""
+    await cancelled_at(point, api.create(request), reached, lambda: len(service.requests))
+
+
+async def test_a_call_can_be_cancelled_wherever_it_waits_for_a_slot(service: HeldService) -> None:
+    """It sends nothing, and the slot goes to the next call when it is free."""
+    reached: set[tuple[str, int]] = set()
+    (request,) = requests(1)
+    async with client(service, max_connections=1) as api:
+        first = asyncio.create_task(api.create(request))
+        await service.receives(1)
+        waiting = asyncio.create_task(cancel_create(0, api, request, reached, service))
+        last = asyncio.create_task(api.create(request))
+        await service.receives(1)
+        assert waiting.cancelled()
+        service.respond(0)
+        await service.receives(2)
+        service.respond(1)
+        await asyncio.gather(first, last)
+    assert reached == {(OWN, 1)}
+
+
+async def test_a_call_cancelled_while_it_waits_for_a_slot_sends_nothing(service: HeldService) -> None:
+    """The calls behind it get their slots in order."""
     async with client(service, max_connections=1) as api:
         tasks = calls(api, 4)
         await service.receives(1)
@@ -73,64 +162,60 @@ async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_nothing(servic
     assert service.personas == ["0", "2", "3"]
 
 
-@pytest.mark.parametrize("later", range(6))
-async def test_a_call_cancelled_while_it_cools_holds_nobody_up(
-    service: HeldService, advance: Clock, later: int
-) -> None:
-    """Also where it is cancelled in the very turns of the loop in which it would have gone first."""
-    async with client(service, max_connections=3) as api:
-        tasks = calls(api, 6)
-        await service.receives(3)
-        service.reject(0)
-        await turns()
-        service.respond(1)
-        service.respond(2)
-        await service.receives(3)
-        advance(5.1)
-        for _ in range(later):
-            await asyncio.sleep(0)
-        tasks[0].cancel()  # the one that was refused stands first in the queue
-        number = 3
-        while not all(task.done() for task in tasks):
-            await asyncio.sleep(0)
-            while number < len(service.received):
-                service.respond(number)
-                number += 1
-    assert tasks[0].cancelled()
-    assert {"1", "2", "3", "4", "5"} <= set(service.personas)
+async def test_a_call_cancelled_during_a_cool_down_holds_up_no_other(advance: Clock) -> None:
+    """Also in each turn of the loop between the end of the cool-down and its next attempt, the first of all."""
+    reached = set()
+    for turn in itertools.count():
+        async with HeldService() as service, client(service, max_connections=3) as api:
+            tasks = calls(api, 6)
+            await service.receives(3)
+            service.reject(0)
+            await idle()
+            service.respond(1)
+            service.respond(2)
+            await service.receives(3)
+            advance(5.1)
+            await turns(turn)
+            reached.add(sent := len(service.received) > 3)
+            tasks[0].cancel()
+            service.respond_to_all()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert tasks[0].cancelled()
+            assert {"1", "2", "3", "4", "5"} <= set(service.personas)
+        if sent:
+            break
+    assert reached == {False, True}
 
 
-@pytest.mark.parametrize("later", range(6))
-async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_nobody_up(
-    service: HeldService, advance: Clock, later: int
-) -> None:
-    """It takes nothing of the limit, and the next one goes in its place."""
-    async with client(service, max_connections=4, rate_limit=AsyncLimiter(1, 10)) as api:
-        tasks = calls(api, 4)
-        await service.receives(1)
-        service.respond(0)
-        await turns()
-        advance(10.1)
-        for _ in range(later):
-            await asyncio.sleep(0)
-        tasks[1].cancel()
-        number = 1
-        while not all(task.done() for task in tasks):
-            advance(1)
-            await turns(20)
-            while number < len(service.received):
-                service.respond(number)
-                number += 1
-    assert {"2", "3"} <= set(service.personas)
+async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_up_no_other(advance: Clock) -> None:
+    """Also in each turn of the loop between the moment at which the limit lets it pass and its attempt."""
+    reached = set()
+    for turn in itertools.count():
+        limit = AsyncLimiter(1, 10)
+        async with HeldService() as service, client(service, max_connections=4, rate_limit=limit) as api:
+            tasks = calls(api, 4)
+            await service.receives(1)
+            service.respond_to_all()
+            await idle()
+            advance(10.1)
+            await turns(turn)
+            reached.add(sent := len(service.received) > 1)
+            tasks[1].cancel()
+            for task in tasks:
+                await finish(task, advance)
+            assert {"0", "2", "3"} <= set(service.personas)
+        if sent:
+            break
+    assert reached == {False, True}
 
 
-async def test_a_call_cancelled_between_two_attempts_sends_nothing_more(service: HeldService) -> None:
-    """The wait after a failure can be cancelled like any other, and gives the turn back."""
+async def test_a_call_cancelled_during_its_backoff_sends_nothing_more(service: HeldService) -> None:
+    """Its slot is free at once."""
     async with client(service, max_connections=1, retry=RetryPolicy(wait_initial=1e6, wait_max=1e6)) as api:
         call = asyncio.create_task(api.create(requests(1)[0]))
         await service.receives(1)
         service.reject(0, 503, retry_after=None)
-        await turns()
+        await idle()
         call.cancel()
         (result,) = await asyncio.gather(call, return_exceptions=True)
         assert isinstance(result, asyncio.CancelledError)

@@ -15,7 +15,7 @@ from procrastinate.jobs import Job
 from support.calls import ONCE, requests
 from support.databases import Databases
 from support.held_service import HeldService, client
-from support.idle import turns
+from support.idle import idle, turns
 from support.journals import entries, run_batch, states
 
 from suno_persona import (
@@ -432,7 +432,7 @@ async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, service: H
         await service.receives(1)
         if not sent:
             service.reject(0, retry_after=20)
-            await turns()
+            await idle()
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await worker
@@ -461,7 +461,7 @@ async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(queue_url:
             while not other.execute(waits).fetchone():
                 await asyncio.sleep(0)
             worker.cancel()
-            await turns()
+            await idle()
             assert not worker.done()
         with pytest.raises(asyncio.CancelledError):
             await worker

@@ -13,6 +13,7 @@ from zipfile import ZipFile
 import pytest
 
 import suno_persona
+from suno_persona._version import VERSION
 
 pytestmark = pytest.mark.skipif("NOX_CURRENT_SESSION" not in os.environ, reason="nox builds what is tested here")
 

@@ -15,7 +15,7 @@ from support.calls import requests
 from support.cancellation import cancelled_at
 from support.clock import Clock
 from support.held_service import HeldService, client, first_outcome
-from support.idle import turns
+from support.idle import idle, turns
 from support.journals import entries, run_batch, states
 
 from suno_persona import (
@@ -231,7 +231,7 @@ async def test_a_cancelled_batch_records_what_is_known(journal_url: str, service
         batch = asyncio.create_task(run_batch(api, requests(9), Journal(journal_url)))
         await service.receives(2)
         service.reject(0, retry_after=20)
-        await turns()
+        await idle()
         batch.cancel()
         with pytest.raises(asyncio.CancelledError):
             await batch

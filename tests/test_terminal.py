@@ -22,7 +22,7 @@ async def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(service: HeldService, 
         await service.until(3)
         screen.type(CTRL_C)
         await screen.until("Ctrl-C again stops at once")
-        await service.respond_until_exit(process)
+        service.respond_to_all()
     assert process.returncode == 130, screen.text
     stopped = len(service.received)
     assert stopped == 3
@@ -30,7 +30,7 @@ async def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(service: HeldService, 
     assert "not sent" in screen.text
     (command,) = re.findall(r"to go on: (suno-persona [^\r\n]*)", screen.text)
     async with terminal(COMMAND, *shlex.split(command)[1:], env=service.env) as (screen, process):
-        await service.respond_until_exit(process)
+        service.respond_to_all()
     assert process.returncode == 0, screen.text
     assert len(service.received) == len(output.read_text().splitlines()) == 8
 

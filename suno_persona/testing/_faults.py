@@ -59,7 +59,7 @@ class Fault:
     @classmethod
     def unavailable(cls, retry_after: float | str | None = None) -> Self:
         """Return 503, with `retry_after` as the `Retry-After` header: seconds, or any text."""
-        return cls._after(503, error_envelope("unavailable", "try again later"), retry_after)
+        return cls._after(503, error_envelope("unavailable", "retry later"), retry_after)
 
     @classmethod
     def server_error(cls, status: int = 500, *, creates: bool = False) -> Self:

@@ -78,7 +78,8 @@ class BrokenService:
         """The name of every persona that was made."""
         self.connections = 0
         """How many connections were opened."""
-        self._acts = deque(acts)
+        self.acts = deque(acts)
+        """What it does to the next requests."""
         self._then = then or _serve_properly
         self._on_connect = on_connect
         self._tls = tls
@@ -117,7 +118,7 @@ class BrokenService:
                 await act(Exchange(self, reader, writer, b"", b""))
             while not writer.is_closing():
                 exchange = await self._read(reader, writer)
-                act = self._acts.popleft() if self._acts else self._then
+                act = self.acts.popleft() if self.acts else self._then
                 await act(exchange)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client left

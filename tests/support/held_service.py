@@ -8,7 +8,7 @@ from suno_persona import Outcome, PersonaAPI
 
 from .broken_service import BrokenService, Exchange
 from .calls import KEY
-from .idle import turns
+from .idle import idle
 
 
 class HeldService(BrokenService):
@@ -18,11 +18,16 @@ class HeldService(BrokenService):
         super().__init__(then=self._hold)
         self.received: list[Exchange] = []
         self._responses: list[asyncio.Future[bytes | None]] = []
+        self._arrived = asyncio.Event()
+        self._holding = True
 
     async def _hold(self, exchange: Exchange) -> None:
         response = asyncio.get_running_loop().create_future()
         self.received.append(exchange)
         self._responses.append(response)
+        self._arrived.set()
+        if not self._holding:
+            response.set_result(None)
         await exchange.send(await response or exchange.response())
 
     @property
@@ -33,25 +38,29 @@ class HeldService(BrokenService):
     async def until(self, count: int) -> None:
         """Wait until this many requests were received."""
         while len(self.received) < count:
-            await asyncio.sleep(0)
+            self._arrived.clear()
+            await self._arrived.wait()
 
     async def receives(self, count: int) -> None:
         """Wait until this many requests were received, and assert that no more follow by themselves."""
         await self.until(count)
-        await turns()
+        await idle()
         assert len(self.received) == count
 
     def respond(self, number: int) -> None:
         """Create the persona that a request asks for, and respond with it."""
         self._responses[number].set_result(None)
 
-    async def respond_until_exit(self, process: asyncio.subprocess.Process) -> None:
-        """Create whatever a process asks for, until it exits."""
-        while process.returncode is None:
-            for response in self._responses:
-                if not response.done():
-                    response.set_result(None)
-            await asyncio.sleep(0)
+    def respond_to_all(self) -> None:
+        """Create whatever was asked for and is from now on."""
+        self._holding = False
+        for response in self._responses:
+            if not response.done():
+                response.set_result(None)
+
+    def hold(self) -> None:
+        """Hold what arrives from now on, again."""
+        self._holding = True
 
     def reject(self, number: int, status: int = 429, retry_after: float | None = 5) -> None:
         """Respond to a request with an error status."""

@@ -1,0 +1,71 @@
+"""An event loop without real time and without I/O: it runs until nothing more can happen, and time moves when told."""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]  # which class that is, the system decides
+    """Never waits: where the loop would, it is idle, and stops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop: VirtualLoop | None = None
+
+    def select(self, timeout: float | None = None) -> Any:
+        """Look for events without waiting for them."""
+        if timeout != 0 and self.loop is not None:
+            self.loop.stop()
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock stands still between calls of `advance`."""
+
+    def __init__(self) -> None:
+        selector = _Selector()
+        self._now = 0.0
+        super().__init__(selector)
+        selector.loop = self
+
+    def time(self) -> float:
+        """Return the loop's own time in seconds."""
+        return self._now
+
+    def run_until_idle(self) -> None:
+        """Run until every task is done or waits."""
+        self.run_forever()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, timer by timer, with everything that happens meanwhile."""
+        end = self._now + seconds
+        while (due := self._next_timer()) is not None and due <= end:
+            self._now = max(self._now, due)
+            self.run_until_idle()
+        self._now = end
+        self.run_until_idle()
+
+    def finish(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine to its end, without letting time pass."""
+        task = self.create_task(coroutine)
+        self.run_until_idle()
+        return task.result()
+
+    def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        """Remember when something is due."""
+        timer = super().call_at(when, *args, **kwargs)
+        self._timers = [*(each for each in getattr(self, "_timers", []) if not each.cancelled()), timer]
+        return timer
+
+    def _next_timer(self) -> float | None:
+        return min(
+            (
+                timer.when()
+                for timer in getattr(self, "_timers", [])
+                if not timer.cancelled() and timer.when() > self._now
+            ),
+            default=None,
+        )

@@ -1,0 +1,176 @@
+"""Admission under every mix of outcomes: nothing leaks, nobody waits for ever, nobody sends in a cool-down."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from multidict import CIMultiDict
+from support.calls import KEY, requests
+from support.virtual_loop import VirtualLoop
+
+from suno_persona import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    NotCreatedError,
+    OutcomeUnknownError,
+    PersonaAPI,
+    RetryPolicy,
+    UsageError,
+)
+from suno_persona import _transport as transport
+from suno_persona._response import Response
+
+SLOTS = 3
+ROUNDS = 200
+
+waits = st.one_of(st.none(), st.sampled_from([0, 1, 5, 20, 100]))
+statuses = st.sampled_from([200, 200, 200, 400, 500])
+
+
+def response(status: int, wait: float | None = None) -> Response:
+    """Return a response of the service."""
+    headers = CIMultiDict({} if wait is None else {"Retry-After": str(wait)})
+    return Response(status=status, headers=headers, body=b'{"id": "fd213afd"}' if status == 200 else b"{}")
+
+
+class Machine(RuleBasedStateMachine):
+    """Calls of one client on a loop whose time moves when told; each HTTP exchange ends as a rule says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualLoop()
+        self.exchanges: list[asyncio.Future[Response]] = []
+        self.cool_down_ends = 0.0  # as far as the service named it
+        self.calls: list[asyncio.Task[Any]] = []
+        self.is_closed = False
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(transport, "post", self.exchange)
+        policy = RetryPolicy(attempts=3, wait_max=30, retry_unknown=True)
+        self.api = PersonaAPI(KEY, base_url="https://gateway.example", max_connections=SLOTS, retry=policy)
+
+    async def exchange(self, *_: object, **__: object) -> Response:
+        """Stand in for one HTTP exchange: it starts in no cool-down, and ends as a rule says."""
+        assert self.loop.time() >= self.cool_down_ends, "no attempt starts within a cool-down"
+        assert not self.is_closed, "no attempt starts after close"
+        future: asyncio.Future[Response] = self.loop.create_future()
+        self.exchanges.append(future)
+        try:
+            return await future
+        finally:
+            self.exchanges.remove(future)
+
+    def end(self, number: int, result: Response | Exception) -> None:
+        """End one of the exchanges in flight."""
+        future = self.exchanges[number % len(self.exchanges)]
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            if result.status in (429, 503) and "Retry-After" in result.headers:
+                ends = self.loop.time() + float(result.headers["Retry-After"])
+                self.cool_down_ends = max(self.cool_down_ends, ends)
+            future.set_result(result)
+        self.loop.run_until_idle()
+
+    @rule(count=st.integers(1, 5))
+    def start(self, count: int) -> None:
+        """Start some calls at once."""
+        self.calls += [self.loop.create_task(self.api.create(request)) for request in requests(count)]
+        self.loop.run_until_idle()
+
+    @precondition(lambda self: self.exchanges)
+    @rule(number=st.integers(0, 9), status=statuses)
+    def respond(self, number: int, status: int) -> None:
+        """Let the service create, reject or fail."""
+        self.end(number, response(status))
+
+    @precondition(lambda self: self.exchanges)
+    @rule(number=st.integers(0, 9), status=st.sampled_from([429, 503]), wait=waits)
+    def reject(self, number: int, status: int, wait: float | None) -> None:
+        """Let the service ask for patience."""
+        self.end(number, response(status, wait))
+
+    @precondition(lambda self: self.exchanges)
+    @rule(number=st.integers(0, 9), kind=st.sampled_from([ConnectionFailedError, ConnectionLostError]))
+    def lose(self, number: int, kind: type[ConnectionFailedError | ConnectionLostError]) -> None:
+        """Let a connection fail, before or after the request was sent."""
+        self.end(number, kind(message="broken"))
+
+    @precondition(lambda self: self.calls)
+    @rule(number=st.integers(0, 99))
+    def cancel(self, number: int) -> None:
+        """Cancel one of the calls, wherever it is."""
+        self.calls[number % len(self.calls)].cancel()
+        self.loop.run_until_idle()
+
+    @precondition(lambda self: self.exchanges and self.calls)
+    @rule(number=st.integers(0, 99), status=statuses)
+    def cancel_as_a_response_arrives(self, number: int, status: int) -> None:
+        """Cancel a call in the same pass of the loop in which a response arrives."""
+        self.exchanges[0].set_result(response(status))
+        self.calls[number % len(self.calls)].cancel()
+        self.loop.run_until_idle()
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1, 5, 30]))
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.loop.advance(seconds)
+
+    @precondition(lambda self: len(self.calls) > 8 and not self.is_closed)
+    @rule()
+    def close(self) -> None:
+        """Close the client, which breaks the connections: every call ends, and no time passes."""
+        self.is_closed = True
+        self.loop.finish(self.api.close())
+        while self.exchanges:
+            self.end(0, ConnectionLostError(message="the session was closed"))
+        assert all(call.done() for call in self.calls)
+
+    @invariant()
+    def never_more_in_flight_than_slots(self) -> None:
+        """Hold `max_connections`."""
+        assert len(self.exchanges) <= SLOTS
+
+    def teardown(self) -> None:
+        """Let the service succeed from now on: every call ends, and the client is as good as new."""
+        for _ in range(ROUNDS):
+            while self.exchanges:
+                self.end(0, response(200))
+            if all(call.done() for call in self.calls):
+                break
+            self.loop.advance(30)
+        assert all(call.done() for call in self.calls), "nobody waits for ever"
+        for call in self.calls:
+            if not call.cancelled() and (error := call.exception()) is not None:
+                assert isinstance(error, NotCreatedError | OutcomeUnknownError)
+        if self.is_closed:
+            with pytest.raises(UsageError):
+                self.loop.finish(self.api.create(requests(1)[0]))
+        else:
+            self.all_slots_are_free()
+        self.loop.finish(self.api.close())
+        self.loop.run_until_idle()
+        assert not asyncio.all_tasks(self.loop)
+        self.loop.close()
+        self.patch.undo()
+
+    def all_slots_are_free(self) -> None:
+        """See that, after a few successes, as many calls as there are slots are in flight at once."""
+        self.loop.advance(max(0.0, self.cool_down_ends - self.loop.time()) + 31)
+        for _ in range(SLOTS):
+            call = self.loop.create_task(self.api.create(requests(1)[0]))
+            self.loop.run_until_idle()
+            self.end(0, response(200))
+            call.result()
+        calls = [self.loop.create_task(self.api.create(request)) for request in requests(SLOTS + 1)]
+        self.loop.run_until_idle()
+        assert len(self.exchanges) == SLOTS
+        while self.exchanges:
+            self.end(0, response(200))
+        assert all(call.done() for call in calls)
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAdmission = Machine.TestCase

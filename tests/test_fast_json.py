@@ -1,0 +1,120 @@
+"""The shortcut through msgspec may be deleted: nothing changes but speed."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suno_persona import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip, conversion
+
+
+def without_shortcut() -> ModuleType:
+    """Return a second `conversion`, as it is where `_fast_json.py` was deleted."""
+    spec = importlib.util.find_spec("suno_persona.conversion")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "suno_persona._fast_json", None)
+        spec.loader.exec_module(module)
+    return module
+
+
+SLOW = without_shortcut()
+
+texts = st.text(st.characters(exclude_categories=[]), max_size=8)  # lone surrogates too
+times = st.sampled_from(
+    [
+        "2024-12-23T10:34:30.144Z",
+        "2024-12-23T10:34:30Z",
+        "2024-12-23t10:34:30z",
+        "2024-12-23T10:34:30.1234567Z",
+        "2024-12-23T10:34:30",
+        "2024-12-23 10:34:30+01:00",
+        "2024-02-30T10:34:30Z",
+        "2024-12-23T24:00:00Z",
+        "2024-12-23T10:34:60Z",
+        "9999-12-31T23:59:59.999999-23:59",
+        "0001-01-01T00:00:00+23:59",
+        "2024-12-23",
+    ]
+)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([2**53 + 1, -(2**63) - 1, 2**64, 10**400]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    texts,
+    times,
+)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3))
+
+
+def objects(model: type, **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return objects with some of a model's members, of their own types or of any, and sometimes with others."""
+    names = [name for name in model.__annotations__ if name != "extra"]
+    typed = st.fixed_dictionaries({}, optional={name: members.get(name, values) | scalars for name in names})
+    return st.builds(lambda document, others: {**others, **document}, typed, st.dictionaries(texts, values, max_size=2))
+
+
+metadata = objects(ClipMetadata)
+clips = objects(Clip, metadata=metadata, created_at=times)
+parts = objects(PersonaClip, clip=clips, id=st.integers())
+personas = objects(Persona, id=texts, clip=clips, persona_clips=st.lists(parts, max_size=2))
+
+
+def result_of(function: Any, argument: object) -> object:
+    """Return what a function returns, or the message of what it raises."""
+    try:
+        return function(argument)
+    except ValueError as error:
+        return str(error)
+
+
+@given(personas, st.booleans())
+def test_both_readers_agree_on_every_document(document: dict[str, Any], as_text: bool) -> None:
+    """What is read, and what is said of what cannot be read, is the same."""
+    data: str | bytes = json.dumps(document)
+    data = data if as_text else data.encode()
+    assert result_of(conversion.loads, data) == result_of(SLOW.loads, data)
+
+
+@given(st.one_of(st.binary(max_size=30), st.text(max_size=30), values.map(json.dumps)))
+def test_both_readers_agree_on_what_is_json(data: bytes | str) -> None:
+    """Any bytes, any text, any JSON value; equal, and of the same types."""
+    assert repr(result_of(conversion.parse_json, data)) == repr(result_of(SLOW.parse_json, data))
+
+
+@given(personas)
+def test_both_writers_agree_on_every_persona(document: dict[str, Any]) -> None:
+    """The documents hold the same values."""
+    persona = conversion.loads(json.dumps({**document, "id": "fd213afd"}))
+    assert json.loads(conversion.dumps(persona)) == json.loads(SLOW.dumps(persona))
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_both_writers_write_a_request_in_the_same_bytes(name: str, description: str) -> None:
+    """A journal's key is a hash of them."""
+    try:
+        request = CreatePersonaRequest(root_clip_id="54834687", name=name, description=description)
+    except ValueError:
+        return
+    assert conversion.dump_request(request) == SLOW.dump_request(request)
+
+
+def test_the_package_works_without_the_shortcut() -> None:
+    """Also where the file is not there at all."""
+    code = (
+        "import sys; sys.modules['suno_persona._fast_json'] = None\n"
+        "from suno_persona import dumps, loads\n"
+        """print(dumps(loads('{"id": "fd213afd", "mood": "blue"}')).decode())"""
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == '{"id":"fd213afd","persona_clips":[],"mood":"blue"}\n'

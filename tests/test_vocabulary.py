@@ -1,0 +1,76 @@
+"""The package speaks one vocabulary, the field's: one word for one thing."""
+
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+from support.modules import MODULES, prose
+
+import suno_persona
+import suno_persona.conversion
+import suno_persona.distributed
+import suno_persona.journal
+import suno_persona.testing
+
+PACKAGES = (
+    suno_persona,
+    suno_persona.conversion,
+    suno_persona.distributed,
+    suno_persona.journal,
+    suno_persona.testing,
+)
+# Each with the word to use in its place.
+RETIRED = {
+    r"giv(e|es|en|ing)|gave": "return, raise, yield, pass",
+    r"tell(s|ing)?|told": "return, show",
+    r"repeat(s|ed|ing)?|repetition|try again|tried again": "retry, attempt",
+    r"under way": "in flight",
+    r"(its|the|their|a|free) turns?(?! of)": "slot",
+    r"longest_wait|first_wait|longest wait|first wait": "wait_max, wait_initial",
+    r"cooling|cools?": "cool-down",
+    r"(?<!connection )refus(e|es|ed|al|als|ing)": "rejected, rate limited",
+    r"answer(s|ed|ing)?": "response",
+    r"comes? again": "is retried, is redelivered",
+    r"places?": "ordinal, index, path, offset",
+    r"sign of life|dead": "heartbeat, stalled",
+    r"hurry": "cancel",
+    r"whole numbers?|from [01] on": "integer >= 1",
+    r"nobody knows": "unknown",
+    r"look before": "check before",
+    r"expected .* found": "must be ...; got ...",
+}
+SETTLED = {"lost_answer"}  # a name that the design settles
+PATTERNS = {word: re.compile(rf"\b({word})\b", re.IGNORECASE | re.DOTALL) for word in RETIRED}
+
+
+def found(text: str) -> list[str]:
+    """Return the retired words in a text, each with what to write instead."""
+    for name in SETTLED:
+        text = text.replace(name, "")
+    text = re.sub(r"cool(s|ed|ing)?[-_ ]downs?", "", text)
+    return [f"{match[0]!r}: {RETIRED[word]}" for word, pattern in PATTERNS.items() if (match := pattern.search(text))]
+
+
+def names() -> Iterator[str]:
+    """Yield the public names, those of their members and those of their parameters."""
+    for package in PACKAGES:
+        for name in getattr(package, "__all__", [name for name in vars(package) if not name.startswith("_")]):
+            yield name
+            thing = None if name == "app" else getattr(package, name)  # `app` is made from the environment
+            members = [member for member in dir(thing) if not member.startswith("_")] if inspect.isclass(thing) else []
+            yield from members
+            for function in (thing, *(getattr(thing, member) for member in members)):
+                if inspect.isfunction(function) or inspect.isclass(function):
+                    yield from inspect.signature(function).parameters
+
+
+def test_public_names_use_the_vocabulary() -> None:
+    """Names of functions, classes, members and parameters hold no retired word."""
+    assert {name: words for name in names() if name not in SETTLED and (words := found(name.replace("_", " ")))} == {}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_prose_uses_the_vocabulary(module: str) -> None:
+    """Docstrings, messages and comments hold no retired word."""
+    assert {line: words for line, text in prose(module) if (words := found(text))} == {}
