@@ -18,7 +18,9 @@ try:
     from suno_persona.journal._states import (
         PENDING,
         SETTLED,
+        Decision,
         Enqueue,
+        Event,
         Record,
         Refusal,
         Resolve,
