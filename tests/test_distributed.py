@@ -47,11 +47,14 @@ async def queue_url(postgres_url: str) -> str:
 @pytest.fixture
 async def app(queue_url: str, fake_suno: FakeSuno) -> AsyncIterator[PersonaApp]:
     """An app whose workers use the fake service and try once."""
-    app = make_app(
-        queue_url, make_client=lambda: PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE)
-    )
+    app = make_app(queue_url, make_client=lambda: client_of(fake_suno))
     async with app.open_async():
         yield app
+
+
+def client_of(fake: FakeSuno, **options: Any) -> PersonaAPI:
+    """A client of the fake service that tries once."""
+    return PersonaAPI(fake.api_key, base_url=fake.base_url, retry=ONCE, **options)
 
 
 async def work(app: PersonaApp) -> None:
@@ -163,16 +166,18 @@ async def due_now(app: PersonaApp) -> None:
     await app.connector.execute_query_async("UPDATE procrastinate_jobs SET scheduled_at = NULL")
 
 
-async def test_a_cool_down_costs_no_request_its_delivery(app: PersonaApp, fake_suno: FakeSuno) -> None:
+async def test_a_cool_down_costs_no_request_its_delivery(queue_url: str, fake_suno: FakeSuno) -> None:
     """However often jobs were given back unsent while the service asked all to wait, they are sent in the end."""
+    app = make_app(queue_url, make_client=lambda: client_of(fake_suno, max_connections=1))
     fake_suno.script(Fault.rate_limited(retry_after=120))
-    await enqueue(app, requests(5))
-    await work(app)
-    assert await states(app.journal_url) == ["queued"] * 5
-    await app.connector.execute_query_async("UPDATE procrastinate_jobs SET attempts = 1000")
-    await due_now(app)
-    await work(app)
-    assert all(outcome.persona for outcome in (await results(app)).values())
+    async with app.open_async():
+        await enqueue(app, requests(5))
+        await work(app)
+        assert await states(app.journal_url) == ["queued"] * 5
+        await app.connector.execute_query_async("UPDATE procrastinate_jobs SET attempts = 1000")
+        await due_now(app)
+        await work(app)
+        assert all(outcome.persona for outcome in (await results(app)).values())
     assert len(fake_suno.requests) == 6
 
 

@@ -223,7 +223,7 @@ class Journal:
             raise InvalidRequestError(message=message)
         if persona_id is None:
             settlement = Settlement(state="not_created", reason="resolved by hand")
-        elif persona_id.split() == [persona_id]:
+        elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
             settlement = created(Persona(id=persona_id))
         else:
             raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
