@@ -11,8 +11,10 @@ from multidict import CIMultiDict
 from suno_persona import _options as options
 from suno_persona._admission import Admission
 from suno_persona._batch import Batch, BatchJournal
+from suno_persona._connector import Connector
 from suno_persona._engine import Call, Engine
 from suno_persona._retry import RetryPolicy
+from suno_persona._shield import finish
 from suno_persona.errors import ConfigurationError, UsageError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
@@ -168,7 +170,7 @@ class PersonaAPI:
         self._closed = True
         self._admission.close()
         if self._owns_session and self._session is not None:
-            await self._session.close()
+            await finish(self._session.close())
 
     async def __aenter__(self) -> Self:
         self._open_session()
@@ -210,7 +212,7 @@ class PersonaAPI:
             raise UsageError(message="the client is closed: make a new PersonaAPI")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE),
+                connector=Connector(limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         elif self._session.closed:

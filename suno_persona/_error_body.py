@@ -47,7 +47,7 @@ def unwrapped(document: object) -> object:
     return document if is_persona else inner
 
 
-# A gateway may give its envelope an id of its own, but none of these.
+# The envelope may have an id of its own, but none of these.
 _PERSONA_MEMBERS = {"name", "description", "root_clip_id", "clip", "persona_clips"}
 
 

@@ -11,7 +11,6 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import attrs
-from multidict import CIMultiDict
 from yarl import URL
 
 from suno_persona._error_body import (
@@ -26,7 +25,6 @@ from suno_persona._error_body import (
     text_of,
     unwrapped,
 )
-from suno_persona._secret import Secret
 from suno_persona.conversion import load_usual, parse_json, to_persona
 from suno_persona.errors import (
     AuthenticationError,
@@ -81,15 +79,6 @@ def _may_hold_persona(document: object) -> bool:
     """Return whether there is anything in an error that could be a persona, or its id: more than text or nothing."""
     inner = (member(document, name) for name in WRAPPERS)
     return any(value and not isinstance(value, str) for value in inner) or find_persona_id(b"", document) is not None
-
-
-def without_secret(response: Response, secret: Secret) -> Response:
-    """Return the response with every echo of a secret masked: some gateways include the key in their errors."""
-    return attrs.evolve(
-        response,
-        headers=CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items()),
-        body=secret.mask(response.body.decode("latin-1")).encode("latin-1"),
-    )
 
 
 def slash_redirect(url: URL, response: Response) -> URL | None:

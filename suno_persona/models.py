@@ -264,7 +264,7 @@ class CreatePersonaRequest:
     """What to create a persona from. Its values are checked when it is made.
 
     Raises `InvalidRequestError`, which names the field, for blank text, text that cannot be encoded as UTF-8, an id
-    with white space or control characters, a URL in place of an id, no clips, an `is_public` that is not a `bool`, or
+    with white space or control characters, a URL instead of an id, no clips, an `is_public` that is not a `bool`, or
     an `extra` that JSON cannot express.
 
     >>> CreatePersonaRequest(
