@@ -20,7 +20,7 @@ import suno_persona.distributed
 import suno_persona.journal
 import suno_persona.testing
 from suno_persona import ConnectionLostError, NotFoundError, PersonaAPI, UsageError
-from suno_persona.cli._running import ending_well, status_of
+from suno_persona.cli._running import reporting_errors, status_of
 
 OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
 FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
@@ -105,7 +105,7 @@ def test_the_reference_states_after_which_errors_a_persona_may_exist() -> None:
 
 def ending(error: BaseException) -> int:
     """Return the exit status of a command that this error stops."""
-    with pytest.raises(typer.Exit) as ended, ending_well():
+    with pytest.raises(typer.Exit) as ended, reporting_errors():
         raise error
     return ended.value.exit_code
 
