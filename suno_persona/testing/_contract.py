@@ -55,7 +55,7 @@ class RejectedError(Exception):
 
 
 def create(request: ReceivedRequest, *, api_key: str, create_path: str, number: int) -> bytes:
-    """Return the persona of a request as JSON; `number` tells personas apart. Raises `RejectedError`."""
+    """Return the persona of a request as JSON; `number` is its ordinal. Raises `RejectedError`."""
     return json.dumps(_persona(_checked(request, api_key, create_path), number)).encode()
 
 
