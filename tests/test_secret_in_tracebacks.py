@@ -186,6 +186,7 @@ async def test_a_session_of_the_callers_that_fails(options: dict[str, Any], key:
 async def test_a_cancelled_call(key: str) -> None:
     """Wherever it suspends."""
     depth = 0
+    error: BaseException | None = None
     for point in range(100):
         async with FakeSuno(api_key=key) as fake, PersonaAPI(key, base_url=fake.base_url) as api:
             fake.script(Fault.rate_limited(0))
