@@ -10,7 +10,7 @@ import pytest
 import trustme
 from support.broken_service import BrokenService, Exchange
 from support.calls import ONCE, requests
-from support.idle import turns
+from support.idle import idle
 
 from suno_persona import ConnectionFailedError, CreatePersonaRequest, PersonaAPI, RetryPolicy
 from suno_persona._connector import Connector
@@ -67,7 +67,7 @@ class Service(BrokenService):
         """Send it now, if this is the moment, and let the client read it or not."""
         if self._moment == "while idle":
             await self._exchange.send(self._stray)
-            await turns()
+            await idle()
         elif self._moment == "before the next request":
             self._exchange.writer.write(self._stray)  # at once: no loop has read it when the next call begins
 
@@ -176,7 +176,7 @@ class Waiting:
 
     async def _wait(self, *_: object) -> None:
         await self.sent.wait()
-        await turns()
+        await idle()
 
     async def send(self, exchange: Exchange) -> None:
         """Send a persona that nobody asked for."""
