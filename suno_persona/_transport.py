@@ -5,13 +5,17 @@ It separates "never sent" from "may have been received", and does not know what 
 
 import asyncio
 import sys
+from collections.abc import Mapping
+from itertools import chain
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from suno_persona._connector import Connector, has_unread
 from suno_persona._error_body import one_line
 from suno_persona._response import Response
 from suno_persona._secret import Secret
@@ -47,14 +51,21 @@ FAILURES: dict[type[BaseException], type[ConnectionFailedError | OutcomeUnknownE
 class _Body(aiohttp.BytesPayload):
     """A request body that records whether aiohttp may have begun to write the request; `False` is certain."""
 
-    def __init__(self, value: bytes, handled: BaseException | None) -> None:
+    def __init__(self, value: bytes, handled: BaseException | None, *, is_checked: bool) -> None:
         super().__init__(value, content_type="application/json")
         self.sent = False
+        self.is_written = False
+        self.is_refused = False
+        """Whether it was not written, because something had arrived on the connection before it."""
         self._handled = handled
+        self._is_checked = is_checked
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not self._is_checked and _has_unread(writer):
+            self.is_refused = True
+            raise ConnectionError("something arrived before the request")
         # aiohttp buffers the headers and writes them together with the first byte of the body.
-        self.sent = True
+        self.is_written = self.sent = True
         await super().write_with_length(writer, content_length)
 
     async def close(self) -> None:
@@ -63,6 +74,11 @@ class _Body(aiohttp.BytesPayload):
         if sys.exception() is self._handled:
             self.sent = True
         await super().close()
+
+
+def _has_unread(writer: AbstractStreamWriter) -> bool:
+    protocol = writer.transport.get_protocol() if writer.transport is not None else None
+    return not isinstance(protocol, ResponseHandler) or has_unread(protocol, may_be_new=True)
 
 
 async def post(
@@ -77,13 +93,13 @@ async def post(
 ) -> Response:
     """Send one POST with the key `secret` and return its response; one whose body is incomplete has a `flaw`.
 
-    `timeout` bounds the exchange. Redirects are not followed. Neither the body nor an error shows the key.
+    `timeout` bounds the exchange. Redirects are not followed. Neither the response nor an error shows the key.
 
     Raises `ConnectionFailedError` if nothing was sent, and an `OutcomeUnknownError` if something was sent and no status
     came back.
     """
     handled = sys.exception()
-    payload = _Body(body, handled)
+    payload = _Body(body, handled, is_checked=isinstance(session.connector, Connector))
     response: aiohttp.ClientResponse | None = None
     received: list[bytes] = []
     size = 0
@@ -99,6 +115,9 @@ async def post(
             raise_for_status=False,
             auto_decompress=True,
         )
+        if payload.is_refused or (not payload.is_written and _is_stray(session, response)):
+            payload.is_refused = True
+            raise ConnectionError("a response arrived before the request")  # noqa: TRY301  # as if aiohttp noticed it
         while chunk := await response.content.readany():
             received.append(chunk)
             size += len(chunk)
@@ -115,7 +134,7 @@ async def post(
         if not isinstance(error, Exception) and not _is_closed_session(error):
             response, received = None, []  # no frame of this traceback shows what they hold
             raise error.with_traceback(None) from (error.__cause__ if cause else None)
-        failure = _failure(error, sent=payload.sent, total=timeout.total, secret=secret)
+        failure = _failure(error, payload, total=timeout.total, secret=secret)
         failure.__cause__ = cause
         flaw = failure if response is not None and isinstance(failure, OutcomeUnknownError) else None
     # Raised out here, so that `error`, which may show the key, does not become its context.
@@ -123,13 +142,29 @@ async def post(
         response, received = None, []
         raise failure  # type: ignore[misc]  # without a response there is one
     body = secret.masked(b"".join(received)[:max_response_size])
-    return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
+    return Response(status=response.status, headers=_headers(response, secret), body=body, flaw=flaw)
 
 
 def _signed(headers: CIMultiDict[str], secret: Secret) -> CIMultiDict[str]:
     signed = headers.copy()
     signed["Authorization"] = secret.authorization()
     return signed
+
+
+def _is_stray(session: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> bool:
+    """Whether a connection received a response before its request was written, as aiohttp lets happen on Python 3.11.
+
+    A middleware may return any response, and a session that a test replaces one that no connection received.
+    """
+    return response.version is not None and not getattr(session, "_middlewares", ())
+
+
+def _headers(response: aiohttp.ClientResponse, secret: Secret) -> Mapping[str, str]:
+    """The headers of a response, without echoes of the key."""
+    raw = b"\n".join(chain.from_iterable(response.raw_headers))
+    if secret.masked(raw) is raw:
+        return response.headers
+    return CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items())
 
 
 def _is_closed_session(error: BaseException) -> bool:
@@ -139,8 +174,11 @@ def _is_closed_session(error: BaseException) -> bool:
 
 
 def _failure(
-    error: BaseException, *, sent: bool, total: float | None, secret: Secret
+    error: BaseException, payload: _Body, *, total: float | None, secret: Secret
 ) -> NotCreatedError | OutcomeUnknownError:
+    sent = payload.sent
+    if payload.is_refused:
+        return ConnectionFailedError(message="the connection was not used: something arrived on it before the request")
     if type(error) is TimeoutError and total:  # aiohttp raises subclasses for its other bounds
         if not sent:
             return ConnectionFailedError(message=f"no connection within {total:g} s (timeout.total)")
@@ -182,9 +220,9 @@ def _without_secret(error: BaseException, handled: BaseException | None, secret:
     aiohttp's frames and its description of the request hold the headers, and with them the key; crash reporters print
     the variables of every frame. `handled`, the exception that the caller was already handling, is left alone.
     """
-    chain, seen, shown = [error], {id(handled)}, False
-    while chain:
-        link = chain.pop()
+    links, seen, shown = [error], {id(handled)}, False
+    while links:
+        link = links.pop()
         if id(link) not in seen:
             seen.add(id(link))
             link.__traceback__ = None
@@ -196,6 +234,6 @@ def _without_secret(error: BaseException, handled: BaseException | None, secret:
             held = (*link.args, *vars(link).values())
             shown |= secret.mask(text) != text
             shown |= any(isinstance(value, aiohttp.ClientRequest | aiohttp.ClientResponse) for value in held)
-            chain += filter(None, (link.__cause__, link.__context__))
-            chain += getattr(link, "exceptions", ())  # of a group
+            links += filter(None, (link.__cause__, link.__context__))
+            links += getattr(link, "exceptions", ())  # of a group
     return None if shown else error

@@ -14,7 +14,7 @@ from suno_persona.testing import FakeSuno, Fault
 
 
 async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Stdout has the id alone, for scripts."""
+    """Stdout has nothing but the id, so that a script can use it."""
     done = await run(COMMAND, *CREATE, env=env)
     assert done == Done(0, f"{fake_suno.personas[0].id}\n", "")
     assert fake_suno.requests[0].json() == {
@@ -26,8 +26,8 @@ async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) ->
     }
 
 
-async def test_create_has_an_option_for_each_member(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Every member of the request can be set, and `--base-url` too."""
+async def test_create_has_an_option_for_every_member(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Options set every member of the request and the base URL."""
     options = ("--clip", "a", "--clip", "b", "--public", "--base-url", fake_suno.base_url, "--json")
     done = await run(COMMAND, *CREATE, *options, env={"SUNO_API_KEY": env["SUNO_API_KEY"]})
     assert json.loads(done.output)["id"] == fake_suno.personas[0].id
@@ -40,10 +40,10 @@ async def test_create_has_an_option_for_each_member(fake_suno: FakeSuno, env: di
     ("fault", "status"),
     [(Fault.response(400, b'{"detail": "no clip"}'), 1), (Fault.lost_answer(), 3), (Fault.server_error(), 3)],
 )
-async def test_the_exit_status_says_whether_a_persona_may_exist(
+async def test_the_exit_status_shows_whether_a_persona_may_exist(
     fault: Fault, status: int, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """1: certainly none; 3: unknown. The reason is one line on stderr."""
+    """The status is 1 if there is certainly none and 3 if that is unknown; the reason is one line on stderr."""
     fake_suno.script(fault)
     done = await run(COMMAND, *CREATE, env=env)
     assert (done.status, done.output) == (status, "")
@@ -64,7 +64,7 @@ async def test_the_exit_status_says_whether_a_persona_may_exist(
 async def test_a_usage_error_is_reported_before_anything_is_sent(
     change: dict[str, str], arguments: tuple[str, ...], words: str, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """The status is 2 for usage, configuration and input."""
+    """The status is 2 for an error of usage, configuration or input."""
     done = await run(COMMAND, *arguments, env=env | change)
     assert (done.status, done.output) == (2, "")
     assert words in done.errors
@@ -74,8 +74,8 @@ async def test_a_usage_error_is_reported_before_anything_is_sent(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("target", [">/dev/full", ">&-"])
-async def test_an_id_that_stdout_rejects_is_not_lost(target: str, fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """It is printed to stderr, and the status still means that the persona was created."""
+async def test_an_id_that_stdout_cannot_take_is_not_lost(target: str, fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """The id is printed on stderr, and the status is still 0: the persona was created."""
     command = f"{COMMAND} create --root-clip-id 54834687 --name Neon --description 'Night drive' {target}"
     done = await run("sh", "-c", command, env=env)
     assert done.status == 0
@@ -83,8 +83,8 @@ async def test_an_id_that_stdout_rejects_is_not_lost(target: str, fake_suno: Fak
     assert done.errors.count("\n") == 1
 
 
-async def test_output_works_in_any_encoding(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Printing never fails on a character that the terminal cannot show."""
+async def test_a_terminal_of_another_encoding_shows_what_it_can(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """No created persona is lost because its text cannot be encoded."""
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     done = await run(COMMAND, *CREATE[:-3], "Néon", *CREATE[-2:], "--json", env=env | ascii_only)
     assert (done.status, done.errors) == (0, "")
@@ -92,8 +92,8 @@ async def test_output_works_in_any_encoding(fake_suno: FakeSuno, env: dict[str, 
     assert (await run(COMMAND, "demo", env=ascii_only)).status == 0
 
 
-async def test_ctrl_c_reports_that_a_persona_may_exist(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """The request was sent, and its outcome is unknown."""
+async def test_ctrl_c_warns_that_a_persona_may_exist(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """If `create` is interrupted, the outcome is unknown, and the message is one line."""
     fake_suno.script(Fault.hang(creates=True))
     process = await start(COMMAND, *CREATE, env=env)
     while not fake_suno.requests:
@@ -104,8 +104,8 @@ async def test_ctrl_c_reports_that_a_persona_may_exist(fake_suno: FakeSuno, env:
     assert errors == b"suno-persona: interrupted: a persona may exist; check before you retry\n"
 
 
-async def test_the_demo_needs_no_settings() -> None:
-    """Without key and URL it shows personas with ids, a rejected clip with its reason, and the next step."""
+async def test_the_demo_needs_no_configuration() -> None:
+    """Without a key or base URL it shows the personas, the rejected clip with its reason, and the next step."""
     done = await run(sys.executable, "-m", "suno_persona", "demo", env={})
     assert (done.status, done.errors) == (0, "")
     ids = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", done.output)
@@ -116,7 +116,7 @@ async def test_the_demo_needs_no_settings() -> None:
 
 
 async def test_the_fake_service_serves_until_ctrl_c() -> None:
-    """It prints settings for a shell, and a client in another process works with them."""
+    """A shell can run what it prints, and a client in another process works with that."""
     process = await start(COMMAND, "fake", "--port", "0", env={})
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
@@ -136,15 +136,15 @@ async def test_a_port_that_is_taken_is_one_line(fake_suno: FakeSuno) -> None:
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "sqlalchemy"])
-async def test_without_its_extra_the_command_names_what_to_install(missing: str) -> None:
-    """The command exists without extras, and explains itself."""
+async def test_without_its_extra_the_command_names_it(missing: str) -> None:
+    """Without the cli extra, the command prints what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None; from suno_persona.__main__ import main; main()"
     done = await run(sys.executable, "-c", code, "batch", "rows.csv", env={})
     assert done == Done(2, "", "suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'\n")
 
 
 async def test_another_missing_module_is_not_hidden() -> None:
-    """A broken installation shows which module is missing."""
+    """A broken installation shows the module that is missing."""
     code = "import sys; sys.modules['suno_persona.cli'] = None; from suno_persona.__main__ import main; main()"
     done = await run(sys.executable, "-c", code, env={})
     assert "suno_persona.cli" in done.errors

@@ -34,17 +34,17 @@ async def completed(*words: str) -> list[str]:
         (["c"], ["create"]),
         (["--ver"], ["--version"]),
         (["create", "--root"], ["--root-clip-id"]),
-        (["batch", "rows.csv", "--res"], ["--retry-unknown"]),
+        (["batch", "rows.csv", "--ret"], ["--retry-unknown"]),
         (["journal", "resolve", "--no"], ["--not-created"]),
         (["batch", ""], []),
     ],
 )
 async def test_bash_completes_commands_and_options(words: list[str], offered: list[str]) -> None:
-    """They are in the order of the help; other words are completed as file names."""
+    """Commands are in the order of the help; anything else is left to the completion of file names."""
     assert await completed(*words) == offered
 
 
-async def test_bash_completes_typed_words(tmp_path: Path) -> None:
+async def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
     """A tab completes a command, an option and the name of a file, and return runs it."""
     (tmp_path / "my-personas.csv").write_text("root_clip_id,name\n")
     start = tmp_path / "start"
@@ -67,13 +67,13 @@ async def test_bash_completes_typed_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_the_script_of_each_shell_is_printed(shell: str) -> None:
-    """It asks the command itself for completions."""
+    """The script asks the command itself for completions."""
     done = await run(COMMAND, env={"_SUNO_PERSONA_COMPLETE": f"source_{shell}"})
     assert (done.status, done.errors) == (0, "")
     assert f"complete_{shell}" in done.output
 
 
-async def test_installing_adds_the_script_to_the_shells_settings(tmp_path: Path) -> None:
+async def test_installing_adds_the_script_to_the_shell(tmp_path: Path) -> None:
     """The next bash that starts completes the command."""
     (tmp_path / ".bashrc").touch()
     script = f'export PATH="{Path(COMMAND).parent}:$PATH"; suno-persona --install-completion; exit $?'
@@ -83,8 +83,8 @@ async def test_installing_adds_the_script_to_the_shells_settings(tmp_path: Path)
     assert re.search(r"complete -o default -F \w+ suno-persona", known.output)
 
 
-async def test_completing_imports_only_what_it_needs() -> None:
-    """Neither rich nor SQLAlchemy nor the fake service: a tab must be quick."""
+async def test_completing_imports_nothing_that_it_does_not_need() -> None:
+    """Completion does not import rich, SQLAlchemy or the fake service, so that a tab is quick."""
     code = """
 import atexit, sys
 slow = ("rich", "sqlalchemy", "procrastinate", "suno_persona.testing")

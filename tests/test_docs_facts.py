@@ -20,7 +20,7 @@ import suno_persona.distributed
 import suno_persona.journal
 import suno_persona.testing
 from suno_persona import ConnectionLostError, NotFoundError, PersonaAPI, UsageError
-from suno_persona.cli._running import ending_well, status_of
+from suno_persona.cli._running import reporting_errors, status_of
 
 OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
 FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
@@ -92,10 +92,12 @@ def test_the_other_names_are_needed() -> None:
     assert {name for _, code in INLINE for name in re.findall(r"\w+", code)} >= OTHERS
 
 
-def test_the_readme_lists_the_errors_after_which_a_persona_may_exist() -> None:
-    """It agrees with the classes."""
-    rows = re.findall(r"^\| (`\w+Error`.*?) \| (no|\*\*yes\*\*) \| (.*) \|$", PAGES["README.md"], re.MULTILINE)
-    assert len(rows) == PAGES["README.md"].count("\n| `")
+def test_the_reference_states_after_which_errors_a_persona_may_exist() -> None:
+    """The table of errors agrees with the classes."""
+    page = PAGES["docs/reference/errors.md"]
+    rows = re.findall(r"^\| (`\w+Error`.*?) \| (no|\*\*yes\*\*) \| (.*) \|$", page, re.MULTILINE)
+    assert rows
+    assert len(rows) == page.count("\n| `")
     for errors, answer, when in rows:
         for name in re.findall(r"`(\w+Error)`", errors + when):
             assert getattr(suno_persona, name).may_have_created is (answer == "**yes**"), name
@@ -103,7 +105,7 @@ def test_the_readme_lists_the_errors_after_which_a_persona_may_exist() -> None:
 
 def ending(error: BaseException) -> int:
     """Return the exit status of a command that this error stops."""
-    with pytest.raises(typer.Exit) as ended, ending_well():
+    with pytest.raises(typer.Exit) as ended, reporting_errors():
         raise error
     return ended.value.exit_code
 
@@ -122,7 +124,6 @@ ENDINGS = {
 @pytest.mark.parametrize(
     ("page", "where"),
     [
-        ("README.md", r"The exit status is .*?\.$"),
         ("docs/how-to/batches.md", r"The exit status is .*?\.$"),
         ("docs/reference/command.md", r"\| status \| meaning \|.*?\n\n"),
         ("docs/reference/command.md", r"  Exit status:.*?```"),

@@ -1,4 +1,4 @@
-"""The fake service follows the contract, fails as scripted, and records what it received."""
+"""The fake service keeps to the contract, fails as scripted, and records what it received and created."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ PATH = "/suno/persona/create/"
 async def send(
     fake: FakeSuno, body: object, *, method: str = "POST", path: str = PATH, headers: Mapping[str, str] | None = None
 ) -> tuple[int, Any]:
-    """Return the response of the fake service to another client."""
+    """Send a request without our client; return the status and the document of the response."""
     usual = {"Authorization": f"Bearer {fake.api_key}", "Content-Type": "application/json"}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
@@ -59,18 +59,18 @@ def same_shape(one: Any, other: Any) -> bool:
 
 
 async def test_it_responds_in_the_shape_of_the_contract(fake_suno: FakeSuno, example: dict[str, Any]) -> None:
-    """A response has the members and types of the contract's example, with the request's own values."""
+    """A persona has the members and types of the contract's example, and the values of the request."""
     status, document = await send(fake_suno, GOOD | {"clips": ["54834687", "other"]})
     assert status == 200
     assert same_shape(example, document)
     assert (document["name"], document["root_clip_id"], document["clip"]["id"]) == ("Neon", "54834687", "54834687")
-    assert [place["clip"]["id"] for place in document["persona_clips"]] == ["54834687", "other"]
+    assert [each["clip"]["id"] for each in document["persona_clips"]] == ["54834687", "other"]
 
 
 async def test_it_records_requests_and_personas(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """Tests can assert on what was received and what was created."""
+    """A test can make assertions about the requests received and the personas created."""
     persona = await persona_api.create(request_)
     assert fake_suno.personas == [persona]
     (received,) = fake_suno.requests
@@ -97,12 +97,12 @@ async def test_it_records_requests_and_personas(
         (b"\xff", 400, "invalid_json", None),
     ],
 )
-async def test_it_rejects_what_the_contract_rejects(
+async def test_it_rejects_what_the_contract_forbids(
     fake_suno: FakeSuno, body: object, status: int, code: str, param: str | None
 ) -> None:
-    """It responds with an error envelope as gateways do, and creates nothing."""
-    answered, document = await send(fake_suno, body)
-    assert answered == status
+    """A rejection has an error envelope as gateways send it, and creates nothing."""
+    received, document = await send(fake_suno, body)
+    assert received == status
     assert document["error"].keys() == {"message", "type", "param", "code"}
     assert (document["error"]["code"], document["error"]["param"]) == (code, param)
     assert fake_suno.personas == []
@@ -122,20 +122,20 @@ async def test_it_rejects_what_the_contract_rejects(
 async def test_it_checks_method_path_and_headers(
     fake_suno: FakeSuno, change: dict[str, Any], status: int, code: str
 ) -> None:
-    """It rejects a request that the service would not understand."""
-    answered, document = await send(fake_suno, GOOD, **change)
-    assert (answered, document["error"]["code"]) == (status, code)
+    """A request with another method, path, key or content type is rejected."""
+    received, document = await send(fake_suno, GOOD, **change)
+    assert (received, document["error"]["code"]) == (status, code)
     assert fake_suno.personas == []
 
 
 async def test_a_charset_beside_the_content_type_is_fine(fake_suno: FakeSuno) -> None:
-    """`application/json` may have parameters."""
+    """The content type may be written in any case and have parameters."""
     status, _ = await send(fake_suno, GOOD, headers={"Content-Type": "Application/JSON; charset=utf-8"})
     assert status == 200
 
 
 async def test_rejections_are_raised_as_the_right_errors(persona_api: PersonaAPI) -> None:
-    """The client raises a different error for each kind of rejected clip."""
+    """The client raises another class for each kind of rejected clip."""
     for clip, expected in (
         ("unknown-1", NotFoundError),
         ("uploaded-1", RejectedError),
@@ -149,7 +149,7 @@ async def test_rejections_are_raised_as_the_right_errors(persona_api: PersonaAPI
 async def test_faults_are_used_once_and_in_order(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """After the last one the service works again."""
+    """Each request meets the next fault, and after the last one the service works again."""
     fake_suno.script(Fault.rate_limited(retry_after=0), Fault.unavailable(retry_after="soon"), Fault.rate_limited())
     fake_suno.script(Fault.unavailable())
     waits = []
@@ -168,14 +168,14 @@ async def test_faults_are_used_once_and_in_order(
 async def test_a_fault_can_create_before_it_strikes(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, creates: bool
 ) -> None:
-    """A server error may occur before or after the persona was created."""
+    """A server error may happen before or after the persona is created."""
     fake_suno.script(Fault.server_error(502, creates=creates))
     with pytest.raises(ServerError):
         await persona_api.create(request_)
     assert len(fake_suno.personas) == creates
 
 
-async def test_a_fault_can_respond_with_anything(
+async def test_a_fault_can_be_any_response(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The test chooses status, body and headers."""
@@ -185,8 +185,8 @@ async def test_a_fault_can_respond_with_anything(
     assert (caught.value.status, caught.value.request_id) == (418, "pot")
 
 
-async def test_it_has_an_address_only_while_it_runs() -> None:
-    """Before and after, an error says how to start it."""
+async def test_it_has_a_base_url_only_while_it_runs() -> None:
+    """Before and after, the error shows how to start it."""
     fake = FakeSuno()
     with pytest.raises(UsageError, match="async with FakeSuno"):
         _ = fake.base_url
@@ -198,7 +198,7 @@ async def test_it_has_an_address_only_while_it_runs() -> None:
 
 
 async def test_it_runs_once_at_a_time_and_again_later() -> None:
-    """Entering it twice is an error; after it ended it can be started again, also in another loop."""
+    """Entering it twice is an error; after it was closed it can be started again, also in another loop."""
     fake = FakeSuno()
     async with fake:
         with pytest.raises(UsageError, match="must not be running yet"):
@@ -211,12 +211,12 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
     assert await asyncio.to_thread(asyncio.run, again()) == 200
 
 
-def test_an_invalid_fault_raises_at_once() -> None:
-    """The traceback shows where it was scripted."""
+def test_an_invalid_fault_is_rejected_at_once() -> None:
+    """The mistake is an error where it is made."""
     mistakes: list[Callable[[], object]] = [
-        lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # this is what is tested
-        lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # this is what is tested
-        lambda: Fault.response("400"),  # type: ignore[arg-type]  # this is what is tested
+        lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # what this test is about
+        lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # what this test is about
+        lambda: Fault.response("400"),  # type: ignore[arg-type]  # what this test is about
     ]
     for mistake in mistakes:
         with pytest.raises((UsageError, ValueError, TypeError)):
@@ -232,7 +232,7 @@ async def test_a_port_that_is_taken_is_a_configuration_error(fake_suno: FakeSuno
 
 
 async def test_it_stops_at_once_while_a_request_hangs() -> None:
-    """It does not wait for a response that will never be sent."""
+    """Closing the service ends a request that was scripted to hang."""
     async with FakeSuno() as fake:
         fake.script(Fault.hang())
         call = asyncio.create_task(send(fake, GOOD))
@@ -242,8 +242,8 @@ async def test_it_stops_at_once_while_a_request_hangs() -> None:
         await call
 
 
-def test_projects_without_pytest_asyncio_are_not_affected(tmp_path: Path) -> None:
-    """The plugin is loaded in every project; a project with no asynchronous tests does not notice."""
+def test_the_plugin_does_not_need_pytest_asyncio(tmp_path: Path) -> None:
+    """The plugin is loaded in every project; without pytest-asyncio only a test that uses a fixture fails."""
     (tmp_path / "test_it.py").write_text(
         "def test_it():\n    pass\n\n\ndef test_with_a_fixture(persona_api):\n    pass\n"
     )
@@ -266,7 +266,7 @@ def test_projects_without_pytest_asyncio_are_not_affected(tmp_path: Path) -> Non
 
 
 async def test_what_it_creates_can_be_read(fake_suno: FakeSuno) -> None:
-    """Its document is a persona with an empty `extra`."""
+    """The fields of `Persona` and `Clip` hold everything that the service sends."""
     _, document = await send(fake_suno, GOOD)
     persona = loads(json.dumps(document))
     assert persona.extra == {}
