@@ -103,6 +103,8 @@ def _json_rows(file: IO[bytes]) -> Iterator[Row]:
             yield line, to_request(parse_json(data.decode()))
         except InvalidRequestError as error:
             yield line, error
+        except UnicodeDecodeError as error:
+            yield line, _bad(f"the file must be UTF-8; got the byte 0x{data[error.start]:02x}")
         except ValueError as error:
             yield line, _bad(str(error))
 
