@@ -109,7 +109,7 @@ async def test_what_the_page_says_of_an_answer_is_so(
     found = re.fullmatch(r"`(\d{3})(?: ([\w-]+): ([^{[<`]+))?(?: ([{[<].*))?`", shown)
     assert found is not None
     status, name, value, body = found.groups()
-    fake_suno.script(Fault.answer(int(status), (body or "").encode(), headers={name: value} if name else None))
+    fake_suno.script(Fault.response(int(status), (body or "").encode(), headers={name: value} if name else None))
     result: object
     try:
         result = await once.create(request_)

@@ -169,7 +169,7 @@ async def test_a_web_service_tells_its_caller_what_went_wrong(
         for unusable in ({**NEW, "name": ""}, {"name": "Neon"}, "Neon"):
             assert (await post(unusable))[0] == REFUSED
         for status_of_gateway in (401, 402):
-            assert (await post(NEW, Fault.answer(status_of_gateway)))[0] == OURS
+            assert (await post(NEW, Fault.response(status_of_gateway)))[0] == OURS
         busy = [Fault.unavailable(retry_after=0)] * RetryPolicy().attempts
         assert (await post(NEW, *busy))[0] == LATER
         status, retry_after, _ = await post(NEW, Fault.rate_limited(retry_after=120))

@@ -46,8 +46,8 @@ FAULTS = {  # what the service does to the first requests of each example of a p
     "docs/how-to/batches.md": [Fault.lost_answer(), Fault.lost_answer()],
     "docs/how-to/logging.md": [Fault.rate_limited()],
     # It serves the first, and then stands for an endpoint that is not part of it.
-    "docs/how-to/persona-id.md": [Fault(creates=True), Fault.answer(200, b'{"id": "song-1"}')],
-    "docs/how-to/unknown-outcomes.md": [Fault.truncated_answer()],
+    "docs/how-to/persona-id.md": [Fault(creates=True), Fault.response(200, b'{"id": "song-1"}')],
+    "docs/how-to/unknown-outcomes.md": [Fault.truncated_response()],
 }
 SHOWS = {  # what the commands of a page print, beside what the page shows
     "README.md": [r"(?m)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", r"created +│ +4 "],
