@@ -96,6 +96,10 @@ class Secret:
         masked = _masked(data, self._key.plain())
         return data if masked == data else masked
 
+    def begins_in(self, data: bytes) -> bool:
+        """Whether data holds the beginning of the key as it is."""
+        return len(self) >= _SHORT and self._key.plain()[:_HEAD] in data
+
     def may_be_in(self, data: bytes) -> bool:
         """Whether there may be an echo; takes microseconds where there is none."""
         if len(self) < _SHORT:
