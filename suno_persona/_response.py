@@ -6,6 +6,7 @@ Pure: no aiohttp, no awaits. It reads errors in every shape that gateways use, a
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -125,12 +126,15 @@ _ERRORS: dict[int, type[RejectedError]] = {
 }
 
 
+_LARGEST_ERROR = 256 * 1024  # bytes; parsing more would block the event loop, and no gateway says so much
+
+
 def _failure(response: Response) -> RejectedError | OutcomeUnknownError:
     """Return the error that a status other than 2xx means. The status decides, whatever the body says."""
-    try:
-        document = parse_json(response.body)
-    except ValueError:
-        document = None
+    document = None
+    if len(response.body) <= _LARGEST_ERROR:
+        with suppress(ValueError):
+            document = parse_json(response.body)
     status = response.status
     if status < 200:
         return _error(UnreadableResponseError, response, document)

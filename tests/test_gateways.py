@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL
 
-from suno_persona import CreatePersonaRequest, PersonaAPI, PersonaError, RejectedError, UnreadableResponseError, loads
+from suno_persona import (
+    CreatePersonaRequest,
+    PersonaAPI,
+    PersonaError,
+    RejectedError,
+    ServerError,
+    UnreadableResponseError,
+    loads,
+)
 from suno_persona._error_body import find_persona_id
 from suno_persona._response import Response, read_persona, slash_redirect
 from suno_persona.testing import FakeSuno, Fault
@@ -226,6 +234,18 @@ def test_the_search_for_an_id_does_bounded_work(body: bytes) -> None:
     """It reads the first part of a broken body, and no more of it than that: the rest may be anything."""
     assert find_persona_id(body) is None
     assert find_persona_id(b'{"data": {"id": "p"}, ' + body) == "p"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, RejectedError), (500, ServerError)])
+def test_a_large_error_is_not_parsed(status: int, kind: type[PersonaError]) -> None:
+    """The status decides anyway; the message is how the body begins."""
+    body = json.dumps({"error": {"code": "invalid_request", "items": [[]] * (MIB_4 // 4)}}).encode()[:MIB_4]
+    with pytest.raises(PersonaError) as caught:
+        read_persona(Response(status=status, headers=CIMultiDict(), body=body))
+    error = caught.value
+    assert type(error) is kind
+    assert (error.code, error.body) == (None, body)  # type: ignore[attr-defined]
+    assert str(error.message).startswith('{"error": {"code": "invalid_request"')
 
 
 def test_an_id_at_the_end_of_a_large_document_is_found() -> None:
