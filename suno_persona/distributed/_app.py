@@ -17,10 +17,10 @@ from procrastinate.signals import on_stop
 
 from suno_persona._client import PersonaAPI, engine_of
 from suno_persona._engine import Engine
-from suno_persona.distributed._job import Delivery, Redeliver
+from suno_persona.distributed._job import Redeliver, deliver
 from suno_persona.errors import JournalError
 from suno_persona.journal import Journal
-from suno_persona.journal._storage import postgresql_conninfo
+from suno_persona.journal._database import postgresql_conninfo
 
 if TYPE_CHECKING:
     from procrastinate.app import WorkerOptions
@@ -133,13 +133,10 @@ class PersonaApp(App):
         return len(jobs)
 
     async def _create_persona(self, context: JobContext, key: str, body: str) -> None:
-        delivery = Delivery(
-            run=self._run.delivery(),
-            job_key=key,
-            attempts=context.job.attempts,
-            is_shutdown=lambda: context.abort_reason() is AbortReason.SHUTDOWN,
-        )
-        await delivery.deliver(self._engine, body)
+        def is_shutdown() -> bool:
+            return context.abort_reason() is AbortReason.SHUTDOWN
+
+        await deliver(self._engine, self._run, key, body, attempts=context.job.attempts, is_shutdown=is_shutdown)
 
     async def _retry_stalled(self, timestamp: int) -> None:
         stalled = await self.job_manager.get_stalled_jobs(

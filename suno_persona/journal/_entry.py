@@ -53,30 +53,19 @@ class Entry:
     by_hand: bool
     """Whether it was resolved by hand, and may be resolved again."""
 
-    holder: str = attrs.field(repr=False, eq=False)
-    """The run that claimed it."""
-
     @classmethod
     def of(cls, record: Record) -> Self:
         """Parse a record. Raises `JournalError` where somebody wrote something else into the database."""
         try:
             if record.state not in get_args(State) or (record.state == "created") is (record.persona is None):
                 raise ValueError(f"its state is {record.state!r}, and its persona {record.persona!r}")  # noqa: TRY301
-            return cls(
-                key=record.key,
-                state=record.state,
-                request=to_request(parse_json(record.body)),
-                claimed_at=datetime.fromisoformat(record.claimed_at),
-                claimed_by=record.claimed_by,
-                settled_at=None if record.settled_at is None else datetime.fromisoformat(record.settled_at),
-                persona=None if record.persona is None else loads(record.persona),
-                persona_id=record.persona_id,
-                request_id=record.request_id,
-                reason=record.reason,
-                index=record.index,
-                by_hand=record.by_hand,
-                holder=record.holder,
-            )
+            fields = vars(record).copy()
+            del fields["holder"]
+            fields["request"] = to_request(parse_json(fields.pop("body")))
+            fields["claimed_at"] = datetime.fromisoformat(record.claimed_at)
+            fields["settled_at"] = record.settled_at and datetime.fromisoformat(record.settled_at)
+            fields["persona"] = record.persona and loads(record.persona)
+            return cls(by_hand=record.by_hand, **fields)
         except ValueError as error:
             raise JournalError(message=f"the journal's record of {record.key} cannot be read: {error}") from error
 
@@ -96,11 +85,7 @@ class Entry:
         if self.state in ("queued", "not_created"):
             raise NotCreatedError(message=message, request=self.request, request_id=self.request_id, attempts=0)
         raise OutcomeUnknownError(
-            message=message,
-            persona_id=self.persona_id,
-            request=self.request,
-            request_id=self.request_id,
-            attempts=0,
+            message=message, persona_id=self.persona_id, request=self.request, request_id=self.request_id, attempts=0
         )
 
     def outcome(self, index: int) -> Outcome:
