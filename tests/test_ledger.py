@@ -67,7 +67,7 @@ def settle(settlement: Settlement, holder: str = "holder") -> Settle:
 
 
 def enqueue(*, retry_not_created: bool = False) -> Enqueue:
-    return Enqueue(key=KEY, body=BODY, index=7, at=NOW, by="host", retry_not_created=retry_not_created)
+    return Enqueue(KEY, BODY, 7, NOW, "host", retry_not_created)
 
 
 EVENTS: dict[str, Event] = {

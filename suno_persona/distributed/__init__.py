@@ -57,16 +57,7 @@ async def enqueue(
         index = 0
         async for request in source:
             body = Call(request).body
-            part.append(
-                Enqueue(
-                    key=keys.next(body),
-                    body=body.decode(),
-                    index=index,
-                    at=now(),
-                    by=by,
-                    retry_not_created=retry_not_created,
-                )
-            )
+            part.append(Enqueue(keys.next(body), body.decode(), index, now(), by, retry_not_created))
             index += 1
             if len(part) == _AT_ONCE:
                 made += await journal.enqueue(part, app.defer_requests)

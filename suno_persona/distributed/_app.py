@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _QUEUE = "suno_persona"
 _RESTART_WAIT = 1  # seconds
-_JOURNAL_WAIT = 10  # seconds
 _LIVE = """
     SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%(keys)s)
     UNION ALL
@@ -46,12 +45,7 @@ class PersonaApp(App):
     _run: "Run"
 
     def __init__(
-        self,
-        journal_url: str,
-        make_client: Callable[[], PersonaAPI],
-        *,
-        concurrency: int,
-        stalled_worker_timeout: int,
+        self, journal_url: str, make_client: Callable[[], PersonaAPI], *, concurrency: int, stalled_worker_timeout: int
     ) -> None:
         self.journal_url: str = journal_url
         """The database that holds both the journal and the queue."""
@@ -152,14 +146,9 @@ class _Redelivery(BaseRetryStrategy):
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Decide on a job that raised."""
-        match exception:
-            case Redeliver():
-                wait = exception.wait
-            case JournalError():
-                wait = _JOURNAL_WAIT
-            case _:
-                return None
-        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=wait))
+        if not isinstance(exception, Redeliver):
+            return None
+        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=exception.wait))
 
 
 def _queue_failure(error: BaseException) -> JournalError:

@@ -2,29 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+from suno_persona import errors
 from suno_persona._batch import Sent, send_recorded
 from suno_persona._engine import Call, Engine
 from suno_persona._retry import RetryPolicy, backoff
 from suno_persona.conversion import parse_json, to_request
-from suno_persona.errors import (
-    ConnectionFailedError,
-    JournalError,
-    NotCreatedError,
-    OutcomeUnknownError,
-    RateLimitedError,
-    ServiceUnavailableError,
-)
+from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError
 from suno_persona.journal import Entry
 from suno_persona.journal._writer import Run
 from suno_persona.models import Persona
 
 MAX = datetime.max.replace(tzinfo=UTC)
 STALE_AFTER = timedelta(minutes=10)  # until then a claim of a batch may be at work
+JOURNAL_WAIT = 10  # seconds
 RECORD_WAITS = (1, 2, 4, 8, 16, 32)  # seconds: a database that restarts loses no outcome
 REDELIVERY = RetryPolicy(wait_initial=1, wait_max=300)
 _log = logging.getLogger("suno_persona")
@@ -51,7 +46,7 @@ async def deliver(
     """Create what a job asks for, unless the journal says that it must not be sent.
 
     `attempts` is how many deliveries came before; `is_shutdown` says whether a cancellation comes from the shutdown of
-    the worker. Raises `Redeliver`, and `JournalError` where the journal fails.
+    the worker. Raises `Redeliver`, also where the journal fails.
     """
     began = now()
 
@@ -61,7 +56,7 @@ async def deliver(
                 return result.wait
             case asyncio.CancelledError():
                 return 0 if is_shutdown() else None
-            case ConnectionFailedError() | RateLimitedError() | ServiceUnavailableError():
+            case errors.ConnectionFailedError() | errors.RateLimitedError() | errors.ServiceUnavailableError():
                 return backoff(REDELIVERY, result, attempts + 1)
             case _:
                 return None
@@ -75,13 +70,15 @@ async def deliver(
     stale_before = MAX if attempts else began - STALE_AFTER
     run = run.delivery(stale_before, check, requeues=lambda error: redelivery(error) is not None)
     call = Call(to_request(parse_json(body)))
-    sent = await send_recorded(engine, run, key, call)
-    if sent.committed is not None:
+    try:
+        sent = await send_recorded(engine, run, key, call)
         recording = asyncio.create_task(_record(run, key, call, sent))
         while not recording.done():  # also where this task is cancelled meanwhile
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([recording])
         recording.result()
+    except JournalError as error:
+        raise Redeliver(JOURNAL_WAIT) from error
     if (wait := redelivery(sent.result)) is not None:
         raise Redeliver(wait) from cast("BaseException", sent.result)
     if not isinstance(sent.result, Persona | NotCreatedError | OutcomeUnknownError):
@@ -90,15 +87,14 @@ async def deliver(
 
 async def _record(run: Run, key: str, call: Call, sent: Sent) -> None:
     """Wait for the commit of an outcome, and retry it for about a minute."""
-    committed = cast("Awaitable[None]", sent.committed)
-    for wait in RECORD_WAITS:
-        with suppress(JournalError):
-            await committed
-            return
+    committed, waits = sent.committed, iter(RECORD_WAITS)
+    while committed is not None:
+        try:
+            return await committed
+        except JournalError as error:
+            if (wait := next(waits, None)) is None:
+                _log.error("the outcome of %s is not recorded: %s", key, error)
+                raise
         await asyncio.sleep(wait)
         committed = run.settle(key, sent.result, may_have_created=call.may_have_created, request_id=sent.request_id)
-    try:
-        await committed
-    except JournalError as error:
-        _log.error("the outcome of %s is not recorded: %s", key, error)
-        raise
+    return None

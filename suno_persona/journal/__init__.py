@@ -12,20 +12,10 @@ from suno_persona.errors import InvalidRequestError, JournalError, UsageError
 from suno_persona.models import Persona
 
 try:
+    from suno_persona.journal import _states as ledger
     from suno_persona.journal._database import database_url, shown
     from suno_persona.journal._entry import Entry
-    from suno_persona.journal._states import (
-        PENDING,
-        SETTLED,
-        Decision,
-        Enqueue,
-        Record,
-        Refusal,
-        Settle,
-        Settlement,
-        State,
-        settlement_of,
-    )
+    from suno_persona.journal._states import Decision, Record, State
     from suno_persona.journal._storage import PAGE, Storage
     from suno_persona.journal._writer import Run, Writer, here, now
 except ModuleNotFoundError as _error:
@@ -168,7 +158,7 @@ class Journal:
             pending = await writer.call(writer.storage.pending)
             # Clocks differ, and who settled first may commit last: so look back a while, and at the end at everything.
             since = (newest - _LOOK_BACK).isoformat() if pending and seen else ""
-            async for entry in self._entries(SETTLED, settled_since=since):
+            async for entry in self._entries(ledger.SETTLED, settled_since=since):
                 newest = max(newest, entry.settled_at or newest)
                 if entry.key not in seen:
                     seen.add(entry.key)
@@ -177,7 +167,7 @@ class Journal:
                 return
             await asyncio.sleep(poll_interval)
 
-    async def enqueue(self, batch: Sequence[Enqueue], defer: Callable[[object, Sequence[Record]], int]) -> int:
+    async def enqueue(self, batch: Sequence[ledger.Enqueue], defer: Callable[[object, Sequence[Record]], int]) -> int:
         """Queue requests for the workers of `suno_persona.distributed`. Returns how many jobs that made.
 
         `defer` makes the jobs in the same transaction: it is called in the journal's thread, with the driver's
@@ -187,15 +177,17 @@ class Journal:
 
         def then(connection: object, decisions: Sequence[Decision]) -> None:
             nonlocal made
-            records = (one.record if isinstance(one, Refusal) else one for one in decisions)
-            made = defer(connection, [record for record in records if record is not None and record.state in PENDING])
+            records = (one.record if isinstance(one, ledger.Refusal) else one for one in decisions)
+            made = defer(
+                connection, [record for record in records if record is not None and record.state in ledger.PENDING]
+            )
 
         writer = self._open()
         await writer.call(writer.storage.commit, batch, then)
         return made
 
     async def resolve(self, key: str, *, persona_id: str | None = None, not_created: bool = False) -> None:
-        """Settle a request after you looked: created with this id, or not created.
+        """ledger.Settle a request after you looked: created with this id, or not created.
 
         A later run yields a `Persona` with this id and nothing else, or sends the request again. What was resolved by
         hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is given, and for a blank
@@ -207,15 +199,15 @@ class Journal:
             )
             raise InvalidRequestError(message=message)
         if persona_id is None:
-            settlement = Settlement(state="not_created", reason="resolved by hand")
+            settlement = ledger.Settlement(state="not_created", reason="resolved by hand")
         elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
-            settlement = settlement_of(Persona(id=persona_id))
+            settlement = ledger.settlement_of(Persona(id=persona_id))
         else:
             raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
-        event = Settle(key=key, holder="", at=now(), settlement=settlement)
+        event = ledger.Settle(key=key, holder="", at=now(), settlement=settlement)
         writer = self._open()
         made = await writer.submit(event)
-        if isinstance(made, Refusal):
+        if isinstance(made, ledger.Refusal):
             raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {made.reason}")
 
     async def _entries(

@@ -4,14 +4,13 @@ import os
 import re
 import secrets
 import sqlite3
-import time
 from typing import Any
 
 import attrs
 import sqlalchemy as sql
 from sqlalchemy import event as hooks
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from suno_persona.errors import ConfigurationError, JournalError
 from suno_persona.journal._states import Record
@@ -109,27 +108,27 @@ def make_engine(url: sql.URL) -> sql.Engine:
     return engine
 
 
-def open_file(engine: sql.Engine, *, create: bool) -> None:
+def prepare_file(engine: sql.Engine, *, create: bool) -> None:
     """See that an SQLite file can be opened, and give it a write-ahead log, which it keeps."""
     file = str(engine.url.database)
     if os.path.isdir(file):
         raise JournalError(message=f"{file}: the journal must be a file; got a folder")
     if not create and not os.path.exists(file):
         raise JournalError(message=f"{file}: the journal must exist; got no such file")
-    deadline = time.monotonic() + LOCKED
-    while True:
-        try:
-            with engine.connect() as connection:
-                for pragma in ("busy_timeout=0", "journal_mode=WAL", f"busy_timeout={LOCKED * 1000}"):
-                    connection.exec_driver_sql(f"PRAGMA {pragma}")
-                return
-        except DBAPIError as error:
-            # SQLite does not always wait here for another process that does the same. The low byte of its extended
-            # codes is the code (SQLite's manual on result codes).
-            is_busy = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+    with engine.connect() as connection:
+        # SQLite does not always wait here for another process that does the same, and so it never should.
+        for pragma in ("busy_timeout=0", "journal_mode=WAL", f"busy_timeout={LOCKED * 1000}"):
+            connection.exec_driver_sql(f"PRAGMA {pragma}")
+
+
+def comes_of_others(error: BaseException) -> bool:
+    """Whether another transaction is the reason why one failed: nothing of it was committed."""
+    # A serialization failure or a deadlock (PostgreSQL's manual, appendix A), or both create the tables. The low byte
+    # of SQLite's extended codes is the code (SQLite's manual on result codes).
+    cause = getattr(error, "orig", None)
+    is_busy = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    state = getattr(cause, "sqlstate", None)
+    return is_busy or isinstance(error, IntegrityError) or state in ("40001", "40P01", "42P07")
 
 
 def prepare(connection: sql.Connection, *, create: bool) -> None:

@@ -107,7 +107,7 @@ class Settle:
     settlement: Settlement
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Enqueue:
     """A batch gives a request to the workers."""
 

@@ -4,19 +4,21 @@ All of it blocks: the open journal calls it in a thread of its own.
 """
 
 import operator
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import sqlalchemy as sql
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from suno_persona.errors import JournalError
-from suno_persona.journal._database import INSERTS, is_sqlite, make_engine, open_file, prepare, requests, schema, shown
-from suno_persona.journal._states import PENDING, Account, Claim, Decision, Event, Record, Refusal, State, bind, decide
+from suno_persona.journal import _database as database
+from suno_persona.journal import _states as ledger
+from suno_persona.journal._database import requests, schema
+from suno_persona.journal._states import Account, Decision, Event, Record, Refusal, State
 
 PAGE = 1000  # records
-_ATTEMPTS = 20  # of a transaction that others interfere with
 _LOCK = (
     sql.select(requests)
     .where(requests.c.key.in_(sql.bindparam("keys", expanding=True)))
@@ -29,27 +31,24 @@ _CHANGED: dict[str, Any] = {
 _UPDATE = sql.update(requests).where(requests.c.key == sql.bindparam("its_key")).values(_CHANGED)
 
 _T = TypeVar("_T")
-Decisions: TypeAlias = Sequence[Decision]
+Decisions: TypeAlias = Sequence[ledger.Decision]
 
 
 class Storage:
     """An open database that holds a journal's tables. Every method blocks, and raises `JournalError`."""
 
     def __init__(self, url: sql.URL) -> None:
-        self.name: str = shown(url)
-        self._engine = make_engine(url)
+        self.name: str = database.shown(url)
+        self._engine = database.make_engine(url)
         self._bound: set[Account] = set()  # what is known to be committed
-        self._insert = _Write(INSERTS[self._engine.dialect.name], self._engine.dialect)
+        self._insert = _Write(database.INSERTS[self._engine.dialect.name], self._engine.dialect)
         self._update = _Write(_UPDATE, self._engine.dialect)
 
     def open(self, *, create: bool) -> None:
         """Connect, and `create` the tables where there are none."""
-        try:
-            if is_sqlite(self._engine.url):
-                open_file(self._engine, create=create)
-        except SQLAlchemyError as error:
-            raise self._failure(error) from error
-        self._transaction(lambda connection: prepare(connection, create=create))
+        if database.is_sqlite(self._engine.url):
+            self._retry(lambda: database.prepare_file(self._engine, create=create))
+        self._transaction(lambda connection: database.prepare(connection, create=create))
 
     def close(self) -> None:
         """Disconnect."""
@@ -86,7 +85,7 @@ class Storage:
 
     def pending(self) -> int:
         """Count the requests that were enqueued and are not settled."""
-        query = sql.select(sql.func.count()).where(requests.c.state.in_(PENDING), requests.c.index.is_not(None))
+        query = sql.select(sql.func.count()).where(requests.c.state.in_(ledger.PENDING), requests.c.index.is_not(None))
         return self._transaction(lambda connection: connection.execute(query).scalar_one(), write=False)
 
     def page(
@@ -106,18 +105,25 @@ class Storage:
         return self._transaction(lambda connection: list(_records(connection, query).values()), write=False)
 
     def _transaction(self, work: Callable[[sql.Connection], _T], *, write: bool = True) -> _T:
-        attempts = _ATTEMPTS
+        def once() -> _T:
+            with self._engine.begin() as connection:
+                if write and connection.dialect.name == "sqlite":
+                    # Otherwise two processes read at once, and then one of them is refused to write.
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return work(connection)
+
+        return self._retry(once)
+
+    def _retry(self, work: Callable[[], _T]) -> _T:
+        """Do what may fail because of other transactions, so that nothing of it was committed and a retry helps."""
+        deadline = time.monotonic() + database.LOCKED
         while True:
-            attempts -= 1
             try:
-                with self._engine.begin() as connection:
-                    if write and connection.dialect.name == "sqlite":
-                        # Otherwise two processes read at once, and then one of them is refused to write.
-                        connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    return work(connection)
+                return work()
             except (SQLAlchemyError, OSError, UnicodeError) as error:
-                if not attempts or not _comes_of_others(error):
+                if time.monotonic() > deadline or not database.comes_of_others(error):
                     raise self._failure(error) from error
+            time.sleep(0.01)
 
     def _failure(self, error: BaseException) -> JournalError:
         words = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
@@ -128,13 +134,13 @@ class Storage:
 
         Insert records before others are locked, and both in the order of their keys, to avoid deadlocks.
         """
-        accounts = {event.account for event in events if isinstance(event, Claim) and event.account}
+        accounts = {event.account for event in events if isinstance(event, ledger.Claim) and event.account}
         refused = self._bind(connection, accounts - self._bound)
 
         def decision(record: Record | None, event: Event) -> Decision:
-            if refused and isinstance(event, Claim) and event.account in refused:
+            if refused and isinstance(event, ledger.Claim) and event.account in refused:
                 return refused[event.account]
-            return decide(record, event)
+            return ledger.decide(record, event)
 
         firsts = [decision(None, event) for event in events]
         new = {first.key: first for first in firsts if isinstance(first, Record)}
@@ -165,7 +171,7 @@ class Storage:
         for account in accounts:
             row = connection.execute(sql.select(schema).with_for_update()).one()
             bound = None if row.endpoint is None else Account(row.endpoint, row.fingerprint)
-            made = bind(bound, account, accept_new_key=accept_new_key)
+            made = ledger.bind(bound, account, accept_new_key=accept_new_key)
             if isinstance(made, Refusal):
                 refused[account] = made
             elif made == bound:
@@ -199,10 +205,3 @@ def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: A
     names = list(result.keys())
     records = [Record(**dict(zip(names, row, strict=True))) for row in result.all()]
     return {record.key: record for record in records}
-
-
-def _comes_of_others(error: BaseException) -> bool:
-    """Whether a transaction failed because of another one, so that nothing of it was committed and a retry helps."""
-    # A serialization failure or a deadlock (PostgreSQL's manual, appendix A); or both create the tables.
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return isinstance(error, IntegrityError) or state in ("40001", "40P01", "42P07")
