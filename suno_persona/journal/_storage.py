@@ -4,6 +4,7 @@ All of it blocks: the open journal calls it in a thread of its own.
 """
 
 import operator
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -47,7 +48,7 @@ class Storage:
     def open(self, *, create: bool) -> None:
         """Connect, and `create` the tables where there are none."""
         if database.is_sqlite(self._engine.url):
-            self._retry(lambda: database.prepare_file(self._engine, create=create))
+            database.check_file(str(self._engine.url.database), create=create)
         self._transaction(lambda connection: database.prepare(connection, create=create))
 
     def close(self) -> None:
@@ -105,22 +106,16 @@ class Storage:
         return self._transaction(lambda connection: list(_records(connection, query).values()), write=False)
 
     def _transaction(self, work: Callable[[sql.Connection], _T], *, write: bool = True) -> _T:
-        def once() -> _T:
-            with self._engine.begin() as connection:
-                if write and connection.dialect.name == "sqlite":
-                    # Otherwise two processes read at once, and then one of them is refused to write.
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                return work(connection)
-
-        return self._retry(once)
-
-    def _retry(self, work: Callable[[], _T]) -> _T:
-        """Do what may fail because of other transactions, so that nothing of it was committed and a retry helps."""
+        """Do work in a transaction, again where it failed because of another one: nothing of it was committed then."""
         deadline = time.monotonic() + database.LOCKED
         while True:
             try:
-                return work()
-            except (SQLAlchemyError, OSError, UnicodeError) as error:
+                with self._engine.begin() as connection:
+                    if write and connection.dialect.name == "sqlite":
+                        # Otherwise two processes read at once, and then one of them is refused to write.
+                        connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    return work(connection)
+            except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
                 if time.monotonic() > deadline or not database.comes_of_others(error):
                     raise self._failure(error) from error
             time.sleep(0.01)
