@@ -142,24 +142,25 @@ def prepare(connection: sql.Connection, *, create: bool) -> None:
     """Create the tables, or upgrade them, or see that they are known here."""
     name = shown(connection.engine.url)
     tables = sql.inspect(connection).get_table_names()
-    salt = secrets.token_hex(16)
     if schema.name not in tables:
         if not create:
             raise JournalError(message=f"{name}: the journal must exist; got a database without one")
         if tables and connection.dialect.name == "sqlite":
             message = f"{name}: must be a journal or a new file; got a database with the table {tables[0]!r}"
             raise JournalError(message=message)
-        _metadata.create_all(connection)
-        connection.execute(sql.insert(schema).values(version=VERSION, salt=salt))
-        return
-    version = connection.scalar(sql.select(schema.c.version).with_for_update())
-    if version == 1:
+        _metadata.create_all(connection, checkfirst=False)
+        connection.execute(sql.insert(schema).values(version=VERSION, salt=secrets.token_hex(16)))
+    else:
+        version = connection.scalar(sql.select(schema.c.version).with_for_update())
+        if version == VERSION:
+            return
+        if version != 1:
+            hint = "use the suno_persona that wrote it, or a newer one"
+            message = f"{name}: the journal must have version 1 to {VERSION}; got {version}: {hint}"
+            raise JournalError(message=message)
         for statement in _FROM_VERSION_1:
             connection.exec_driver_sql(statement)
-        connection.execute(sql.update(schema).values(version=VERSION, salt=salt))
-    elif version != VERSION:
-        hint = "use the suno_persona that wrote it, or a newer one"
-        raise JournalError(message=f"{name}: the journal must have version 1 to {VERSION}; got {version}: {hint}")
+        connection.execute(sql.update(schema).values(version=VERSION, salt=secrets.token_hex(16)))
 
 
 def _invalid(found: str) -> ConfigurationError:

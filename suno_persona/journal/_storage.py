@@ -57,7 +57,7 @@ class Storage:
 
     def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Account:
         """Return a run's account. Raises `JournalError` where the journal belongs to another one."""
-        row = self._transaction(lambda connection: connection.execute(sql.select(schema)).one(), write=False)
+        row = self._transaction(lambda connection: connection.execute(sql.select(schema)).all()[0], write=False)
         account = Account(endpoint, fingerprint(bytes.fromhex(row.salt)))
         if row.endpoint is not None:  # otherwise its first claim binds it
             refused = self._transaction(lambda one: self._bind(one, {account}, accept_new_key=accept_new_key))
@@ -164,7 +164,7 @@ class Storage:
         """Bind the journal, unless it belongs to another account. Returns who is refused."""
         refused: dict[Account, Refusal] = {}
         for account in accounts:
-            row = connection.execute(sql.select(schema).with_for_update()).one()
+            row = connection.execute(sql.select(schema).with_for_update()).all()[0]
             bound = None if row.endpoint is None else Account(row.endpoint, row.fingerprint)
             made = ledger.bind(bound, account, accept_new_key=accept_new_key)
             if isinstance(made, Refusal):
