@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from support.command import COMMAND, run, start
-from support.received import Watched
 
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
@@ -58,12 +57,11 @@ async def test_a_batch_killed_25_times_creates_nothing_twice_and_loses_nothing(
     rng = random.Random(25)
     file, output = rows(tmp_path), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--journal", journal_url, "--output", str(output), "--max-connections", "4")
-    requests = fake_suno.requests = Watched()
     for _ in range(KILLS):
         process = await start(*command, env=env)
-        enough = asyncio.create_task(requests.until(len(requests) + rng.randrange(1, 2 * ROWS // KILLS)))
+        enough = fake_suno.wait_for_requests(len(fake_suno.requests) + rng.randrange(1, 2 * ROWS // KILLS))
         ended = asyncio.create_task(process.wait())
-        await asyncio.wait([enough, ended], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([asyncio.wrap_future(enough), ended], return_when=asyncio.FIRST_COMPLETED)
         enough.cancel()
         for _ in range(rng.randrange(300)):
             await asyncio.sleep(0)

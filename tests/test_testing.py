@@ -4,18 +4,24 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from suno_persona import (
     ConfigurationError,
     CreatePersonaRequest,
     NotFoundError,
     PermissionDeniedError,
+    Persona,
     PersonaAPI,
     RateLimitedError,
     RejectedError,
@@ -188,11 +194,11 @@ async def test_a_fault_can_be_any_response(
 async def test_it_has_a_base_url_only_while_it_runs() -> None:
     """Before and after, the error shows how to start it."""
     fake = FakeSuno()
-    with pytest.raises(UsageError, match="async with FakeSuno"):
+    with pytest.raises(UsageError, match="with FakeSuno"):
         _ = fake.base_url
     async with fake:
         assert fake.base_url.startswith("http://127.0.0.1:")
-    with pytest.raises(UsageError, match="async with FakeSuno"):
+    with pytest.raises(UsageError, match="with FakeSuno"):
         _ = fake.base_url
     await fake.__aexit__(None, None, None)
 
@@ -236,10 +242,67 @@ async def test_it_stops_at_once_while_a_request_hangs() -> None:
     async with FakeSuno() as fake:
         fake.script(Fault.hang())
         call = asyncio.create_task(send(fake, GOOD))
-        while not fake.requests:
-            await asyncio.sleep(0)
+        await fake.wait_for_requests(1)
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await call
+
+
+def test_it_serves_synchronous_code(request_: CreatePersonaRequest) -> None:
+    """With a plain `with`, it serves whatever event loop or thread sends requests."""
+
+    async def create(fake: FakeSuno) -> Persona:
+        async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+            return await api.create(request_)
+
+    with FakeSuno() as fake, ThreadPoolExecutor() as threads:
+        created = list(threads.map(asyncio.run, [create(fake) for _ in range(4)]))
+        fake.wait_for_requests(4).result(timeout=10)
+        assert sorted(fake.personas, key=hash) == sorted(created, key=hash)
+
+
+def test_an_application_can_be_tested_with_a_test_client(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+    """FastAPI's `TestClient` runs the application in a loop of its own, in a test that is not asynchronous."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as app.state.api:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.post("/voices")
+    async def create_voice() -> str:
+        persona: Persona = await app.state.api.create(request_)
+        return persona.id
+
+    with TestClient(app) as client:
+        assert client.post("/voices").json() == fake_suno.personas[0].id
+
+
+async def test_requests_can_be_waited_for(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+) -> None:
+    """A wait ends when so many requests were received, and it can be cancelled."""
+    cancelled = asyncio.ensure_future(fake_suno.wait_for_requests(1))
+    waiting = asyncio.ensure_future(fake_suno.wait_for_requests(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await persona_api.create(request_)
+    assert not waiting.done()
+    await persona_api.create(request_)
+    await waiting
+    assert cancelled.cancelled()
+    await fake_suno.wait_for_requests(2)
+
+
+def test_its_thread_ends_with_it() -> None:
+    """No thread is left after it was closed, or if it could not be started."""
+    before = threading.enumerate()
+    with FakeSuno() as fake:
+        port = int(fake.base_url.rpartition(":")[2])
+        with pytest.raises(ConfigurationError), FakeSuno(port=port):
+            pass
+    assert threading.enumerate() == before
 
 
 def test_the_plugin_does_not_need_pytest_asyncio(tmp_path: Path) -> None:
