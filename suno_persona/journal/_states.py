@@ -109,7 +109,7 @@ class Settle:
 
 @attrs.frozen
 class Enqueue:
-    """A batch gives a request to the workers."""
+    """A batch leaves a request to the workers."""
 
     key: str
     body: str
@@ -124,7 +124,7 @@ Event: TypeAlias = Claim | Settle | Enqueue
 
 
 def decide(record: Record | None, event: Event) -> Decision:
-    """Apply an event to a record. Returns the new record, or a refusal where it stays as it is."""
+    """Return the record after an event, or a `Refusal` where it stays as it is."""
     return _TRANSITIONS[type(event)](record, event)
 
 
@@ -227,7 +227,7 @@ def settlement_of(
 ) -> Settlement:
     """Say what is recorded of a call that returned a persona or raised an error.
 
-    `may_have_created` counts where the error itself does not tell. With `requeue`, what was not created is queued.
+    `may_have_created` counts where the error itself does not say. With `requeue`, what was not created is queued.
     """
     if isinstance(result, Persona):
         persona, persona_id = dumps(result).decode(), _storable(result.id)
@@ -251,7 +251,7 @@ def settlement_of(
 
 
 def _storable(text: str | None) -> str | None:
-    """Replace what databases refuse: lone surrogates, and NUL, which PostgreSQL does not store."""
+    """Replace what databases do not store: lone surrogates, and in PostgreSQL, NUL."""
     return text and text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
@@ -264,7 +264,7 @@ class Keys:
     def next(self, body: bytes) -> str:
         """Return the key of the next request: the SHA-256 of its wire body, and its ordinal among identical ones."""
         digest = hashlib.sha256(body)
-        half = digest.digest()[:16]  # enough to tell requests apart, in less memory
+        half = digest.digest()[:16]  # enough to distinguish requests, in less memory
         self._seen[half] += 1
         return f"{digest.hexdigest()}:{self._seen[half]}"
 
