@@ -47,7 +47,7 @@ class Storage:
 
     def open(self, *, create: bool) -> None:
         """Connect, and `create` the tables where there are none."""
-        if database.is_sqlite(self._engine.url):
+        if self._engine.dialect.name == "sqlite":
             database.check_file(str(self._engine.url.database), create=create)
         self._transaction(lambda connection: database.prepare(connection, create=create))
 
@@ -140,8 +140,8 @@ class Storage:
         firsts = [decision(None, event) for event in events]
         new = {first.key: first for first in firsts if isinstance(first, Record)}
         are_all_new = self._insert(connection, [new[key] for key in sorted(new)]) == len(new)
-        asked = {event.key for event in events}
-        stored = _locked(connection, asked - new.keys() if are_all_new else asked)
+        keys = {event.key for event in events} - (new.keys() if are_all_new else set())
+        stored = _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
         if not are_all_new:
             if lost := new.keys() - stored.keys():
                 raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
@@ -189,10 +189,6 @@ class _Write:
         rows = [self._row(record) for record in records]
         options = {"preserve_rowcount": True}
         return connection.exec_driver_sql(self._text, rows, execution_options=options).rowcount if rows else 0
-
-
-def _locked(connection: sql.Connection, keys: Collection[str]) -> dict[str, Record]:
-    return _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
 
 
 def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: Any = None) -> dict[str, Record]:
