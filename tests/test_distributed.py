@@ -123,7 +123,7 @@ async def test_what_is_no_request_is_told(app: PersonaApp) -> None:
 
 async def test_what_was_refused_is_enqueued_again_where_it_is_asked_for(app: PersonaApp, fake_suno: FakeSuno) -> None:
     """As after credits were bought."""
-    fake_suno.script(Fault.answer(402))
+    fake_suno.script(Fault.response(402))
     await enqueue(app, requests(2))
     await work(app)
     assert await enqueue(app, requests(2), retry_not_created=True) == 1
@@ -134,7 +134,7 @@ async def test_what_was_refused_is_enqueued_again_where_it_is_asked_for(app: Per
 
 @pytest.mark.parametrize(
     ("fault", "least", "most"),
-    [(Fault.rate_limited(retry_after=120), 110, 121), (Fault.answer(503), 0, 2)],
+    [(Fault.rate_limited(retry_after=120), 110, 121), (Fault.response(503), 0, 2)],
     ids=["with a time", "without"],
 )
 async def test_a_refusal_that_is_worth_another_try_is_given_back(
@@ -195,7 +195,7 @@ async def deliver_again(app: PersonaApp) -> None:
 
 async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp, fake_suno: FakeSuno) -> None:
     """Whatever came of it the first time."""
-    fake_suno.script(Fault.lost_answer(), Fault.answer(404))
+    fake_suno.script(Fault.lost_answer(), Fault.response(404))
     await enqueue(app, requests(5))
     await work(app)
     before = await results(app)
@@ -560,7 +560,7 @@ async def test_a_database_without_the_queues_schema_is_told(postgres_url: str) -
 
 async def test_the_key_is_nowhere_in_the_database(app: PersonaApp, fake_suno: FakeSuno, queue_url: str) -> None:
     """Neither in the journal nor in the queue."""
-    fake_suno.script(Fault.answer(503))
+    fake_suno.script(Fault.response(503))
     await enqueue(app, requests(2))
     await work(app)
     async with await psycopg.AsyncConnection.connect(queue_url) as connection:

@@ -72,7 +72,7 @@ async def test_rows_can_be_added(journal_url: str, fake_suno: FakeSuno, persona_
 
 async def test_what_was_refused_is_sent_again(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Certainly no persona: the next run tries, and records what comes of it."""
-    fake_suno.script(Fault.answer(404))
+    fake_suno.script(Fault.response(404))
     first = await run_batch(once, requests(1), Journal(journal_url))
     assert isinstance(first[0].error, NotFoundError)
     (entry,) = await entries(journal_url)
@@ -102,7 +102,7 @@ async def test_what_is_unknown_is_not_sent_again(journal_url: str, fake_suno: Fa
 
 async def test_an_id_that_was_found_is_kept(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Also where the answer was no persona otherwise."""
-    fake_suno.script(Fault.answer(200, b'{"data": {"id": "fd213afd"}}'))
+    fake_suno.script(Fault.response(200, b'{"data": {"id": "fd213afd"}}'))
     first = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     again = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     assert isinstance(first, OutcomeUnknownError)
@@ -157,7 +157,7 @@ async def test_what_another_run_finds_refused_meanwhile_is_not_sent(
     async with client(service, max_connections=1) as api:
         slow = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
         await service.receives(1)
-        fake_suno.script(Fault.answer(404))
+        fake_suno.script(Fault.response(404))
         await run_batch(once, requests(2)[1:], Journal(journal_url))
         service.respond(0)
         error = (await slow)[1].error
@@ -216,7 +216,7 @@ async def test_an_outcome_is_committed_before_it_is_given(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
     """Whoever has an outcome finds it in the journal too."""
-    fake_suno.script(Fault.answer(404), Fault.lost_answer())
+    fake_suno.script(Fault.response(404), Fault.lost_answer())
     async with aclosing(once.create_many(requests(6), journal=Journal(journal_url))) as outcomes:
         async for outcome in outcomes:
             by_name = {entry.request.name: entry for entry in await entries(journal_url)}
@@ -325,9 +325,9 @@ async def test_any_text_can_be_recorded(journal_url: str, fake_suno: FakeSuno, o
     """Characters outside the plane, NUL and lone surrogates included."""
     awkward = CreatePersonaRequest(root_clip_id="c", name="N\0\U0001f3b5", description="’;--")
     fake_suno.script(
-        Fault.answer(200, b'{"id": "p-1", "name": "N\\u0000\\ud800", "mood": "\\ud800"}'),
-        Fault.answer(400, b'{"error": {"message": "no \\u0000 \\ud800", "code": "x"}}'),
-        Fault.answer(200, b'{"code": 1, "id": "p\\u0000\\ud800"}'),
+        Fault.response(200, b'{"id": "p-1", "name": "N\\u0000\\ud800", "mood": "\\ud800"}'),
+        Fault.response(400, b'{"error": {"message": "no \\u0000 \\ud800", "code": "x"}}'),
+        Fault.response(200, b'{"code": 1, "id": "p\\u0000\\ud800"}'),
     )
     await run_batch(once, [awkward, *requests(2)], Journal(journal_url))
     outcomes = await run_batch(once, [awkward, *requests(2)], Journal(journal_url))
@@ -351,7 +351,7 @@ async def test_a_journal_is_opened_and_closed_by_the_batch_or_by_its_owner(
 
 async def test_entries_are_given_by_their_state(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Those that need a look, or all; however many they are."""
-    fake_suno.script(Fault.lost_answer(), Fault.answer(404))
+    fake_suno.script(Fault.lost_answer(), Fault.response(404))
     many = requests(1100)
     await run_batch(once, many, Journal(journal_url))
     async with Journal(journal_url) as journal:
@@ -415,7 +415,7 @@ async def test_what_a_person_settled_stays_settled(journal_url: str, service: He
 
 async def test_the_api_key_is_not_in_the_journal(tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Also where a service echoes it."""
-    fake_suno.script(Fault.answer(400, fake_suno.api_key.encode()), Fault.answer(500, fake_suno.api_key.encode()))
+    fake_suno.script(Fault.response(400, fake_suno.api_key.encode()), Fault.response(500, fake_suno.api_key.encode()))
     await run_batch(once, requests(3), Journal(tmp_path / "personas.db"))
     for file in tmp_path.iterdir():
         assert fake_suno.api_key.encode() not in file.read_bytes()
@@ -441,7 +441,7 @@ async def test_runs_that_repeat_refusals_at_once_do_not_block_each_other(
     """Processes that claim and settle the same requests in other orders wait for each other, and all end."""
     many = requests(40)
     for seed in range(3):
-        fake_suno.script(*[Fault.answer(404)] * 300)
+        fake_suno.script(*[Fault.response(404)] * 300)
         shuffled = [random.Random(seed * 5 + number).sample(many, len(many)) for number in range(5)]
         await asyncio.gather(*(run_batch(once, rows, Journal(journal_url)) for rows in shuffled))
     assert await states(journal_url) == ["not_created"] * 40

@@ -1,44 +1,61 @@
-"""The record that makes a batch resumable: which request was claimed, when and by whom, and what became of it.
-
-It keeps what may be sent and what became of it in a database; `run.py` goes by it.
-"""
+"""The record that makes a batch resumable: which request was claimed, when and by whom, and what became of it."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, Self, TypeVar
 
 from suno_persona import _options as options
-from suno_persona.errors import UsageError
+from suno_persona.errors import InvalidRequestError, JournalError, UsageError
 from suno_persona.models import Persona
 
 try:
-    from suno_persona.journal.claims import Claims
-    from suno_persona.journal.database import Database, database_url, shown
-    from suno_persona.journal.entry import Entry, created, entry_of
-    from suno_persona.journal.run import Keys, Run
-    from suno_persona.journal.store import Settled, State, Store
+    from suno_persona.journal._entry import Entry
+    from suno_persona.journal._states import (
+        PENDING,
+        SETTLED,
+        Enqueue,
+        Record,
+        Refusal,
+        Resolve,
+        Settlement,
+        State,
+        created,
+    )
+    from suno_persona.journal._storage import PAGE, Storage, database_url, shown
+    from suno_persona.journal._writer import Run, Writer, here, now
 except ModuleNotFoundError as _error:
     _message = "a journal needs the journal extra: pip install 'suno-persona[journal]'"
     raise ModuleNotFoundError(_message, name=_error.name) from _error
 
-__all__ = ["Entry", "Journal", "Keys", "Run", "State"]
+if TYPE_CHECKING:
+    from suno_persona._engine import Account
+
+__all__ = ["Entry", "Journal", "State"]
 
 _LOOK_BACK = timedelta(minutes=5)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Journal:
     """The record of a batch: `api.create_many(requests, journal=Journal("personas.db"))`.
 
     A request is committed to it before it is sent, and its outcome before you see it, so that the batch may be killed
-    at any moment and run again. Of a request that the journal knows, a later run gives the recorded persona, or an
-    `OutcomeUnknownError`; it sends again what was certainly not created. Any number of processes may share a journal.
+    at any moment and run again. For a request that the journal knows, a later run yields the recorded persona, or an
+    `OutcomeUnknownError`; what was certainly not created is sent again. Any number of processes may share a journal.
 
-    - `url`: the path of an SQLite file, which is made where there is none, or a database as SQLAlchemy names it:
-      `postgresql://user@host/database`. The tables are called `suno_persona_...`.
-    - `retry_unknown`: send those again of which nobody knows whether there is a persona. There may be two then.
+    A journal belongs to one service and one account: the first claim binds it to the client's endpoint and key. A run
+    of another client raises a `JournalError` before anything is sent.
+
+    - `url`: the path of an SQLite file, which is created where there is none, or the URL of a database as SQLAlchemy
+      reads it: `postgresql://user@host/database`. The tables are called `suno_persona_...`.
+    - `retry_unknown`: send requests again whose outcome is unknown. There may be two personas then.
+    - `accept_new_key`: accept another API key, which was rotated within the account, and bind the journal to it.
 
     Use it with `async with`, or let `create_many` open and close it. Raises `ConfigurationError` for a URL that cannot
     be used, and `JournalError` when it is opened or used and the database fails.
@@ -63,20 +80,23 @@ class Journal:
     Neon 1
     """
 
-    def __init__(self, url: str | os.PathLike[str], *, retry_unknown: bool = False) -> None:
+    def __init__(
+        self, url: str | os.PathLike[str], *, retry_unknown: bool = False, accept_new_key: bool = False
+    ) -> None:
         self._url = database_url(url)
-        self._resend_unknown = options.flag("retry_unknown", retry_unknown)
-        self._store: Store | None = None
-        self._users = 0
+        self._retry_unknown = options.flag("retry_unknown", retry_unknown)
+        self._accept_new_key = options.flag("accept_new_key", accept_new_key)
+        self._may_create = True
+        self._opened: _Opened | None = None
         self._opening = asyncio.Lock()
+        self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._may_be_made = True
 
     @classmethod
     def existing(cls, url: str | os.PathLike[str]) -> Self:
-        """A journal that is there: a `JournalError` when it is opened, where there is none."""
+        """Return a journal that must be there: opening it raises `JournalError` where there is none."""
         journal = cls(url)
-        journal._may_be_made = False
+        journal._may_create = False
         return journal
 
     async def __aenter__(self) -> Self:
@@ -85,9 +105,8 @@ class Journal:
             raise UsageError(message="the journal is open in another event loop: make one Journal for each")
         self._loop = loop
         async with self._opening:
-            if self._store is None:
-                database = await Database.open(self._url, make=self._may_be_made)
-                self._store, self._claims = Store(database), Claims(database)
+            if self._opened is None:
+                self._opened = await _Opened.open(Storage(self._url), create=self._may_create)
             self._users += 1
         return self
 
@@ -95,10 +114,9 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._users -= 1
-        if not self._users and self._store is not None:
-            store, self._store = self._store, None
-            await self._claims.close()
-            await store.close()
+        if not self._users and self._opened is not None:
+            opened, self._opened = self._opened, None
+            await opened.close()
 
     def __enter__(self) -> NoReturn:
         raise TypeError("Journal is asynchronous: write `async with`, not `with`")
@@ -108,74 +126,160 @@ class Journal:
     def __repr__(self) -> str:
         return f"<Journal {shown(self._url)}>"
 
-    def run(self, *, resend_refused: bool = True) -> Run:
-        """Begin one run over the requests of a batch. The journal is open meanwhile.
+    async def begin(self, account: "Account", *, retry_not_created: bool = True) -> Run:
+        """Begin one run over the requests of a batch, which ends before the journal is closed.
 
-        It sends again what was certainly not created in earlier runs, unless told otherwise.
+        What earlier runs left without a persona is sent again, unless told otherwise. Raises `JournalError` where the
+        journal belongs to another endpoint, or to another key.
         """
-        self._open_store()
-        return Run(self._claims, resend_refused=resend_refused, retry_unknown=self._resend_unknown)
+        opened = self._open()
+        bind = await opened.run(
+            opened.storage.begin, account.endpoint, account.fingerprint, accept_new_key=self._accept_new_key
+        )
+        return Run(
+            writer=opened.writer,
+            name=opened.storage.name,
+            bind=bind,
+            since=now() if retry_not_created else "",
+            retry_unknown=self._retry_unknown,
+        )
 
     async def counts(self) -> dict[State, int]:
-        """How many requests are in which state."""
-        return await self._open_store().counts()
+        """Count the requests in each state."""
+        opened = self._open()
+        return await opened.run(opened.storage.counts)
 
-    async def entries(self, *states: State) -> AsyncIterator[Entry]:
-        """Give what it holds, in the order of the keys: all of it, or those in one of these states."""
-        async for row in self._open_store().rows(states):
-            yield entry_of(row)
+    async def entries(self, *states: State, prefix: str = "") -> AsyncIterator[Entry]:
+        """Yield what it holds, in the order of the keys: all of it, or what is in these states, and has this prefix."""
+        async for record in self._records(states, prefix=prefix):
+            yield Entry.of(record)
+
+    async def find(self, key: str) -> Entry | None:
+        """Return what it holds of one request, if anything."""
+        opened = self._open()
+        record = await opened.run(opened.storage.find, key)
+        return None if record is None else Entry.of(record)
 
     async def settled(self, *, poll_interval: float = 1.0) -> AsyncIterator[Entry]:
-        """Give what was enqueued and has an outcome, each once, and go on with what comes, until nothing lacks one.
+        """Yield what was enqueued and is settled, each once, and go on until all of it is.
 
-        It looks again `poll_interval` so many seconds.
+        It polls the database every `poll_interval` seconds.
         """
-        store, seen, newest = self._open_store(), set[str](), ""
+        opened, seen, newest = self._open(), set[str](), ""
         while True:
-            waiting = await store.waiting()
+            pending = await opened.run(opened.storage.pending)
             # Clocks differ, and who settled first may commit last: so look back a while, and at the end at everything.
-            since = (datetime.fromisoformat(newest) - _LOOK_BACK).isoformat() if waiting and newest else ""
-            async for row in store.settled(since):
-                newest = max(newest, row.settled_at or "")
-                if row.key not in seen:
-                    seen.add(row.key)
-                    yield entry_of(row)
-            if not waiting:
+            since = (datetime.fromisoformat(newest) - _LOOK_BACK).isoformat() if pending and newest else ""
+            async for record in self._records(SETTLED, settled_since=since):
+                newest = max(newest, record.settled_at or "")
+                if record.key not in seen:
+                    seen.add(record.key)
+                    yield Entry.of(record)
+            if not pending:
                 return
             await asyncio.sleep(poll_interval)
 
     async def enqueue(
         self,
-        batch: Mapping[str, tuple[int, str]],
-        defer: Callable[[object, Sequence[str]], Awaitable[int]],
+        bodies: Mapping[str, tuple[int, str]],
+        defer: Callable[[object, Sequence[Record]], int],
         *,
         retry_not_created: bool,
     ) -> int:
-        """Record keys, each with its place and its wire body, as queued; for `suno_persona.distributed`.
+        """Record wire bodies under their keys as queued, each with its index; for `suno_persona.distributed`.
 
-        `defer` makes the jobs, within the same transaction: it is called with the driver's connection and the keys that
-        have no outcome, and gives how many jobs it made.
+        `defer` makes the jobs in the same transaction: it is called in the journal's thread, with the driver's
+        connection and the records that have no outcome, and returns how many jobs it made.
         """
-        return await self._open_store().enqueue(batch, defer, retry_not_created=retry_not_created)
+        made = 0
 
-    async def find(self, key: str) -> Entry | None:
-        """What it holds of one request, if anything."""
-        row = await self._open_store().find(key)
-        return None if row is None else entry_of(row)
+        def then(connection: object, decisions: Sequence[Record | Refusal]) -> None:
+            nonlocal made
+            records = (one.record if isinstance(one, Refusal) else one for one in decisions)
+            made = defer(connection, [record for record in records if record is not None and record.state in PENDING])
 
-    async def resolve(self, key: str, *, persona_id: str | None = None) -> None:
-        """Settle a request that is unknown or claimed, after you looked: created with this id, or not created.
+        at, by = now(), here()
+        events = [
+            Enqueue(key=key, body=body, index=index, at=at, by=by, retry_not_created=retry_not_created)
+            for key, (index, body) in bodies.items()
+        ]
+        opened = self._open()
+        await opened.run(opened.storage.commit, events, then)
+        return made
 
-        A later run gives a `Persona` with this id and nothing else, or sends the request again. Raises a `JournalError`
-        where there is no such request, or where it has an outcome.
+    async def resolve(self, key: str, *, persona_id: str | None = None, not_created: bool = False) -> None:
+        """Settle a request after you looked: created with this id, or not created.
+
+        A later run yields a `Persona` with this id and nothing else, or sends the request again. What was resolved by
+        hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is given, and for a blank
+        id; and `JournalError` where there is no such request, or where the service itself settled it.
         """
+        if (persona_id is None) is not not_created:
+            message = (
+                f"resolve must have exactly one of persona_id and not_created; got {persona_id!r}, {not_created!r}"
+            )
+            raise InvalidRequestError(message=message)
         if persona_id is None:
-            settled = Settled("not_created", reason="resolved by hand")
+            settlement = Settlement(state="not_created", reason="resolved by hand")
+        elif persona_id.split() == [persona_id]:
+            settlement = created(Persona(id=persona_id))
         else:
-            settled = created(Persona(id=persona_id))
-        await self._open_store().resolve(key, settled)
+            raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
+        opened = self._open()
+        (made,) = await opened.run(opened.storage.commit, [Resolve(key=key, at=now(), settlement=settlement)])
+        if isinstance(made, Refusal):
+            raise JournalError(message=f"{opened.storage.name}: {key!r} cannot be resolved: {made.reason}")
 
-    def _open_store(self) -> Store:
-        if self._store is None:
+    async def _records(
+        self, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None
+    ) -> AsyncIterator[Record]:
+        opened, after = self._open(), ""
+        while True:
+            page = await opened.run(opened.storage.page, after, states, prefix=prefix, settled_since=settled_since)
+            for record in page:
+                yield record
+            if len(page) < PAGE:
+                return
+            after = page[-1].key
+
+    def _open(self) -> "_Opened":
+        if self._opened is None:
             raise UsageError(message="the journal is not open: use `async with` around what you do with it")
-        return self._store
+        return self._opened
+
+
+class _Opened:
+    """An open storage, the one thread that calls it, and the writer of its runs."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.writer = Writer(partial(self.run, storage.commit))
+        self._thread = ThreadPoolExecutor(1, "suno-persona-journal")
+
+    @classmethod
+    async def open(cls, storage: Storage, *, create: bool) -> Self:
+        opened = cls(storage)
+        try:
+            await opened.run(storage.open, create=create)
+        except BaseException:
+            await opened.close()
+            raise
+        return opened
+
+    def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
+        """Call a function in the thread, after those that were called before."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Finish what is due, and disconnect, also where the caller is cancelled meanwhile."""
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([closing])
+            raise
+
+    async def _close(self) -> None:
+        await self.writer.close()
+        await self.run(self.storage.close)
+        self._thread.shutdown(wait=False)

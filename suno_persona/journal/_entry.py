@@ -1,0 +1,113 @@
+"""What a journal holds of one request, as people see it: the record of the ledger, parsed."""
+
+from datetime import datetime
+from typing import Self, get_args
+
+import attrs
+
+from suno_persona.conversion import loads, parse_json, to_request
+from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError, PersonaError
+from suno_persona.journal._states import Record, State
+from suno_persona.models import CreatePersonaRequest, Outcome, Persona
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """What a journal holds of one request."""
+
+    key: str
+    """Its key: the SHA-256 of its wire body, a colon, and its ordinal, from 1 on, among identical requests."""
+
+    state: State
+    """`"created"`, `"not_created"`, `"unknown"`; or `"claimed"`: in flight, or its process was stopped before it
+    recorded an outcome; or `"queued"`: it waits for a worker.
+    """
+
+    request: CreatePersonaRequest
+    """The request."""
+
+    claimed_at: datetime
+    """When it was enqueued or last claimed, in UTC, by the clock of the process that did."""
+
+    claimed_by: str
+    """The host and the process that did."""
+
+    settled_at: datetime | None
+    """When its outcome was recorded."""
+
+    persona: Persona | None
+    """The persona; `None` unless it was created."""
+
+    persona_id: str | None
+    """The id of the persona, also where it was found in a response that could not be read otherwise."""
+
+    request_id: str | None
+    """The service's id of the exchange, for its support."""
+
+    reason: str | None
+    """Why there is no persona, or why its outcome is unknown."""
+
+    index: int | None
+    """Its index in the batch, where it was enqueued."""
+
+    by_hand: bool
+    """Whether it was resolved by hand, and may be resolved again."""
+
+    holder: str = attrs.field(repr=False, eq=False)
+    """The run that claimed it."""
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """Parse a record. Raises `JournalError` where somebody wrote something else into the database."""
+        try:
+            if record.state not in get_args(State) or (record.state == "created") is (record.persona is None):
+                raise ValueError(f"its state is {record.state!r}, and its persona {record.persona!r}")  # noqa: TRY301
+            return cls(
+                key=record.key,
+                state=record.state,
+                request=to_request(parse_json(record.body)),
+                claimed_at=datetime.fromisoformat(record.claimed_at),
+                claimed_by=record.claimed_by,
+                settled_at=None if record.settled_at is None else datetime.fromisoformat(record.settled_at),
+                persona=None if record.persona is None else loads(record.persona),
+                persona_id=record.persona_id,
+                request_id=record.request_id,
+                reason=record.reason,
+                index=record.index,
+                by_hand=record.by_hand,
+                holder=record.holder,
+            )
+        except ValueError as error:
+            raise JournalError(message=f"the journal's record of {record.key} cannot be read: {error}") from error
+
+    def result(self) -> Persona:
+        """Return the persona, or raise an error that says when the request was claimed and by whom.
+
+        It is a `NotCreatedError` where there is certainly none, and an `OutcomeUnknownError` otherwise.
+        """
+        if self.persona is not None:
+            return self.persona
+        when = self.claimed_at.isoformat(sep=" ", timespec="seconds")
+        if self.state == "queued":
+            message = f"queued at {when}: {self.reason or 'it waits for a worker'}"
+        else:
+            reason = self.reason or "no outcome was recorded: it is in flight, or its process was stopped"
+            message = f"claimed at {when} by {self.claimed_by}: {reason}"
+        if self.state in ("queued", "not_created"):
+            raise NotCreatedError(message=message, request=self.request, request_id=self.request_id, attempts=0)
+        raise OutcomeUnknownError(
+            message=message,
+            persona_id=self.persona_id,
+            request=self.request,
+            request_id=self.request_id,
+            attempts=0,
+        )
+
+    def outcome(self, index: int) -> Outcome:
+        """Return the same as the outcome of a request with this index in its batch."""
+        persona, error = None, None
+        try:
+            persona = self.result()
+        except PersonaError as raised:
+            error = raised
+        return Outcome(index, self.request, persona, error, self.key, self.request_id)

@@ -1,0 +1,263 @@
+"""The ledger: every transition of a record, as the docs show it; and the rules that no transition may break."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import attrs
+import pytest
+
+from suno_persona import ConnectionFailedError, Persona, RejectedError, ServerError, dumps
+from suno_persona.journal import State
+from suno_persona.journal import _states as ledger
+from suno_persona.journal._states import (
+    Bind,
+    Binding,
+    Claim,
+    Enqueue,
+    Event,
+    GiveUp,
+    Keys,
+    Record,
+    Refusal,
+    Resolve,
+    Settle,
+    Settlement,
+    bind,
+    decide,
+    settlement_of,
+)
+
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "ledger.md"
+EARLIER, BEGAN, LATER, NOW = "2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"
+KEY, BODY = "0" * 64 + ":1", "{}"
+OLD = Record(key=KEY, body=BODY, state="claimed", claimed_at=EARLIER, claimed_by="host", holder="holder", index=7)
+
+CREATED = settlement_of(Persona(id="p"), may_have_created=True, request_id="r")
+NOT_CREATED = Settlement(state="not_created", reason="no")
+UNKNOWN = Settlement(state="unknown", reason="lost")
+QUEUED = Settlement(state="queued", reason="429")
+
+
+def settled(settlement: Settlement, **changes: object) -> Record:
+    """A record with an outcome."""
+    members = {name: value for name, value in attrs.asdict(settlement).items() if value is not None}
+    return attrs.evolve(OLD, **{"settled_at": EARLIER, **members, **changes})
+
+
+RECORDS: dict[str, Record | None] = {
+    "no record": None,
+    "queued": attrs.evolve(OLD, state="queued"),
+    "claimed": OLD,
+    "unknown": settled(UNKNOWN),
+    "not created": settled(NOT_CREATED),
+    "not created, by hand": settled(NOT_CREATED, holder=""),
+    "created": settled(CREATED),
+    "created, by hand": settled(CREATED, holder=""),
+}
+"""A record in each state; all of them were changed by `holder` before the run began."""
+
+
+def claim(since: str = BEGAN, *, retry_unknown: bool = False) -> Claim:
+    return Claim(key=KEY, body=BODY, holder="run", at=NOW, by="host", since=since, retry_unknown=retry_unknown)
+
+
+def settle(settlement: Settlement, holder: str = "holder") -> Settle:
+    return Settle(key=KEY, holder=holder, at=NOW, settlement=settlement)
+
+
+def enqueue(*, retry_not_created: bool = False) -> Enqueue:
+    return Enqueue(key=KEY, body=BODY, index=7, at=NOW, by="host", retry_not_created=retry_not_created)
+
+
+EVENTS: dict[str, Event] = {
+    "claim": claim(),
+    "claim, changed since the run began": claim(""),
+    "claim, `retry_unknown`": claim(retry_unknown=True),
+    "claim, `retry_unknown`, changed since the run began": claim("", retry_unknown=True),
+    "settle: created": settle(CREATED),
+    "settle: not created": settle(NOT_CREATED),
+    "settle: unknown": settle(UNKNOWN),
+    "settle: deliver again": settle(QUEUED),
+    "settle, by another holder: created": settle(CREATED, "another"),
+    "settle, by another holder: not created": settle(NOT_CREATED, "another"),
+    "settle, by another holder: unknown": settle(UNKNOWN, "another"),
+    "settle, by another holder: deliver again": settle(QUEUED, "another"),
+    "give up": GiveUp(key=KEY, holder="holder", at=NOW),
+    "give up another holder's claim": GiveUp(key=KEY, holder="another", at=NOW),
+    "resolve: created": Resolve(key=KEY, at=NOW, settlement=CREATED),
+    "resolve: not created": Resolve(key=KEY, at=NOW, settlement=NOT_CREATED),
+    "enqueue": enqueue(),
+    "enqueue, `retry_not_created`": enqueue(retry_not_created=True),
+}
+
+
+def described(record: Record) -> str:
+    """The state of a record, as the table names it."""
+    return record.state.replace("_", " ") + (", by hand" if record.by_hand else "")
+
+
+def cell(record: Record | None, event: Event) -> str:
+    """What the table says of an event in a state."""
+    result = decide(record, event)
+    return "–" if isinstance(result, Refusal) else described(result)
+
+
+def table() -> str:
+    """The table of transitions."""
+    lines = [["event", *RECORDS], ["---"] * (len(RECORDS) + 1)]
+    lines += [[name, *(cell(record, event) for record in RECORDS.values())] for name, event in EVENTS.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def pairs() -> Iterator[tuple[Record | None, Event, Record | Refusal]]:
+    """Each event in each state, with its result."""
+    for record, event in itertools.product(RECORDS.values(), EVENTS.values()):
+        yield record, event, decide(record, event)
+
+
+def test_the_docs_show_every_transition(pytestconfig: pytest.Config) -> None:
+    """The table is what the ledger does; `pytest --write-docs` writes it."""
+    before, marker, rest = PAGE.read_text(encoding="utf-8").partition("<!-- transitions -->\n")
+    after = re.sub(r"\A(\|.*\n)*", "", rest)
+    text = f"{before}{marker}{table()}{after}"
+    if pytestconfig.getoption("write_docs"):
+        PAGE.write_text(text, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == text
+
+
+def test_the_table_has_every_state_and_every_event() -> None:
+    """A state or an event that is added must be added to the table."""
+    assert {record.state for record in RECORDS.values() if record} == set(get_args(State))
+    assert {type(event) for event in EVENTS.values()} == set(get_args(Event))
+    assert set(ledger.PENDING) | set(ledger.SETTLED) == set(get_args(State))
+
+
+def test_a_refusal_leaves_the_record_as_it_is() -> None:
+    """It carries the record, and says why."""
+    for record, _, result in pairs():
+        if isinstance(result, Refusal):
+            assert result.record is record
+            assert result.reason
+
+
+def test_no_transition_changes_what_a_record_is_about() -> None:
+    """Its key, its wire body and its index in the batch stay."""
+    for record, event, result in pairs():
+        if isinstance(result, Record):
+            assert (result.key, result.body) == (event.key, BODY)
+            assert result.index == (record.index if record else getattr(event, "index", None))
+
+
+def test_only_a_person_overwrites_a_persona_and_only_their_own() -> None:
+    """What the service created stays as it is, whatever comes."""
+    for record, event, result in pairs():
+        if record is not None and record.state == "created" and isinstance(result, Record):
+            assert isinstance(event, Resolve)
+            assert record.by_hand
+
+
+def test_nothing_is_granted_that_may_have_created_unless_it_is_asked_for() -> None:
+    """A claim of a request that was claimed, unknown or created needs `retry_unknown`."""
+    for record, event, result in pairs():
+        if isinstance(event, Claim) and isinstance(result, Record) and record is not None:
+            assert record.state in ("queued", "not_created") or event.retry_unknown
+            assert record.state != "created"
+
+
+def test_only_the_holder_calls_its_request_not_created() -> None:
+    """Nobody else knows whether the request was sent: but a person who looked."""
+    for record, event, result in pairs():
+        if isinstance(event, Settle | GiveUp) and isinstance(result, Record) and result.state != "created":
+            assert record is not None
+            assert record.holder == event.holder
+
+
+def test_a_persona_is_recorded_whoever_reports_it() -> None:
+    """In each state but that of a persona that is recorded already."""
+    for record, event, result in pairs():
+        if isinstance(event, Settle) and event.settlement is CREATED and record and record.state != "created":
+            assert isinstance(result, Record)
+            assert (result.persona, result.persona_id, result.request_id) == (CREATED.persona, "p", "r")
+            assert not result.by_hand
+
+
+def test_a_new_claim_forgets_the_last_outcome() -> None:
+    """What is recorded of it is of the claim alone."""
+    result = decide(RECORDS["not created"], claim())
+    assert result == attrs.evolve(OLD, holder="run", claimed_at=NOW)
+
+
+def test_what_others_changed_since_the_run_began_is_not_retried() -> None:
+    """Neither what was not created nor, with `retry_unknown`, what is in flight."""
+    assert isinstance(decide(settled(NOT_CREATED, settled_at=LATER), claim()), Refusal)
+    assert isinstance(decide(attrs.evolve(OLD, claimed_at=LATER), claim(retry_unknown=True)), Refusal)
+
+
+def test_an_index_is_noted_once() -> None:
+    """A batch that is enqueued over a journal adds the index; a second one does not change it."""
+    added = decide(attrs.evolve(OLD, index=None), enqueue())
+    assert isinstance(added, Record)
+    assert added == OLD
+    assert isinstance(decide(attrs.evolve(OLD, index=3), enqueue()), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("error", "in_flight", "state", "reason"),
+    [
+        (RejectedError(message="no\0 \ud800", status=400, request_id="r"), True, "not_created", "HTTP 400: no\ufffd ?"),
+        (ServerError(message="lost", persona_id="p", request_id="r"), False, "unknown", "ServerError: lost"),
+        (RuntimeError("a bug"), True, "unknown", "RuntimeError while its request was in flight"),
+        (KeyboardInterrupt(), False, "not_created", "cancelled before it was sent"),
+    ],
+)
+def test_an_error_is_recorded_with_its_reason(error: BaseException, in_flight: bool, state: State, reason: str) -> None:
+    """The error itself tells whether a persona may exist; where it does not, the call does."""
+    settlement = settlement_of(error, may_have_created=in_flight, request_id="r")
+    assert (settlement.state, settlement.request_id) == (state, "r")
+    assert reason in str(settlement.reason)
+    assert settlement.persona_id == getattr(error, "persona_id", None)
+
+
+def test_what_was_not_created_is_queued_on_demand_and_what_may_exist_is_not() -> None:
+    """A job that ends without a persona leaves its request to a later delivery."""
+    refused, lost = ConnectionFailedError(message="refused"), ServerError(message="lost")
+    assert settlement_of(refused, may_have_created=False, request_id=None, requeue=True).state == "queued"
+    assert settlement_of(lost, may_have_created=True, request_id=None, requeue=True).state == "unknown"
+
+
+def test_a_persona_is_recorded_whole() -> None:
+    """As `dumps` writes it."""
+    persona = Persona(id="p\0", name="N\ud800")
+    settlement = settlement_of(persona, may_have_created=True, request_id=None)
+    assert (settlement.persona, settlement.persona_id) == (dumps(persona).decode(), "p\ufffd")
+
+
+def test_identical_requests_have_ordinals() -> None:
+    """The key is the hash of the wire body, and its ordinal among identical ones, whatever comes between."""
+    keys = Keys()
+    a, b, again = (keys.next(body) for body in (b"a", b"b", b"a"))
+    assert a.split(":")[0] == again.split(":")[0] == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    assert [key.split(":")[1] for key in (a, b, again)] == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "accept_new_key", "reason"),
+    [
+        (None, False, None),
+        (Binding("https://a/", "1"), False, None),
+        (Binding("https://a/", "2"), True, None),
+        (Binding("https://a/", "2"), False, "another API key of https://a/; accept_new_key=True"),
+        (Binding("https://b/", "1"), True, "belongs to https://b/, and this client sends to https://a/"),
+    ],
+)
+def test_a_journal_belongs_to_one_account(bound: Binding | None, accept_new_key: bool, reason: str | None) -> None:
+    """The first one that claims; a rotated key is accepted on demand, another endpoint never."""
+    result = bind(bound, Bind(wanted := Binding("https://a/", "1"), accept_new_key))
+    if reason is None:
+        assert result == wanted
+    else:
+        assert isinstance(result, Refusal)
+        assert reason in result.reason
