@@ -13,6 +13,7 @@ from suno_persona._admission import Admission
 from suno_persona._batch import Batch, BatchJournal
 from suno_persona._engine import Call, Engine
 from suno_persona._retry import RetryPolicy
+from suno_persona._shield import finish
 from suno_persona.errors import ConfigurationError, UsageError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
@@ -168,7 +169,7 @@ class PersonaAPI:
         self._closed = True
         self._admission.close()
         if self._owns_session and self._session is not None:
-            await self._session.close()
+            await finish(self._session.close())
 
     async def __aenter__(self) -> Self:
         self._open_session()

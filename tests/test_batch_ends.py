@@ -1,0 +1,104 @@
+"""However a batch ends, it ends at once, sends nothing more, and closes the source that it reads."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+
+import pytest
+from support.calls import requests
+from support.held_service import HeldService, client
+from support.idle import idle
+
+from suno_persona import CreatePersonaRequest, OutcomeUnknownError
+from suno_persona._client import open_batch
+
+pytestmark = pytest.mark.timeout(30)
+
+
+async def test_a_source_that_yields_although_it_is_cancelled_does_not_hold_up_the_end(
+    service: HeldService,
+) -> None:
+    """It may go on where others would end: nothing of what it yields then is sent."""
+    closed = asyncio.Event()
+
+    async def stubborn() -> AsyncIterator[CreatePersonaRequest]:
+        try:
+            yield requests(1)[0]
+            while True:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                yield requests(1)[0]
+        finally:
+            closed.set()
+
+    async with client(service) as api:
+        outcomes = api.create_many(stubborn())
+        first = asyncio.ensure_future(anext(outcomes))
+        await service.until(1)
+        service.respond(0)
+        await first
+        await outcomes.aclose()
+    assert closed.is_set()
+    assert len(service.received) == 1
+
+
+async def test_a_source_that_is_an_async_generator_is_closed_when_a_batch_ends_early(
+    service: HeldService,
+) -> None:
+    """Its `finally` runs before the batch has ended, so that files and cursors are not left open."""
+    closed = asyncio.Event()
+
+    async def source() -> AsyncIterator[CreatePersonaRequest]:
+        try:
+            for request in requests(1000):
+                yield request
+        finally:
+            closed.set()
+
+    async with client(service, max_connections=1) as api:
+        outcomes = api.create_many(source())
+        first = asyncio.ensure_future(anext(outcomes))
+        await service.until(1)
+        service.respond(0)
+        await first
+        closing = asyncio.ensure_future(outcomes.aclose())
+        await service.until(2)
+        service.respond(1)
+        await closing
+        assert closed.is_set()
+
+
+async def test_a_reader_that_swallowed_a_cancellation_is_not_in_a_hurry_for_ever(service: HeldService) -> None:
+    """An early stop waits for what is in flight, whatever happened to its task before."""
+    async with client(service, max_connections=2) as api:
+
+        async def read() -> None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            async with aclosing(api.create_many(requests(9))) as outcomes:
+                await anext(outcomes)
+
+        reader = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        reader.cancel()
+        await service.receives(2)
+        service.respond(0)
+        await idle()
+        assert not reader.done()
+        service.respond_to_all()
+        await reader
+    assert len(service.personas) == len(service.received)
+
+
+async def test_a_batch_that_is_cancelled_has_an_outcome_for_each_call_in_flight(service: HeldService) -> None:
+    """The command stops at once this way, and still reports what may exist."""
+    async with client(service, max_connections=2) as api, open_batch(api, requests(9), None) as batch:
+        first = asyncio.ensure_future(anext(batch))
+        await service.until(2)
+        batch.cancel()
+        outcomes = [await first, *[outcome async for outcome in batch]]
+    assert sorted(outcome.index for outcome in outcomes) == [0, 1]
+    for outcome in outcomes:
+        assert isinstance(outcome.error, OutcomeUnknownError)
+        assert outcome.error.attempts == 1
+    assert len(service.received) == 2
