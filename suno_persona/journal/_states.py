@@ -40,6 +40,8 @@ class Record:
     request_id: str | None = None
     reason: str | None = None
     index: int | None = None
+    doubt: str | None = None
+    """Why an earlier claim may have created a persona, where this one was granted all the same."""
 
     @property
     def by_hand(self) -> bool:
@@ -162,8 +164,10 @@ def decide(record: Record | None, event: Event) -> Record | Refusal:
 def claim(record: Record | None, event: Claim) -> Record | Refusal:
     """Grant a request that is new or queued, and one that earlier runs left without a persona.
 
-    What was not created in this run is not retried. What may have been created is retried only on demand.
+    What was not created in this run is not retried. What may have been created is retried only on demand, and the
+    doubt stays with the record.
     """
+    doubt = persona_id = None
     match record:
         case None | Record(state="queued"):
             granted = True
@@ -171,6 +175,8 @@ def claim(record: Record | None, event: Claim) -> Record | Refusal:
             granted = record.settled_at is not None and record.settled_at <= event.since
         case Record(state="claimed" | "unknown"):
             granted = event.retry_unknown and record.claimed_at <= event.since
+            doubt = record.doubt or record.reason or f"no outcome was recorded: {record.claimed_by} was stopped"
+            persona_id = record.persona_id
         case _:
             granted = False
     if not granted:
@@ -182,14 +188,17 @@ def claim(record: Record | None, event: Claim) -> Record | Refusal:
         claimed_at=event.at,
         claimed_by=event.by,
         holder=event.holder,
+        persona_id=persona_id,
         index=None if record is None else record.index,
+        doubt=doubt,
     )
 
 
 def settle(record: Record | None, event: Settle) -> Record | Refusal:
     """Record the outcome of the holder's claim, also after it was given up; and a persona, whoever holds the claim.
 
-    Nothing is written over a persona. A job that was given up has ended: it cannot be queued again.
+    Nothing is written over a persona. A job that was given up has ended: it cannot be queued again. Where an earlier
+    claim may have created a persona, the outcome stays unknown until there is one.
     """
     settlement = event.settlement
     if record is None or record.state == "created":
@@ -199,7 +208,11 @@ def settle(record: Record | None, event: Settle) -> Record | Refusal:
         return Refusal("another run claimed it, or it was resolved by hand", record)
     if settlement.state == "queued" and record.state == "unknown":
         settlement = attrs.evolve(settlement, state="not_created")
-    return _settled(record, settlement, event.at, event.holder)
+    if settlement.state != "created" and record.doubt is not None:
+        reason = settlement.reason if settlement.state == "unknown" else record.doubt
+        ident = settlement.persona_id or record.persona_id
+        settlement = attrs.evolve(settlement, state="unknown", reason=reason, persona_id=ident)
+    return _settled(record, settlement, event.at, event.holder, doubt=record.doubt)
 
 
 def give_up(record: Record | None, event: GiveUp) -> Record | Refusal:
@@ -207,7 +220,8 @@ def give_up(record: Record | None, event: GiveUp) -> Record | Refusal:
     if record is None or record.state != "claimed" or record.holder != event.holder:
         return Refusal("its claim ended, or is another one", record)
     reason = f"no outcome was recorded: {record.claimed_by} was stopped"
-    return _settled(record, Settlement(state="unknown", reason=reason), event.at, event.holder)
+    settlement = Settlement(state="unknown", reason=reason, persona_id=record.persona_id)
+    return _settled(record, settlement, event.at, event.holder, doubt=record.doubt)
 
 
 def resolve(record: Record | None, event: Resolve) -> Record | Refusal:
@@ -249,7 +263,7 @@ def bind(bound: Binding | None, event: Bind) -> Binding | Refusal:
     return wanted
 
 
-def _settled(record: Record, settlement: Settlement, at: str, holder: str) -> Record:
+def _settled(record: Record, settlement: Settlement, at: str, holder: str, *, doubt: str | None = None) -> Record:
     return Record(
         key=record.key,
         body=record.body,
@@ -263,6 +277,7 @@ def _settled(record: Record, settlement: Settlement, at: str, holder: str) -> Re
         request_id=settlement.request_id,
         reason=settlement.reason,
         index=record.index,
+        doubt=doubt if settlement.state == "unknown" else None,
     )
 
 

@@ -52,12 +52,14 @@ _requests = sql.Table(
     sql.Column("request_id", sql.Text),
     sql.Column("reason", sql.Text),
     sql.Column("index", sql.Integer),
+    sql.Column("doubt", sql.Text),
 )
 _FROM_VERSION_1 = (
     "ALTER TABLE suno_persona_schema ADD COLUMN salt VARCHAR(32)",
     "ALTER TABLE suno_persona_schema ADD COLUMN endpoint TEXT",
     "ALTER TABLE suno_persona_schema ADD COLUMN fingerprint TEXT",
     "ALTER TABLE suno_persona_requests ADD COLUMN request_id TEXT",
+    "ALTER TABLE suno_persona_requests ADD COLUMN doubt TEXT",
     'ALTER TABLE suno_persona_requests RENAME COLUMN place TO "index"',
 )
 _COLUMNS = [field.name for field in attrs.fields(Record)]
