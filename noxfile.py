@@ -1,12 +1,14 @@
-"""Everything that is checked. `nox` alone runs what a change needs; `nox -s tests` and so on run a part of that.
+"""Everything that is checked.
 
-`lowest`, `soak` and `bench` take their time and run when they are named; GitHub runs the first as well.
+`nox` runs what a change needs, on the Python at hand, in a few minutes: lint, types and the fast tests. `nox -t ci` runs
+the rest: the wheel, every test on each Python that is there, coverage, the docs in Chromium and the demo. `lowest`, `soak`,
+`simulate` and `bench` run when they are named. Nothing here installs anything outside the sessions' environments.
 """
 
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "package", "tests", "docs", "demo"]  # and `coverage`, which the tests notify
+nox.options.sessions = ["lint", "types", "fast"]
 nox.options.error_on_missing_interpreters = False  # test each Python that is there
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -58,6 +60,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def fast(session: nox.Session) -> None:
+    """Run the tests that take no more than a moment each, on the Python at hand."""
+    session.install("-e", ".[cli,distributed,testing]", *groups("tests"))
+    pytest(session, ["python"], "-m", "not slow", env={"HYPOTHESIS_PROFILE": "fast"})
+
+
+@nox.session(tags=["ci"])
 def package(session: nox.Session) -> None:
     """Build the sdist, and the wheel from it, into dist/; check them. What is in them, the tests check."""
     session.install(*groups("package"))
@@ -74,16 +83,17 @@ def install_wheel(session: nox.Session, *requirements: str) -> None:
     session.install("--force-reinstall", "--no-deps", str(wheel))  # pip keeps what has the same version
 
 
-def pytest(session: nox.Session, run: Sequence[str], *options: str) -> None:
+def pytest(session: nox.Session, run: Sequence[str], *options: str, env: Mapping[str, str] = {}) -> None:
     """Run the tests, two for each core: many of them wait for processes.
 
     No process puts the checkout on its path, so that they import what is installed.
     """
     workers = str(2 * (os.cpu_count() or 1))
-    session.run(*run, "-m", "pytest", "-n", workers, *(session.posargs or options), env={"PYTHONSAFEPATH": "1"})
+    arguments = session.posargs or options
+    session.run(*run, "-m", "pytest", "-n", workers, *arguments, env={"PYTHONSAFEPATH": "1", **env})
 
 
-@nox.session(python=PYTHONS, requires=["package"])
+@nox.session(python=PYTHONS, requires=["package"], tags=["ci"])
 def tests(session: nox.Session) -> None:
     """Run the tests against the wheel: all on the oldest Python and the newest, between them those that are not slow.
 
@@ -120,14 +130,11 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/report.py")
 
 
-@nox.session
+@nox.session(tags=["ci"])
 def docs(session: nox.Session) -> None:
     """Build the docs, and look at every page in Chromium; a name or a link that leads nowhere fails."""
     if not (shutil.which("chromium") or shutil.which("google-chrome")):
-        if not shutil.which("apt-get") or os.geteuid() != 0:
-            session.error("the docs are looked at in Chromium, which is not there: install your system's package of it")
-        session.run("apt-get", "update", "-q", external=True)
-        session.run("apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium", external=True)
+        session.error("Chromium must be installed, in which the pages are looked at: see your system's packages")
     session.install(".[cli,distributed,testing]", *groups("docs"))
     shutil.rmtree("docs/_build", ignore_errors=True)  # what is built already would not be checked again
     session.run("sphinx-build", "-q", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
@@ -142,7 +149,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
-@nox.session
+@nox.session(tags=["ci"])
 def demo(session: nox.Session) -> None:
     """Run the demo as a user would."""
     session.install(".[cli]")

@@ -15,7 +15,7 @@ from yarl import URL
 from suno_persona import _transport as transport
 from suno_persona._admission import Admission
 from suno_persona._error_body import request_id
-from suno_persona._response import Response, read_persona, slash_redirect, without_secret
+from suno_persona._response import Response, read_persona, slash_redirect
 from suno_persona._retry import RetryPolicy, backoff, cools_down_all, should_retry
 from suno_persona._secret import Secret
 from suno_persona.conversion import dump_request
@@ -149,12 +149,7 @@ class Engine:
         if may_redirect and (target := slash_redirect(self.url, response)):
             self.url = target  # for later calls too
             return None
-        try:
-            persona = read_persona(response)
-        except PersonaError:
-            # Read again without the key, so that neither the error nor a frame of its traceback holds an echo of it.
-            response = without_secret(response, self.key)
-            persona = read_persona(response)
+        persona = read_persona(response)
         call.headers = response.headers
         return persona
 
@@ -187,5 +182,5 @@ class Engine:
     def _log_attempt(self, attempt: int, response: Response | None, elapsed: float) -> None:
         status, ident = "no response", None
         if response is not None:
-            status, ident = f"HTTP {response.status}", request_id(without_secret(response, self.key).headers)
+            status, ident = f"HTTP {response.status}", request_id(response.headers)
         _log.debug("attempt %d: %s, request id %s, %.3f s", attempt, status, ident, elapsed)

@@ -11,11 +11,9 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import attrs
-from multidict import CIMultiDict
 from yarl import URL
 
 from suno_persona._error_body import code_of, find_persona_id, member, message_of, one_line, request_id, text_of
-from suno_persona._secret import Secret
 from suno_persona.conversion import load_usual, parse_json, to_persona
 from suno_persona.errors import (
     AuthenticationError,
@@ -65,15 +63,6 @@ def read_persona(response: Response) -> Persona:
     said = message_of(document) or text_of(response.status, response.body)
     message = f"the response is not a persona ({reason}); it says: {said}"
     raise _unknown(UnreadableResponseError(message=message), response, document)
-
-
-def without_secret(response: Response, secret: Secret) -> Response:
-    """Return the response with every echo of a secret masked: some gateways include the key in their errors."""
-    return attrs.evolve(
-        response,
-        headers=CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items()),
-        body=secret.mask(response.body.decode("latin-1")).encode("latin-1"),
-    )
 
 
 def slash_redirect(url: URL, response: Response) -> URL | None:

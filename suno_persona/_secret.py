@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
 from typing import NoReturn
+from urllib.parse import unquote_to_bytes
 
 _SHORT = 8
 """No real key is shorter; masking a shorter one within words would make every text unreadable."""
@@ -81,42 +82,43 @@ class Secret:
         """Return the text with `***` for each echo of the key.
 
         An echo is the key itself, in hex or in base64, upper or lower case, split over lines, and escaped as in JSON,
-        URLs or HTML; also its beginning: 16 characters of it, 8 at the end of the text, or 6 before `...` or `***`.
+        URLs or HTML; also its beginning: 16 characters of it, 8 at the end of the text, or 6 before `...` or `***`. A
+        key of less than 8 characters is not masked: it may be any word.
         """
-        if len(self) < _SHORT:
-            return re.sub(rf"(?i)\b{re.escape(self._key.plain().decode())}\b", "***", text) if len(self) else text
         data = text.encode("utf-8", "surrogatepass")
-        if not self._may_be_in(data, b"\\ \r\n\t="):
-            return text
-        return _masked(data, self._key.plain()).decode("utf-8", "surrogatepass")
+        masked = self.masked(data)
+        return text if masked is data else masked.decode("utf-8", "surrogatepass")
 
     def masked(self, data: bytes) -> bytes:
-        """Return a JSON document with its echoes of the key masked; the same object where there are none.
-
-        The check costs microseconds. A key of less than 8 characters is not masked: it may be a word of the document.
-        """
-        if len(self) < _SHORT or not self._may_be_in(data, b"\\"):
+        """As `mask`, for bytes: the same object where there is no echo, after microseconds."""
+        if len(self) < _SHORT or not self._may_be_in(data):
             return data
         masked = _masked(data, self._key.plain())
         return data if masked == data else masked
 
-    def _may_be_in(self, data: bytes, splits: bytes) -> bool:
-        """Whether data may hold an echo, whose characters some of `splits` may separate."""
+    def _may_be_in(self, data: bytes) -> bool:
         lower = data.lower()
         probes = self._probes.plain().split(b"\n")
         for probe in probes:
             if probe in lower:
                 return True
-        if b"%" in data or b"&" in data:
+        if b"&" in data and (b"&#" in data or b"&amp;" in lower):
             return True
-        if len(splits) == 1 and splits not in data:
+        # In a JSON document a text has no line breaks but escaped ones.
+        separators = b"\\" if data.startswith(b"{") else b"\\ \t\r\n="
+        if b"%" not in data and not any(separator in data for separator in separators):
             return False
-        if b"\\u00" in lower or b"\\x" in lower:
+        if data.count(b"%") > _MOST_ESCAPES:
             return True
-        joined = lower.replace(b"\\n", b"").replace(b"\\r", b"").replace(b"\\t", b"").translate(None, splits)
+        if b"\\" in data:
+            if _ESCAPED_ASCII.search(lower):
+                return True
+            lower = lower.replace(b"\\n", b"").replace(b"\\r", b"").replace(b"\\t", b"")
+        joined = unquote_to_bytes(lower).lower().translate(None, separators)
         return any(probe in joined for probe in probes)
 
 
+_ESCAPED_ASCII = re.compile(rb"\\(?:u00[2-7]|x[2-7])")
 _HEAD = 6
 _PROBE = 24  # long ones are found faster
 

@@ -5,6 +5,8 @@ It separates "never sent" from "may have been received", and does not know what 
 
 import asyncio
 import sys
+from collections.abc import Mapping
+from itertools import chain
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -77,7 +79,7 @@ async def post(
 ) -> Response:
     """Send one POST with the key `secret` and return its response; one whose body is incomplete has a `flaw`.
 
-    `timeout` bounds the exchange. Redirects are not followed. Neither the body nor an error shows the key.
+    `timeout` bounds the exchange. Redirects are not followed. Neither the response nor an error shows the key.
 
     Raises `ConnectionFailedError` if nothing was sent, and an `OutcomeUnknownError` if something was sent and no status
     came back.
@@ -123,13 +125,21 @@ async def post(
         response, received = None, []
         raise failure  # type: ignore[misc]  # without a response there is one
     body = secret.masked(b"".join(received)[:max_response_size])
-    return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
+    return Response(status=response.status, headers=_headers(response, secret), body=body, flaw=flaw)
 
 
 def _signed(headers: CIMultiDict[str], secret: Secret) -> CIMultiDict[str]:
     signed = headers.copy()
     signed["Authorization"] = secret.authorization()
     return signed
+
+
+def _headers(response: aiohttp.ClientResponse, secret: Secret) -> Mapping[str, str]:
+    """The headers of a response, without echoes of the key."""
+    raw = b"\n".join(chain.from_iterable(response.raw_headers))
+    if secret.masked(raw) is raw:
+        return response.headers
+    return CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items())
 
 
 def _is_closed_session(error: BaseException) -> bool:
@@ -182,9 +192,9 @@ def _without_secret(error: BaseException, handled: BaseException | None, secret:
     aiohttp's frames and its description of the request hold the headers, and with them the key; crash reporters print
     the variables of every frame. `handled`, the exception that the caller was already handling, is left alone.
     """
-    chain, seen, shown = [error], {id(handled)}, False
-    while chain:
-        link = chain.pop()
+    links, seen, shown = [error], {id(handled)}, False
+    while links:
+        link = links.pop()
         if id(link) not in seen:
             seen.add(id(link))
             link.__traceback__ = None
@@ -196,6 +206,6 @@ def _without_secret(error: BaseException, handled: BaseException | None, secret:
             held = (*link.args, *vars(link).values())
             shown |= secret.mask(text) != text
             shown |= any(isinstance(value, aiohttp.ClientRequest | aiohttp.ClientResponse) for value in held)
-            chain += filter(None, (link.__cause__, link.__context__))
-            chain += getattr(link, "exceptions", ())  # of a group
+            links += filter(None, (link.__cause__, link.__context__))
+            links += getattr(link, "exceptions", ())  # of a group
     return None if shown else error

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 from support.calls import ONCE
 from support.clock import Clock, stop_clock
 from support.contract import CONTRACT_EXAMPLE
@@ -18,6 +20,10 @@ from suno_persona.testing import FakeSuno
 if TYPE_CHECKING:
     from aioresponses import aioresponses
     from support.databases import Databases
+
+
+settings.register_profile("fast", max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -172,5 +172,5 @@ class Machine(RuleBasedStateMachine):
         assert all(call.done() for call in calls)
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(settings(), stateful_step_count=40, deadline=None)
 TestAdmission = Machine.TestCase

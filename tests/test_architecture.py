@@ -1,6 +1,7 @@
 """Modules depend on each other in one direction, and nobody reaches into another object."""
 
 import graphlib
+from pathlib import Path
 
 import pytest
 from support.modules import MODULES, foreign, imports, private_reaches
@@ -24,6 +25,11 @@ PURE = ["_response", "_error_body", "_retry", "conversion", "models", "errors", 
 CHAIN = [name for name in MODULES if name.split(".")[1:2] and name.split(".")[1] in RANK]
 
 
+def short(module: str) -> str:
+    """Return a module's name within the package."""
+    return module.removeprefix("suno_persona.")
+
+
 def room(module: str) -> str:
     """Return the part of the package that a module belongs to: a module at its top, or a subpackage."""
     return module.split(".")[1] if "." in module else "suno_persona"
@@ -39,6 +45,22 @@ def test_imports_go_in_one_direction(module: str) -> None:
         if room(name) in RANK and room(name) != room(module) and RANK[room(name)] <= rank
     }
     assert upwards <= ({"suno_persona.models"} if module == "suno_persona.errors" else set())
+
+
+def test_the_docs_show_the_graph(pytestconfig: pytest.Config) -> None:
+    """The page on the design names what each module imports, as it is today; `--write-docs` writes it."""
+    page = Path(__file__).parent.parent / "docs" / "explanation" / "design.md"
+    rows = "".join(
+        f"| `{short(name)}` | {', '.join(f'`{short(each)}`' for each in sorted(imports(name, types=False)))} |\n"
+        for name in MODULES
+        if imports(name, types=False)
+    )
+    before, header, rest = page.read_text(encoding="utf-8").partition("| module | imports |\n| --- | --- |\n")
+    _, heading, after = rest.partition("\n## ")
+    text = f"{before}{header}{rows}{heading}{after}"
+    if pytestconfig.getoption("write_docs"):
+        page.write_text(text, encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == text
 
 
 def test_nothing_imports_in_a_circle() -> None:

@@ -38,7 +38,7 @@ async def test_create_takes_clips_and_an_address(fake_suno: FakeSuno, env: dict[
 
 @pytest.mark.parametrize(
     ("fault", "status"),
-    [(Fault.answer(400, b'{"detail": "no clip"}'), 1), (Fault.lost_answer(), 3), (Fault.server_error(), 3)],
+    [(Fault.response(400, b'{"detail": "no clip"}'), 1), (Fault.lost_answer(), 3), (Fault.server_error(), 3)],
 )
 async def test_the_exit_status_says_whether_a_persona_may_exist(
     fault: Fault, status: int, fake_suno: FakeSuno, env: dict[str, str]

@@ -253,7 +253,7 @@ async def test_running_it_again_sends_nothing_and_repeats_no_line(
 async def test_a_changed_outcome_is_a_new_line(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """The last line of a request counts."""
     file, output = write_file(tmp_path, rows(1)), tmp_path / "out.jsonl"
-    for fault, status in ((Fault.answer(404), 1), (Fault.answer(403), 1), (Fault.lost_answer(), 3)):
+    for fault, status in ((Fault.response(404), 1), (Fault.response(403), 1), (Fault.lost_answer(), 3)):
         fake_suno.script(fault)
         assert (await run(COMMAND, "batch", file, "--output", str(output), env=env)).status == status
     done = await run(COMMAND, "batch", file, "--output", str(output), "--retry-unknown", env=env)

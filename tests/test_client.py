@@ -1,4 +1,4 @@
-"""`PersonaAPI`: its options, its life, and what it sends."""
+"""`PersonaAPI`: its options, its life cycle, and what it sends."""
 
 import asyncio
 import copy
@@ -31,21 +31,21 @@ BASE = "https://gateway.example"
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is configured outside the test."""
+    """Configure nothing outside the test."""
     monkeypatch.delenv("SUNO_API_KEY", raising=False)
     monkeypatch.delenv("SUNO_BASE_URL", raising=False)
 
 
-async def test_the_example_of_the_contract_comes_back_equal(
+async def test_the_example_of_the_contract_is_returned(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """What the service sends is what `create` returns."""
-    fake_suno.script(Fault.answer(200, CONTRACT_EXAMPLE))
+    fake_suno.script(Fault.response(200, CONTRACT_EXAMPLE))
     assert await persona_api.create(request_) == loads(CONTRACT_EXAMPLE)
 
 
 async def test_the_request_on_the_wire_is_that_of_the_contract(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """A POST to the contract's path with its headers and with all five members, under their own names."""
+    """A POST to the contract's path, with its headers and all five members under the contract's names."""
     await persona_api.create(
         CreatePersonaRequest(root_clip_id="54834687", name="Néon", description="Night drive", clips=["a", "b"])
     )
@@ -62,7 +62,7 @@ async def test_the_request_on_the_wire_is_that_of_the_contract(fake_suno: FakeSu
     }
 
 
-async def test_a_thousand_calls_at_once_share_one_client(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+async def test_a_thousand_concurrent_calls_share_one_client(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
     """Each call gets its own persona."""
     requests = [CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(1000)]
     personas = await asyncio.gather(*map(persona_api.create, requests))
@@ -83,7 +83,7 @@ async def test_a_thousand_calls_at_once_share_one_client(fake_suno: FakeSuno, pe
 async def test_base_url_may_have_a_path_and_a_slash(
     base_url: str, create_path: str, target: str, mocked: aioresponses, request_: CreatePersonaRequest
 ) -> None:
-    """`create_path` stands below whatever `base_url` names."""
+    """`create_path` is appended to the path of `base_url`."""
     mocked.post(target, body=CONTRACT_EXAMPLE)
     async with PersonaAPI(KEY, base_url=base_url, create_path=create_path) as api:
         assert await api.create(request_) == loads(CONTRACT_EXAMPLE)
@@ -91,10 +91,10 @@ async def test_base_url_may_have_a_path_and_a_slash(
 
 @pytest.mark.parametrize("key", [KEY, f"Bearer {KEY}", f"bearer {KEY}"])
 @pytest.mark.parametrize("environment", [False, True])
-async def test_key_and_address_come_from_arguments_or_the_environment(
+async def test_key_and_base_url_come_from_arguments_or_the_environment(
     key: str, environment: bool, mocked: aioresponses, request_: CreatePersonaRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A leading `Bearer ` in the key is dropped wherever the key comes from."""
+    """A leading `Bearer ` in the key is dropped in either case."""
     mocked.post(f"{BASE}/suno/persona/create/", body=CONTRACT_EXAMPLE)
     if environment:
         monkeypatch.setenv("SUNO_API_KEY", key)
@@ -108,7 +108,7 @@ async def test_key_and_address_come_from_arguments_or_the_environment(
 async def test_arguments_win_over_the_environment(
     mocked: aioresponses, request_: CreatePersonaRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the code says is meant."""
+    """The environment is for what the code leaves out."""
     monkeypatch.setenv("SUNO_API_KEY", "sk-other-other")
     monkeypatch.setenv("SUNO_BASE_URL", "https://other.example")
     mocked.post(f"{BASE}/suno/persona/create/", body=CONTRACT_EXAMPLE)
@@ -121,63 +121,73 @@ async def test_arguments_win_over_the_environment(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"api_key": None}, "api_key: expected the service's key, as api_key= or in SUNO_API_KEY, found none"),
-        ({"api_key": ""}, "api_key: expected the service's key, as api_key= or in SUNO_API_KEY, found none"),
-        ({"api_key": "Bearer "}, "api_key: expected the service's key, as api_key= or in SUNO_API_KEY, found none"),
-        ({"api_key": b"sk-0123456789"}, "api_key: expected text, found bytes"),
+        ({"api_key": None}, "api_key must be the service's key, as api_key= or in SUNO_API_KEY; got none"),
+        ({"api_key": ""}, "api_key must be the service's key, as api_key= or in SUNO_API_KEY; got none"),
+        ({"api_key": "Bearer "}, "api_key must be the service's key, as api_key= or in SUNO_API_KEY; got none"),
+        ({"api_key": b"sk-0123456789"}, "api_key must be a str; got a value of type bytes"),
         (
             {"api_key": "sk-0123456789\n"},
-            "api_key: expected visible ASCII characters only, found a space or control character at place 14 of 14",
+            "api_key must be visible ASCII characters; got a space or control character at position 14 of 14",
         ),
         (
             {"api_key": "sk-ü123456789"},
-            "api_key: expected visible ASCII characters only, found a character that is not ASCII at place 4 of 13",
+            "api_key must be visible ASCII characters; got a character that is not ASCII at position 4 of 13",
         ),
-        ({"base_url": None}, "base_url: expected the service's address, as base_url= or in SUNO_BASE_URL, found none"),
-        ({"base_url": ""}, "base_url: expected the service's address, as base_url= or in SUNO_BASE_URL, found none"),
-        ({"base_url": URL(BASE)}, "base_url: expected text, found URL"),
-        ({"base_url": "gateway.example"}, "base_url: expected an address such as 'https://gateway.example'"),
-        ({"base_url": KEY}, "base_url: expected an address such as 'https://gateway.example'"),
-        ({"base_url": "ftp://gateway.example"}, "base_url: expected an address such as 'https://gateway.example'"),
-        ({"base_url": "https://"}, "base_url: expected an address such as 'https://gateway.example'"),
-        ({"base_url": "https://[::1"}, "base_url: expected an address such as 'https://gateway.example'"),
-        ({"base_url": "https://user:pw@gateway.example"}, "base_url: expected no user name or password"),
-        ({"base_url": f"{BASE}?x=1"}, "base_url: expected no '?' or '#'"),
-        ({"base_url": f"{BASE}#x"}, "base_url: expected no '?' or '#'"),
-        ({"base_url": f"{BASE}/a b"}, "base_url: expected no white space or control characters"),
-        ({"base_url": "http://gateway.example"}, "base_url: expected https://"),
-        ({"base_url": "http://192.168.0.1"}, "base_url: expected https://"),
-        ({"base_url": "http://localhost.gateway.example"}, "base_url: expected https://"),
-        ({"allow_insecure": "no"}, "allow_insecure: expected True or False, found 'no'"),
-        ({"max_connections": 0}, "max_connections: expected a whole number from 1 on, found 0"),
-        ({"max_connections": True}, "max_connections: expected a whole number from 1 on, found True"),
-        ({"max_response_size": 1.5}, "max_response_size: expected a whole number from 1 on, found 1.5"),
+        ({"base_url": None}, "base_url must be the service's address, as base_url= or in SUNO_BASE_URL; got none"),
+        ({"base_url": ""}, "base_url must be the service's address, as base_url= or in SUNO_BASE_URL; got none"),
+        ({"base_url": URL(BASE)}, "base_url must be a str; got a value of type URL"),
+        ({"base_url": "gateway.example"}, "base_url must be an address such as 'https://gateway.example'"),
+        ({"base_url": KEY}, "base_url must be an address such as 'https://gateway.example'"),
+        ({"base_url": "ftp://gateway.example"}, "base_url must be an address such as 'https://gateway.example'"),
+        ({"base_url": "https://"}, "base_url must be an address such as 'https://gateway.example'"),
+        ({"base_url": "https://[::1"}, "base_url must be an address such as 'https://gateway.example'"),
         (
-            {"timeout": 30},
-            "timeout: expected an aiohttp.ClientTimeout, such as aiohttp.ClientTimeout(total=60), found 30",
+            {"base_url": "https://user:pw@gateway.example"},
+            "base_url must be an address without user name and password; got some",
         ),
-        ({"api_key": "bearer"}, "api_key: expected the service's key, as api_key= or in SUNO_API_KEY, found none"),
-        ({"base_url": "https://ex\x00ample"}, "base_url: expected no white space or control characters"),
-        ({"base_url": "https://gateway..example"}, "base_url: expected a host name, found 'gateway..example'"),
-        ({"base_url": f"https://{'x' * 64}.example"}, "base_url: expected a host name, found 'xxx"),
-        ({"timeout": aiohttp.ClientTimeout(total=-1)}, "timeout.total: expected seconds from 0 on, or None, found -1"),
-        ({"timeout": aiohttp.ClientTimeout(sock_read=float("nan"))}, "timeout.sock_read: expected seconds from 0 on"),
+        ({"base_url": f"{BASE}?x=1"}, "base_url must be an address without '?' and '#'; got some"),
+        ({"base_url": f"{BASE}#x"}, "base_url must be an address without '?' and '#'; got some"),
+        (
+            {"base_url": f"{BASE}/a b"},
+            "base_url must be an address without white space or control characters; got some",
+        ),
+        ({"base_url": "http://gateway.example"}, "base_url must be https://"),
+        ({"base_url": "http://192.168.0.1"}, "base_url must be https://"),
+        ({"base_url": "http://localhost.gateway.example"}, "base_url must be https://"),
+        ({"allow_insecure": "no"}, "allow_insecure must be True or False; got 'no'"),
+        ({"max_connections": 0}, "max_connections must be an integer >= 1; got 0"),
+        ({"max_connections": True}, "max_connections must be an integer >= 1; got True"),
+        ({"max_response_size": 1.5}, "max_response_size must be an integer >= 1; got 1.5"),
+        ({"timeout": "30"}, "timeout must be seconds or an aiohttp.ClientTimeout; got '30'"),
+        ({"timeout": -1}, "timeout must be non-negative seconds; got -1"),
+        ({"timeout": True}, "timeout must be seconds or an aiohttp.ClientTimeout; got True"),
+        ({"api_key": "bearer"}, "api_key must be the service's key, as api_key= or in SUNO_API_KEY; got none"),
+        (
+            {"base_url": "https://ex\x00ample"},
+            "base_url must be an address without white space or control characters; got some",
+        ),
+        (
+            {"base_url": "https://gateway..example"},
+            "base_url must be an address with a host name; got 'gateway..example'",
+        ),
+        ({"base_url": f"https://{'x' * 64}.example"}, "base_url must be an address with a host name; got 'xxx"),
+        ({"timeout": aiohttp.ClientTimeout(total=-1)}, "timeout.total must be non-negative seconds or None; got -1"),
+        ({"timeout": aiohttp.ClientTimeout(sock_read=float("nan"))}, "timeout.sock_read must be non-negative seconds"),
         (
             {"timeout": aiohttp.ClientTimeout(sock_connect=-1)},
-            "timeout.sock_connect: expected seconds from 0 on",
+            "timeout.sock_connect must be non-negative seconds",
         ),
-        ({"timeout": aiohttp.ClientTimeout(total=10**400)}, "timeout.total: expected seconds from 0 on"),
-        ({"create_path": "/../create"}, "create_path: expected a path that starts with '/'"),
-        ({"create_path": "/a b"}, "create_path: expected a path that starts with '/'"),
-        ({"create_path": "/\ud800"}, "create_path: expected a path that starts with '/'"),
-        ({"session": "x"}, "session: expected an aiohttp.ClientSession, found 'x'"),
-        ({"create_path": "create"}, "create_path: expected a path that starts with '/'"),
-        ({"create_path": "/create?x=1"}, "create_path: expected a path that starts with '/'"),
-        ({"create_path": None}, "create_path: expected a path that starts with '/'"),
+        ({"timeout": aiohttp.ClientTimeout(total=10**400)}, "timeout.total must be non-negative seconds"),
+        ({"create_path": "/../create"}, "create_path must be a path that begins with '/'"),
+        ({"create_path": "/a b"}, "create_path must be a path that begins with '/'"),
+        ({"create_path": "/\ud800"}, "create_path must be a path that begins with '/'"),
+        ({"session": "x"}, "session must be an instance of ClientSession; got 'x'"),
+        ({"create_path": "create"}, "create_path must be a path that begins with '/'"),
+        ({"create_path": "/create?x=1"}, "create_path must be a path that begins with '/'"),
     ],
 )
-def test_a_configuration_that_cannot_work_is_refused_at_once(arguments: dict[str, Any], message: str) -> None:
-    """The error names the argument, what was found (never a key) and what is expected."""
+def test_a_configuration_that_cannot_work_fails_at_once(arguments: dict[str, Any], message: str) -> None:
+    """The error names the argument, what it must be, and what it got, but never a key."""
     arguments = {"api_key": KEY, "base_url": BASE, **arguments}
     with pytest.raises(ConfigurationError) as caught:
         PersonaAPI(**arguments)
@@ -197,50 +207,50 @@ def test_a_configuration_that_cannot_work_is_refused_at_once(arguments: dict[str
         "http://[::ffff:127.0.0.1]",
     ],
 )
-def test_plain_http_is_fine_on_loopback(base_url: str) -> None:
-    """Nothing leaves the machine."""
+def test_plain_http_is_allowed_on_loopback(base_url: str) -> None:
+    """The key does not leave the machine."""
     assert repr(PersonaAPI(KEY, base_url=base_url)).startswith("<PersonaAPI http://")
 
 
-def test_plain_http_to_elsewhere_is_a_choice() -> None:
-    """`allow_insecure=True` allows it."""
+def test_plain_http_elsewhere_must_be_allowed() -> None:
+    """`allow_insecure=True` does."""
     assert "gateway.example" in repr(PersonaAPI(KEY, base_url="http://gateway.example", allow_insecure=True))
 
 
-async def test_a_session_with_auth_of_its_own_is_refused() -> None:
-    """Aiohttp would send that instead of the key."""
+async def test_a_session_with_auth_is_a_configuration_error() -> None:
+    """Aiohttp would send its `auth` in place of the key."""
     with pytest.warns(DeprecationWarning, match="auth"):
         session = aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b"))
     async with session:
-        with pytest.raises(ConfigurationError, match=r"^session: expected one without auth="):
+        with pytest.raises(ConfigurationError, match=r"^session must be one without auth="):
             PersonaAPI(KEY, base_url=BASE, session=session)
 
 
-async def test_a_session_that_sends_the_head_first_is_refused() -> None:
-    """With `Expect` the key would be gone before it is known that the request is."""
+async def test_a_session_with_expect_is_a_configuration_error() -> None:
+    """With `Expect` the headers, and so the key, are sent before the body."""
     async with aiohttp.ClientSession(headers={"Expect": "100-continue"}) as session:
-        with pytest.raises(ConfigurationError, match=r"^session: expected one without the header Expect"):
+        with pytest.raises(ConfigurationError, match=r"^session must be one without the header Expect"):
             PersonaAPI(KEY, base_url=BASE, session=session)
 
 
-async def test_a_session_of_the_callers_is_used_and_left_open(
+async def test_a_session_of_the_caller_is_used_and_left_open(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
-    """Its own settings hold: here a header, `raise_for_status` and a reader that does not decompress."""
+    """Its own settings apply: here a header, `raise_for_status` and `auto_decompress`."""
     async with aiohttp.ClientSession(
         headers={"X-App": "demo", "Content-Type": "text/plain"}, raise_for_status=True, auto_decompress=False
     ) as session:
         async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session) as api:
             await api.create(request_)
-            fake_suno.script(Fault.answer(400))
+            fake_suno.script(Fault.response(400))
             with pytest.raises(RejectedError):
                 await api.create(request_)
         assert not session.closed
     assert fake_suno.requests[0].headers["X-App"] == "demo"
 
 
-async def test_a_closed_session_of_the_callers_is_a_usage_error(request_: CreatePersonaRequest) -> None:
-    """The error says which session is meant."""
+async def test_a_closed_session_of_the_caller_is_a_usage_error(request_: CreatePersonaRequest) -> None:
+    """The error names the argument."""
     async with aiohttp.ClientSession() as session:
         api = PersonaAPI(KEY, base_url=BASE, session=session)
     with pytest.raises(UsageError, match="session= is closed"):
@@ -248,7 +258,7 @@ async def test_a_closed_session_of_the_callers_is_a_usage_error(request_: Create
 
 
 async def test_use_after_close_is_a_usage_error(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """Closing twice is fine; calling and entering again are not."""
+    """Closing twice is allowed; calling and entering again are not."""
     api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url)
     await api.create(request_)
     await api.close()
@@ -262,8 +272,8 @@ async def test_use_after_close_is_a_usage_error(fake_suno: FakeSuno, request_: C
             pass
 
 
-async def test_closing_ends_the_calls_that_wait(fake_suno: FakeSuno) -> None:
-    """Those under way may have created something, those that wait have not; none looks as if it was cancelled."""
+async def test_closing_ends_all_calls(fake_suno: FakeSuno) -> None:
+    """Calls in flight may have created a persona, waiting ones have not; none raises `CancelledError`."""
     fake_suno.script(Fault.hang())
     api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=1)
     requests = [CreatePersonaRequest(root_clip_id="c", name=str(number), description="D") for number in range(3)]
@@ -282,7 +292,7 @@ async def test_a_client_that_was_never_used_can_be_closed() -> None:
 
 
 async def test_a_second_event_loop_is_a_usage_error(persona_api: PersonaAPI, request_: CreatePersonaRequest) -> None:
-    """Calling from it, entering in it and closing in it are refused."""
+    """Calling, entering and closing in it raise."""
     uses: list[Coroutine[Any, Any, object]] = [
         persona_api.create(request_),
         persona_api.__aenter__(),
@@ -293,16 +303,16 @@ async def test_a_second_event_loop_is_a_usage_error(persona_api: PersonaAPI, req
             await asyncio.to_thread(asyncio.run, use)
 
 
-def test_a_plain_with_says_async_with() -> None:
-    """The mistake is named, and so is its cure."""
+def test_a_plain_with_is_a_type_error() -> None:
+    """The error says `async with`."""
     with pytest.raises(TypeError, match="async with"), PersonaAPI(KEY, base_url=BASE):
         pass
 
 
-async def test_only_a_request_can_be_created(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """A dict is refused before anything is sent."""
-    with pytest.raises(InvalidRequestError, match="expected a CreatePersonaRequest, found a dict"):
-        await persona_api.create({"name": "Neon"})  # type: ignore[arg-type]  # what this test is about
+async def test_create_takes_a_request_only(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+    """A dict raises before anything is sent."""
+    with pytest.raises(InvalidRequestError, match="request must be a CreatePersonaRequest; got a dict"):
+        await persona_api.create({"name": "Neon"})  # type: ignore[arg-type]  # this is what is tested
     assert fake_suno.requests == []
 
 
@@ -324,7 +334,7 @@ async def test_closing_leaves_no_connection_open(fake_suno: FakeSuno, request_: 
 async def test_a_redirect_by_the_trailing_slash_is_followed(
     served: str, asked: str, status: int, request_: CreatePersonaRequest
 ) -> None:
-    """The same body is sent to the other path, once, and with the key."""
+    """The same body is sent to the other path, once, with the key."""
     async with FakeSuno(create_path=served) as fake:
         fake.script(Fault.redirect(served, status))
         async with PersonaAPI(fake.api_key, base_url=fake.base_url, create_path=asked) as api:
@@ -334,10 +344,10 @@ async def test_a_redirect_by_the_trailing_slash_is_followed(
     assert len(fake.personas) == 1
 
 
-async def test_redirects_in_a_circle_end(
+async def test_a_second_redirect_is_a_rejection(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """One redirect is followed, the next is a refusal."""
+    """A circle of redirects ends."""
     fake_suno.script(Fault.redirect("/suno/persona/create"), Fault.redirect("/suno/persona/create/"))
     with pytest.raises(RejectedError):
         await persona_api.create(request_)
@@ -348,7 +358,7 @@ async def test_redirects_in_a_circle_end(
 async def test_the_key_never_goes_to_another_origin(
     status: int, fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """The other service sees nothing, whatever the redirect."""
+    """The other service receives nothing, whatever the redirect."""
     async with FakeSuno() as other:
         fake_suno.script(Fault.redirect(f"{other.base_url}/suno/persona/create/", status))
         with pytest.raises(RejectedError, match=other.base_url):
@@ -359,7 +369,7 @@ async def test_the_key_never_goes_to_another_origin(
 async def test_a_call_can_be_cancelled(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """`CancelledError` comes out as it is, and the next call works."""
+    """`CancelledError` is raised unchanged, and the next call works."""
     fake_suno.script(Fault.hang())
     call = asyncio.create_task(persona_api.create(request_))
     while not fake_suno.requests:
@@ -370,8 +380,8 @@ async def test_a_call_can_be_cancelled(
     assert (await persona_api.create(request_)).name == "Neon"
 
 
-def test_json_is_the_same_for_equal_requests(request_: CreatePersonaRequest) -> None:
-    """The wire body depends on nothing but the request, and its members keep their order."""
+def test_equal_requests_have_equal_bodies(request_: CreatePersonaRequest) -> None:
+    """The body depends on the request alone, and its members have a fixed order."""
     from suno_persona.conversion import dump_request
 
     assert json.loads(dump_request(request_)) == {

@@ -17,17 +17,17 @@ PAGE = (Path(__file__).parent.parent / "docs" / "reference" / "contract.md").rea
 
 # how the page names the type of a field
 TYPES: dict[object, str] = {
-    str: "text",
+    str: "string",
     bool: "boolean",
-    str | None: "text",
-    int | None: "whole number",
+    str | None: "string",
+    int | None: "integer",
     float | None: "number",
     bool | None: "boolean",
     datetime | None: "time",
-    tuple[str, ...]: "list of texts",
+    tuple[str, ...]: "array of strings",
     Clip | None: "[Clip](#clip)",
     ClipMetadata | None: "[ClipMetadata](#clipmetadata)",
-    tuple[PersonaClip, ...]: "list of [PersonaClip](#personaclip)",
+    tuple[PersonaClip, ...]: "array of [PersonaClip](#personaclip)",
 }
 
 
@@ -93,7 +93,7 @@ async def test_the_example_of_the_request_is_granted(fake_suno: FakeSuno, once: 
     ]
 
 
-VARIATIONS = [(example, in_code(given)) for _, example, given in table("In the answer")]
+VARIATIONS = [(example, in_code(given)) for _, example, given in table("In the response")]
 STATUSES = [(f"`{status}`", in_code(error)) for status, error in table("Errors")]
 
 
@@ -109,7 +109,7 @@ async def test_what_the_page_says_of_an_answer_is_so(
     found = re.fullmatch(r"`(\d{3})(?: ([\w-]+): ([^{[<`]+))?(?: ([{[<].*))?`", shown)
     assert found is not None
     status, name, value, body = found.groups()
-    fake_suno.script(Fault.answer(int(status), (body or "").encode(), headers={name: value} if name else None))
+    fake_suno.script(Fault.response(int(status), (body or "").encode(), headers={name: value} if name else None))
     result: object
     try:
         result = await once.create(request_)

@@ -1,4 +1,4 @@
-"""Reading and writing: nothing is coerced, nothing is lost, and only a missing id stops a reader."""
+"""Reading and writing: nothing is coerced, nothing is lost, and only a missing id is an error."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -25,7 +25,7 @@ times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-9
 
 
 def documents(model: type[Any], **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects with any of the model's members, right or wrong, and with members that it does not have."""
+    """Return a strategy for objects with the model's members, of right and wrong types, and with others."""
     fields = {field.name: members.get(field.name, st.nothing()) | json_values for field in attrs.fields(model)}
     known = st.fixed_dictionaries({}, optional=fields)
     return st.builds(lambda known, unknown: unknown | known, known, st.dictionaries(st.text(), json_values, max_size=3))
@@ -41,14 +41,14 @@ personas = st.builds(
 )
 
 
-def kept(read: Any, written: Any) -> bool:
-    """Whether every non-null member of what was read is in what was written, equal in value."""
+def is_whole(read: Any, written: Any) -> bool:
+    """Return whether every non-null member that was read is in what was written, equal in value."""
     if isinstance(read, dict):
         return isinstance(written, dict) and all(
-            name in written and kept(value, written[name]) for name, value in read.items() if value is not None
+            name in written and is_whole(value, written[name]) for name, value in read.items() if value is not None
         )
     if isinstance(read, list):
-        return isinstance(written, list) and len(read) == len(written) and all(map(kept, read, written))
+        return isinstance(written, list) and len(read) == len(written) and all(map(is_whole, read, written))
     if isinstance(read, str) and isinstance(written, str) and read != written:
         return datetime.fromisoformat(read) == datetime.fromisoformat(written)
     return bool(read == written) and isinstance(read, bool) == isinstance(written, bool)
@@ -56,16 +56,16 @@ def kept(read: Any, written: Any) -> bool:
 
 @given(document=personas)
 def test_every_document_with_an_id_is_read_and_nothing_is_lost(document: dict[str, Any]) -> None:
-    """Extra members, nulls, missing members and wrong types never stop a reader, and come back when written."""
+    """Extra members, nulls, missing members and wrong types are never an error, and are written again."""
     persona = loads(json.dumps(document))
     assert persona.id == document["id"]
-    assert kept(document, json.loads(dumps(persona)))
+    assert is_whole(document, json.loads(dumps(persona)))
     assert loads(dumps(persona)) == persona
 
 
 @given(document=personas)
 def test_nothing_is_coerced(document: dict[str, Any]) -> None:
-    """A field holds the value as received or `None`, never another one."""
+    """A field has the value as received or `None`, never another one."""
     persona = loads(json.dumps(document))
     for field in attrs.fields(Persona):
         value = getattr(persona, field.name)
@@ -85,7 +85,7 @@ def test_the_example_of_the_contract_is_read_completely(example: dict[str, Any])
     assert persona.clip.created_at == datetime(2024, 12, 23, 10, 34, 30, 144000, UTC)
     assert persona.persona_clips == (PersonaClip(clip=persona.clip, id=11288925),)
     assert persona.extra == persona.clip.extra == persona.clip.metadata.extra == {}
-    assert kept(example, json.loads(dumps(persona)))
+    assert is_whole(example, json.loads(dumps(persona)))
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_the_example_of_the_contract_is_read_completely(example: dict[str, Any])
         ("metadata", []),
         ("created_at", "yesterday"),
         ("created_at", 1734950070),
-        ("created_at", "2024-12-23T10:34:30"),  # in no time zone
+        ("created_at", "2024-12-23T10:34:30"),  # without a time zone
         ("created_at", "2024-12-23T10:34:30.123456789Z"),  # finer than a datetime
     ],
 )
-def test_a_value_of_another_type_is_kept_in_extra(member: str, value: object) -> None:
+def test_a_value_of_the_wrong_type_is_in_extra(member: str, value: object) -> None:
     """The field is `None`, and the value as received is in `extra` under the member's name."""
     clip = loads(json.dumps({"id": "x", "clip": {member: value}})).clip
     assert clip is not None
@@ -113,30 +113,30 @@ def test_a_value_of_another_type_is_kept_in_extra(member: str, value: object) ->
 
 
 @pytest.mark.parametrize("value", [{}, "text", [{"id": 1}, None], [12]])
-def test_persona_clips_that_are_no_list_of_objects_are_kept_in_extra(value: object) -> None:
-    """`persona_clips` is then empty, and writing gives the value back."""
+def test_persona_clips_that_are_no_list_of_objects_are_in_extra(value: object) -> None:
+    """`persona_clips` is then empty, and the value is written again."""
     persona = loads(json.dumps({"id": "x", "persona_clips": value}))
     assert persona.persona_clips == ()
     assert persona.extra == {"persona_clips": value}
     assert json.loads(dumps(persona)) == {"id": "x", "persona_clips": value}
 
 
-def test_an_int_is_a_fine_float() -> None:
-    """A duration without a fraction stays the number that it is."""
+def test_an_int_is_accepted_for_a_float() -> None:
+    """A duration without a fraction remains an int."""
     clip = loads(b'{"id": "x", "clip": {"metadata": {"duration": 190}}}').clip
     assert clip is not None
     assert clip.metadata == ClipMetadata(duration=190)
 
 
 def test_a_member_named_extra_is_like_any_other() -> None:
-    """It is kept in `extra`, under its own name."""
+    """It is in `extra`, under its own name."""
     persona = loads(b'{"id": "x", "extra": {"a": 1}}')
     assert persona.extra == {"extra": {"a": 1}}
     assert json.loads(dumps(persona))["extra"] == {"a": 1}
 
 
 def test_a_field_that_was_set_wins_over_extra_when_written() -> None:
-    """Who corrects a field with `evolve` finds the correction in the document."""
+    """A field that `evolve` corrected is in the document."""
     persona = loads(b'{"id": "x", "name": 12, "clip": {"is_public": "no", "play_count": "1", "title": 7}}')
     assert persona.clip is not None
     clip = attrs.evolve(persona.clip, is_public=False, play_count=0, title="")
@@ -155,19 +155,19 @@ def test_times_are_read_in_each_form_of_rfc_3339(time: str) -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        (b"", "$: expected a JSON document, found nothing"),
-        (b"[]", "$: expected an object, found a list"),
-        (b"12", "$: expected an object, found 12"),
-        (b"{}", "$.id: expected non-empty text, found null"),
-        (b'{"id": ""}', "$.id: expected non-empty text, found ''"),
-        (b'{"id": 12}', "$.id: expected non-empty text, found 12"),
-        (b'{"id": {}}', "$.id: expected non-empty text, found an object"),
-        (b'"' + b"x" * 99 + b'"', "$: expected an object, found a text of 99 characters"),
-        (b"[" * 100_000, "$: nested too deep"),
+        (b"", "$ must be a JSON document; got nothing"),
+        (b"[]", "$ must be an object; got a list"),
+        (b"12", "$ must be an object; got 12"),
+        (b"{}", "$.id must be non-empty text; got null"),
+        (b'{"id": ""}', "$.id must be non-empty text; got ''"),
+        (b'{"id": 12}', "$.id must be non-empty text; got 12"),
+        (b'{"id": {}}', "$.id must be non-empty text; got an object"),
+        (b'"' + b"x" * 99 + b'"', "$ must be an object; got a text of 99 characters"),
+        (b"[" * 100_000, "$ must not be nested so deep"),
     ],
 )
-def test_loads_says_where_a_document_is_no_persona(document: bytes, message: str) -> None:
-    """The error names the path, what is expected and what was found."""
+def test_loads_names_the_path_at_which_a_document_is_no_persona(document: bytes, message: str) -> None:
+    """The error has the path, what must be there, and what it got."""
     with pytest.raises(ValueError, match=r"^\$") as caught:
         loads(document)
     assert str(caught.value) == message
@@ -176,9 +176,9 @@ def test_loads_says_where_a_document_is_no_persona(document: bytes, message: str
 @pytest.mark.parametrize(
     "document", [b"<html>", b'{"id": "x"', b'{"id": "\xff"}', b'{"id": "x", "n": NaN}', b'{"n": 1e999}']
 )
-def test_loads_refuses_what_is_not_json(document: bytes) -> None:
-    """Also numbers that JSON does not have, or that no double can hold (RFC 8259, section 6)."""
-    with pytest.raises(ValueError, match=r"^\$: expected a JSON document"):
+def test_loads_accepts_only_json(document: bytes) -> None:
+    """It rejects numbers that JSON does not have, or that no double can represent (RFC 8259, section 6)."""
+    with pytest.raises(ValueError, match=r"^\$ must be a JSON document"):
         loads(document)
 
 
@@ -194,11 +194,11 @@ def test_loads_refuses_what_is_not_json(document: bytes) -> None:
 def test_unusual_json_is_json(document: bytes) -> None:
     """Lone surrogates, byte order marks, UTF-16 and long numbers are read and written without loss."""
     persona = loads(document)
-    assert kept(json.loads(document), json.loads(dumps(persona)))
+    assert is_whole(json.loads(document), json.loads(dumps(persona)))
 
 
-def test_a_converter_of_ones_own_can_have_hooks() -> None:
-    """A hook for a field's type is used, and what it refuses goes to `extra`, whatever it raises."""
+def test_an_own_converter_can_have_hooks() -> None:
+    """A hook for a field's type is used, and a value for which it raises goes to `extra`."""
     converter = make_converter()
 
     @converter.register_structure_hook
@@ -209,8 +209,8 @@ def test_a_converter_of_ones_own_can_have_hooks() -> None:
     assert (persona.name, persona.clip, persona.extra) == ("Neon", None, {"clip": {"id": "c"}})
 
 
-def test_a_converter_that_exists_can_learn_the_rules() -> None:
-    """`configure_converter` makes it read and write personas, also inside other classes, and refuse other types."""
+def test_an_existing_converter_can_be_configured() -> None:
+    """`configure_converter` makes it read and write personas, also within other classes, without coercion."""
 
     @attrs.frozen
     class Song:
@@ -222,12 +222,12 @@ def test_a_converter_that_exists_can_learn_the_rules() -> None:
     song = converter.structure({"persona": {"id": "x", "name": 12}, "plays": 1}, Song)
     assert song.persona.extra == {"name": 12}
     assert converter.unstructure(song) == {"persona": {"id": "x", "persona_clips": [], "name": 12}, "plays": 1}
-    with pytest.raises(ValueError, match="expected int, found '1'"):
+    with pytest.raises(ValueError, match="must be int; got '1'"):
         converter.structure({"persona": {"id": "x"}, "plays": "1"}, Song)
 
 
-def test_a_hook_on_the_packages_own_converter_is_used_by_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for a document that is as the contract says."""
+def test_loads_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a document in the contract's shape."""
     converter = make_converter()
     converter.register_structure_hook(str, lambda value, _: str(value).upper())
     monkeypatch.setattr("suno_persona.conversion.converter", converter)

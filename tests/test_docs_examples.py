@@ -103,7 +103,7 @@ async def test_what_crashed_goes_on_and_sends_nothing_twice(
     assert len(crashed.output.splitlines()) == 5
     resumed = (await output_of("resume_after_a_crash.py", env)).splitlines()
     assert set(crashed.output.splitlines()) <= set(resumed)
-    unknown = [line for line in resumed if line.endswith(": look before you repeat it")]
+    unknown = [line for line in resumed if line.endswith(": check before retrying")]
     assert len(resumed) == 20
     assert len(unknown) <= 8  # twice `max_connections`: no more are read ahead
     sent = Counter(request.body for request in fake_suno.requests)
@@ -160,7 +160,7 @@ async def test_a_web_service_tells_its_caller_what_went_wrong(
         status, _, body = await post(NEW, Fault.lost_answer())
         assert status == UNKNOWN
         assert json.loads(body)["may_have_created"] is True
-        assert "look before you repeat" in json.loads(body)["detail"]
+        assert "check before retrying" in json.loads(body)["detail"]
 
         status, _, body = await post({**NEW, "clip_id": "unknown-1"})
         assert status == REFUSED
@@ -169,7 +169,7 @@ async def test_a_web_service_tells_its_caller_what_went_wrong(
         for unusable in ({**NEW, "name": ""}, {"name": "Neon"}, "Neon"):
             assert (await post(unusable))[0] == REFUSED
         for status_of_gateway in (401, 402):
-            assert (await post(NEW, Fault.answer(status_of_gateway)))[0] == OURS
+            assert (await post(NEW, Fault.response(status_of_gateway)))[0] == OURS
         busy = [Fault.unavailable(retry_after=0)] * RetryPolicy().attempts
         assert (await post(NEW, *busy))[0] == LATER
         status, retry_after, _ = await post(NEW, Fault.rate_limited(retry_after=120))

@@ -56,7 +56,7 @@ everywhere = pytest.mark.parametrize("error", TREE, ids=lambda error: error.__na
 
 
 def full(kind: type[PersonaError], request: CreatePersonaRequest) -> PersonaError:
-    """An error of this kind with a value in every field."""
+    """Return an error of this class with a value in every field."""
     fields: dict[str, Any] = {"message": "no such clip", "request": request}
     if kind in AFTER_SENDING:
         fields |= {"status": 404, "code": "clip_not_found", "request_id": "r-1", "attempts": 2}
@@ -69,14 +69,14 @@ def full(kind: type[PersonaError], request: CreatePersonaRequest) -> PersonaErro
 
 
 @everywhere
-def test_each_error_stands_in_its_place(error: type[PersonaError]) -> None:
+def test_each_error_has_its_parents(error: type[PersonaError]) -> None:
     """`except` with a parent's name catches the error, built-in parents included."""
     parents, _ = TREE[error]
     assert all(issubclass(error, parent) for parent in parents)
 
 
 def test_the_tree_is_complete() -> None:
-    """Every error that the package exports stands in the tree."""
+    """Every error that the package exports is in the tree."""
     exported = [getattr(suno_persona, name) for name in suno_persona.__all__ if name.endswith("Error")]
     assert set(exported) == set(TREE)
 
@@ -95,7 +95,7 @@ def test_each_error_says_whether_a_persona_may_exist(error: type[PersonaError]) 
     ids=["copy", "deep", "pickle"],
 )
 def test_errors_survive_pickle_and_copy(error: type[PersonaError], copied: Any, request_: CreatePersonaRequest) -> None:
-    """A copy is of the same class and holds the same in every attribute, notes included."""
+    """A copy is of the same class and equal in every attribute, notes included."""
     original = full(error, request_)
     original.add_note("while testing")
     twin = copied(original)
@@ -108,14 +108,14 @@ def test_errors_survive_pickle_and_copy(error: type[PersonaError], copied: Any, 
 def test_errors_are_made_with_keywords_only(error: type[PersonaError]) -> None:
     """A positional argument is a `TypeError`."""
     with pytest.raises(TypeError):
-        error("no such clip")  # type: ignore[call-arg]  # what this test is about
+        error("no such clip")  # type: ignore[call-arg]  # this is what is tested
 
 
-def test_the_text_of_an_error_holds_what_support_asks_for(request_: CreatePersonaRequest) -> None:
-    """Status, code, the service's words and the request id are in the text; the advice is in the unknown ones."""
+def test_the_text_of_an_error_has_what_support_asks_for(request_: CreatePersonaRequest) -> None:
+    """Status, code, message and request id are in the text, and advice where the outcome is unknown."""
     assert str(full(RejectedError, request_)) == "HTTP 404 (clip_not_found): no such clip [request id: r-1]"
     assert str(ConnectionFailedError(message="refused")) == "refused"
-    assert str(ConnectionLostError(message="lost")) == "lost (a persona may exist: look before you repeat)"
+    assert str(ConnectionLostError(message="lost")) == "lost (a persona may exist: check before retrying)"
     assert "a persona may exist with the id fd213afd" in str(full(ServerError, request_))
 
 
@@ -127,5 +127,5 @@ def test_headers_of_an_error_are_case_insensitive(request_: CreatePersonaRequest
 
 
 def test_the_repr_of_an_error_is_short() -> None:
-    """A large body is not in it."""
+    """It leaves out a large body."""
     assert len(repr(ServerError(message="broken", body=b"x" * 1_000_000))) < 200

@@ -46,11 +46,11 @@ FAULTS = {  # what the service does to the first requests of each example of a p
     "docs/how-to/batches.md": [Fault.lost_answer(), Fault.lost_answer()],
     "docs/how-to/logging.md": [Fault.rate_limited()],
     # It serves the first, and then stands for an endpoint that is not part of it.
-    "docs/how-to/persona-id.md": [Fault(creates=True), Fault.answer(200, b'{"id": "song-1"}')],
-    "docs/how-to/unknown-outcomes.md": [Fault.truncated_answer()],
+    "docs/how-to/persona-id.md": [Fault(creates=True), Fault.response(200, b'{"id": "song-1"}')],
+    "docs/how-to/unknown-outcomes.md": [Fault.truncated_response()],
 }
 SHOWS = {  # what the commands of a page print, beside what the page shows
-    "README.md": [r"(?m)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", r"created +│ +4 "],
+    "README.md": [r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"],
     "docs/how-to/batches.md": [r"created +│ +4 "],
     "docs/how-to/many-machines.md": [
         "5 of 5 requests enqueued",
@@ -191,7 +191,7 @@ async def test_the_id_is_handed_on(fake_suno: FakeSuno, folder: Path, request: p
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     """What is promised to users is what is checked; the contributor's guide says the same."""
     (command,) = [line for line in commands("README.md").splitlines() if line.endswith("nox")]
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == command
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
     assert command in PAGES["docs/contributing.md"]
 
 

@@ -32,45 +32,45 @@ async def test_each_attempt_is_one_debug_line(
     assert re.fullmatch(r"attempt 2: HTTP 200, request id [0-9a-f]{32}, \d+\.\d{3} s", second)
 
 
-async def test_an_attempt_without_an_answer_is_logged_too(
+async def test_an_attempt_without_a_response_is_logged_too(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
 ) -> None:
-    """The line says that there was none."""
+    """The line says that there was no response."""
     fake_suno.script(Fault.dropped())
     with pytest.raises(PersonaError):
         await persona_api.create(request_)
     (line,) = lines(log, logging.DEBUG)
-    assert line.startswith("attempt 1: no answer, request id None, ")
+    assert line.startswith("attempt 1: no response, request id None, ")
 
 
 async def test_each_retry_is_one_info_line(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
 ) -> None:
-    """With the reason and the wait."""
+    """It has the reason and the backoff."""
     fake_suno.script(Fault.unavailable(0))
     await persona_api.create(request_)
     (line,) = lines(log, logging.INFO)
-    assert line.startswith("attempt 2 of 4 in 0.00 s, after: HTTP 503 (unavailable): try again later")
+    assert line.startswith("attempt 2 of 4 in 0.00 s, after: HTTP 503 (unavailable): ")
 
 
-async def test_a_failure_that_the_caller_gets_is_not_logged_as_one(
+async def test_an_error_that_is_raised_is_not_logged_as_one(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing at WARNING or above: who catches the error decides what it means."""
-    fake_suno.script(Fault.answer(400), Fault.lost_answer(), Fault.answer(200, b"<html>"))
+    """Nothing is logged at WARNING or above: the caller who catches the error decides what it means."""
+    fake_suno.script(Fault.response(400), Fault.lost_answer(), Fault.response(200, b"<html>"))
     for _ in range(3):
         with pytest.raises(PersonaError):
             await persona_api.create(request_)
     assert [record for record in log.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_who_does_not_ask_gets_nothing(
+async def test_a_call_that_succeeds_logs_nothing_at_info(
     fake_suno: FakeSuno,
     persona_api: PersonaAPI,
     request_: CreatePersonaRequest,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """At the usual level a call that succeeds says nothing."""
+    """Only DEBUG shows it."""
     caplog.set_level(logging.INFO)
     await persona_api.create(request_)
     assert [record for record in caplog.records if record.name == "suno_persona"] == []

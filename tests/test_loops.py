@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from suno_persona import CreatePersonaRequest, Persona, PersonaAPI, RejectedError
+from suno_persona import CreatePersonaRequest, Persona, PersonaAPI, RejectedError, RetryPolicy
 from suno_persona.testing import FakeSuno, Fault
 
 
 async def many() -> int:
-    """A hundred calls through ten turns with some faults; how many personas there are."""
+    """Make a hundred calls with ten slots and some faults, and return how many personas were created."""
     requests = [CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(100)]
     async with FakeSuno() as fake:
         fake.script(Fault.rate_limited(0), Fault.lost_answer(), Fault.redirect("/suno/persona/create/"))
@@ -23,7 +23,7 @@ async def many() -> int:
 
 
 def eager() -> asyncio.AbstractEventLoop:
-    """A loop whose tasks start at once."""
+    """Return a loop whose tasks start at once."""
     loop = asyncio.new_event_loop()
     if sys.version_info >= (3, 12):
         loop.set_task_factory(asyncio.eager_task_factory)
@@ -31,7 +31,7 @@ def eager() -> asyncio.AbstractEventLoop:
 
 
 def uv() -> asyncio.AbstractEventLoop:
-    """A loop of uvloop."""
+    """Return a loop of uvloop."""
     uvloop = pytest.importorskip("uvloop")
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
@@ -45,8 +45,8 @@ def test_calls_work_on_every_loop(loop_factory: Callable[[], asyncio.AbstractEve
 
 
 async def test_a_task_group_works(fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest) -> None:
-    """An error of one call cancels the others, and comes out of the group as it is."""
-    fake_suno.script(Fault.answer(400), Fault.hang(), Fault.hang())
+    """An error of one call cancels the others, and the group raises it unchanged."""
+    fake_suno.script(Fault.response(400), Fault.hang(), Fault.hang())
 
     async def together() -> None:
         async with asyncio.TaskGroup() as group:
@@ -66,7 +66,7 @@ async def test_a_timeout_of_the_callers_works(
     request_: CreatePersonaRequest,
     advance: Callable[[float], None],
 ) -> None:
-    """It comes out as the caller's own `TimeoutError`, and not as one of ours."""
+    """The caller's own `TimeoutError` is raised, not one of the package's."""
     fake_suno.script(Fault.hang())
 
     async def bounded() -> None:
@@ -82,11 +82,11 @@ async def test_a_timeout_of_the_callers_works(
     assert (await persona_api.create(request_)).name == "Neon"
 
 
-async def test_pacing_costs_an_uncontended_call_no_turn_of_the_loop() -> None:
-    """A free turn, no refusal and no rate limit: nothing suspends."""
-    from suno_persona._admission import Pacing
+async def test_a_call_that_need_not_wait_is_admitted_at_once() -> None:
+    """With a free slot, no cool-down and no rate limit, admission costs no turn of the loop."""
+    from suno_persona._admission import Admission
 
-    pacing = Pacing(1, 30.0, None)
-    for step in (pacing.turns.acquire(), pacing.start()):
+    admission = Admission(1, RetryPolicy(), None)
+    for step in (admission.slots.acquire(), admission.acquire()):
         with pytest.raises(StopIteration):
             step.send(None)

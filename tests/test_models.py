@@ -1,4 +1,4 @@
-"""The models and the request: what they hold, what they refuse, and how they can be used."""
+"""The models and the request: their fields, their checks, and how they can be used."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ copies = pytest.mark.parametrize(
 
 @pytest.fixture
 def persona() -> Persona:
-    """A persona with something in every corner, `extra` included."""
+    """Return a persona with a value at every level, `extra` included."""
     return loads(
         b'{"id": "fd213afd", "name": 12, "clip": {"created_at": "2024-12-23T10:34:30.144Z", "likes": [1]},'
         b' "persona_clips": [{"id": 1, "clip": {"metadata": {"bpm": 120}}}], "mood": {"tone": "blue"}}'
@@ -31,7 +31,7 @@ def persona() -> Persona:
 
 
 def test_the_models_have_every_field_of_the_contract(example: dict[str, Any]) -> None:
-    """Each member of the contract's example is a field of the same name, and there is no field beside them."""
+    """Each member of the contract's example is a field of the same name, and the others are typed extensions."""
     documents = (example, example["clip"], example["clip"]["metadata"], example["persona_clips"][0])
     for model, document in zip(MODELS, documents, strict=True):
         assert {field.name for field in attrs.fields(model)} == {*document, "extra"}
@@ -39,12 +39,12 @@ def test_the_models_have_every_field_of_the_contract(example: dict[str, Any]) ->
 
 @copies
 def test_models_survive_pickle_and_copy(copied: Any, persona: Persona) -> None:
-    """A copy equals the original, and so does its `extra`, all the way down."""
+    """A copy equals the original, and so does its `extra`, at every level."""
     assert copied(persona) == persona
     assert copied(persona).extra == persona.extra
 
 
-def test_models_are_hashable_and_extra_takes_no_part(persona: Persona) -> None:
+def test_models_are_hashable_whatever_their_extra(persona: Persona) -> None:
     """Every persona has a hash, and `extra` does not change it."""
     assert hash(attrs.evolve(persona, extra={})) == hash(persona)
     assert attrs.evolve(persona, extra={}) != persona
@@ -60,7 +60,7 @@ def test_models_are_frozen(model: type[Any]) -> None:
 
 
 def test_extra_is_read_only(persona: Persona) -> None:
-    """`extra` is a mapping to read, and shows what it holds."""
+    """`extra` is a read-only mapping with a useful `repr`."""
     assert dict(persona.extra) == {"name": 12, "mood": {"tone": "blue"}}
     assert repr(persona.extra) == "{'name': 12, 'mood': {'tone': 'blue'}}"
     assert len(persona.extra) == 2
@@ -76,8 +76,8 @@ def test_extra_is_read_only(persona: Persona) -> None:
             change(persona.extra)
 
 
-def test_extra_does_not_follow_the_mapping_it_was_made_from() -> None:
-    """Changing the mapping afterwards changes no model."""
+def test_extra_is_a_copy_of_the_mapping_it_was_made_from() -> None:
+    """Changing the mapping later changes no model."""
     members: dict[str, object] = {"mood": "blue"}
     persona = Persona(id="fd213afd", extra=members)
     members["mood"] = "red"
@@ -85,7 +85,7 @@ def test_extra_does_not_follow_the_mapping_it_was_made_from() -> None:
 
 
 def test_models_work_with_the_functions_of_attrs(persona: Persona) -> None:
-    """`asdict` reaches every level, `evolve` changes a field and keeps the others."""
+    """`asdict` converts every level; `evolve` changes one field and copies the others."""
     document = attrs.asdict(persona)
     assert document["clip"]["created_at"] == datetime(2024, 12, 23, 10, 34, 30, 144000, UTC)
     assert document["persona_clips"][0]["clip"]["metadata"]["extra"] == {"bpm": 120}
@@ -94,14 +94,14 @@ def test_models_work_with_the_functions_of_attrs(persona: Persona) -> None:
     assert attrs.evolve(persona, name="Neon").extra == persona.extra
 
 
-def test_a_request_has_the_root_clip_alone_unless_told_otherwise() -> None:
+def test_a_request_defaults_to_the_root_clip_and_to_private() -> None:
     """`clips` defaults to the root clip, and publishing is a choice."""
     request = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
     assert (request.clips, request.is_public) == (("54834687",), False)
 
 
 def test_a_request_takes_any_iterable_of_clips() -> None:
-    """The clips are frozen into a tuple, and the root clip need not be among them."""
+    """The clips become a tuple, and the root clip need not be among them."""
     clips = (clip for clip in ("a", "b"))
     assert CreatePersonaRequest(root_clip_id="54834687", name="N", description="D", clips=clips).clips == ("a", "b")
 
@@ -116,26 +116,26 @@ def test_requests_survive_pickle_and_copy(copied: Any, request_: CreatePersonaRe
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"root_clip_id": ""}, "root_clip_id: expected non-empty text, found '' (str)"),
-        ({"root_clip_id": 12}, "root_clip_id: expected non-empty text, found 12 (int)"),
-        ({"root_clip_id": "a\nb"}, "root_clip_id: expected an id without control characters, found 'a\\nb' (str)"),
-        ({"root_clip_id": "a\x85"}, "root_clip_id: expected an id without control characters, found 'a\\x85' (str)"),
-        ({"name": ""}, "name: expected non-empty text, found '' (str)"),
-        ({"name": None}, "name: expected non-empty text, found None (NoneType)"),
-        ({"name": "\ud83d"}, "name: expected text without lone surrogates, found '\\ud83d' (str)"),
-        ({"name": b"x" * 99}, f"name: expected non-empty text, found b'{'x' * 57}… (bytes)"),
-        ({"description": ""}, "description: expected non-empty text, found '' (str)"),
-        ({"clips": ()}, "clips: expected at least one clip id, found () (tuple)"),
-        ({"clips": "54834687"}, "clips: expected a list of clip ids, found '54834687' (str)"),
-        ({"clips": None}, "clips: expected a list of clip ids, found None (NoneType)"),
-        ({"clips": ["a", ""]}, "clips[1]: expected non-empty text, found '' (str)"),
-        ({"clips": ["a\x00"]}, "clips[0]: expected an id without control characters, found 'a\\x00' (str)"),
-        ({"is_public": "false"}, "is_public: expected True or False, found 'false' (str)"),
-        ({"is_public": 1}, "is_public: expected True or False, found 1 (int)"),
+        ({"root_clip_id": ""}, "root_clip_id must be non-empty text; got '' (str)"),
+        ({"root_clip_id": 12}, "root_clip_id must be non-empty text; got 12 (int)"),
+        ({"root_clip_id": "a\nb"}, "root_clip_id must be an id without control characters; got 'a\\nb' (str)"),
+        ({"root_clip_id": "a\x85"}, "root_clip_id must be an id without control characters; got 'a\\x85' (str)"),
+        ({"name": ""}, "name must be non-empty text; got '' (str)"),
+        ({"name": None}, "name must be non-empty text; got None (NoneType)"),
+        ({"name": "\ud83d"}, "name must be text without lone surrogates; got '\\ud83d' (str)"),
+        ({"name": b"x" * 99}, f"name must be non-empty text; got b'{'x' * 57}… (bytes)"),
+        ({"description": ""}, "description must be non-empty text; got '' (str)"),
+        ({"clips": ()}, "clips must be at least one clip id; got () (tuple)"),
+        ({"clips": "54834687"}, "clips must be a list of clip ids; got '54834687' (str)"),
+        ({"clips": None}, "clips must be a list of clip ids; got None (NoneType)"),
+        ({"clips": ["a", ""]}, "clips[1] must be non-empty text; got '' (str)"),
+        ({"clips": ["a\x00"]}, "clips[0] must be an id without control characters; got 'a\\x00' (str)"),
+        ({"is_public": "false"}, "is_public must be True or False; got 'false' (str)"),
+        ({"is_public": 1}, "is_public must be True or False; got 1 (int)"),
     ],
 )
-def test_a_request_that_cannot_be_sent_is_refused_when_made(change: dict[str, Any], message: str) -> None:
-    """The error names the field, what was found and what is expected."""
+def test_a_request_that_cannot_be_sent_cannot_be_made(change: dict[str, Any], message: str) -> None:
+    """The error names the field, what it must be, and what it got."""
     fields: dict[str, Any] = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"}
     with pytest.raises(InvalidRequestError) as caught:
         CreatePersonaRequest(**fields | change)
@@ -143,5 +143,5 @@ def test_a_request_that_cannot_be_sent_is_refused_when_made(change: dict[str, An
 
 
 def test_names_may_be_in_any_script() -> None:
-    """Text beyond ASCII is text."""
+    """Text need not be ASCII."""
     assert CreatePersonaRequest(root_clip_id="a", name="夜のドライブ", description="🌃").name == "夜のドライブ"

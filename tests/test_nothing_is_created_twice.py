@@ -1,6 +1,6 @@
 # ruff: noqa: E501 - a row of the table is a line
 """The fault matrix: whatever breaks, no request that may have created a persona is sent again, and every
-persona that was made is returned or announced by the error.
+persona that was created is returned, or the error says that it may exist.
 
 The rows of `FAULTS` are the table in `docs/explanation/faults.md`; `pytest --write-docs` writes it anew.
 """
@@ -16,6 +16,8 @@ import attrs
 import pytest
 import trustme
 from support.broken_service import Act, BrokenService, Exchange, reset
+from support.clock import Clock
+from support.idle import idle
 
 from suno_persona import (
     ConnectionFailedError,
@@ -41,7 +43,7 @@ RETRY = RetryPolicy(attempts=3, wait_initial=0)
 
 @attrs.frozen
 class Fault:
-    """One row: what the service does to the first request, and what comes of the call."""
+    """One row: what the service does to the first request, and the outcome of the call."""
 
     does: str
     act: Act
@@ -51,11 +53,11 @@ class Fault:
     hangs: bool = False
 
 
-def sends(answer: Callable[[Exchange], bytes], then: str = "close") -> Act:
+def sends(response: Callable[[Exchange], bytes], then: str = "close") -> Act:
     """Send these bytes, then close, reset or keep the connection, or wait until the client leaves."""
 
     async def act(exchange: Exchange) -> None:
-        await exchange.send(answer(exchange))
+        await exchange.send(response(exchange))
         match then:
             case "close":
                 exchange.close()
@@ -68,32 +70,32 @@ def sends(answer: Callable[[Exchange], bytes], then: str = "close") -> Act:
 
 
 def head(*headers: str, status: str = "200 OK") -> bytes:
-    """A status line and headers."""
+    """Return a status line and headers."""
     return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
 
 
-def whole(body: bytes, *headers: str, status: str = "200 OK") -> Act:
-    """A proper answer with a body that is no persona."""
+def complete(body: bytes, *headers: str, status: str = "200 OK") -> Act:
+    """Send a complete response with a body that is no persona."""
     return sends(lambda _: head(*headers, f"Content-Length: {len(body)}", status=status) + body, then="keep")
 
 
 def created(change: Callable[[bytes], bytes], then: str = "close") -> Act:
-    """Make the persona, then spoil the whole answer like this."""
+    """Create the persona, then send its response with this change."""
     return sends(lambda exchange: change(exchange.response()), then)
 
 
 def wrapped(*headers: str, by: Callable[[bytes], bytes], then: str = "close") -> Act:
-    """Make the persona, and send its document in another way."""
+    """Create the persona, and send its document in another way."""
     return sends(lambda exchange: head(*headers) + by(exchange.create()), then)
 
 
 def chunks(*parts: bytes) -> bytes:
-    """A chunked body without its end (RFC 9112, section 7.1)."""
+    """Return a chunked body without its end (RFC 9112, section 7.1)."""
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
 async def trickles(exchange: Exchange) -> None:
-    """Send the answer's head, then a byte now and then, for ever."""
+    """Send the response's head, then one byte after another, for ever."""
     exchange.create()
     await exchange.send(head("Content-Length: 1000000"))
     while not exchange.reader.at_eof():
@@ -102,7 +104,7 @@ async def trickles(exchange: Exchange) -> None:
 
 
 async def floods(exchange: Exchange) -> None:
-    """Send one interim answer after another, for ever."""
+    """Send one interim response after another, for ever."""
     exchange.create()
     while not exchange.reader.at_eof():
         await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -121,7 +123,7 @@ async def endless_headers(exchange: Exchange) -> None:
 
 
 def bomb() -> bytes:
-    """64 MB of spaces, in a few kilobytes."""
+    """Return 64 MB of spaces, in a few kilobytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join([*(packer.compress(b" " * 1_000_000) for _ in range(64)), packer.flush()])
 
@@ -130,15 +132,15 @@ LOST, UNREADABLE, TIMEOUT = ConnectionLostError, UnreadableResponseError, Respon
 
 FAULTS = [
     # The connection
-    Fault("closes without an answer", sends(lambda _: b""), LOST),
-    Fault("resets without an answer", sends(lambda _: b"", "reset"), LOST),
-    Fault("creates, then closes without an answer", created(lambda _: b""), LOST, personas=1),
-    Fault("creates, then resets without an answer", created(lambda _: b"", "reset"), LOST, personas=1),
-    Fault("creates, then closes in the status line", created(lambda answer: answer[:9]), LOST, personas=1),
-    Fault("creates, then closes in the headers", created(lambda answer: answer[:25]), LOST, personas=1),
-    Fault("creates, then closes in the body", created(lambda answer: answer[:-9]), LOST, personas=1),
-    Fault("creates, then resets in the body", created(lambda answer: answer[:-9], "reset"), LOST, personas=1),
-    Fault("creates, answers, then closes", created(lambda answer: answer), Persona, personas=1),
+    Fault("closes without a response", sends(lambda _: b""), LOST),
+    Fault("resets without a response", sends(lambda _: b"", "reset"), LOST),
+    Fault("creates, then closes without a response", created(lambda _: b""), LOST, personas=1),
+    Fault("creates, then resets without a response", created(lambda _: b"", "reset"), LOST, personas=1),
+    Fault("creates, then closes in the status line", created(lambda whole: whole[:9]), LOST, personas=1),
+    Fault("creates, then closes in the headers", created(lambda whole: whole[:25]), LOST, personas=1),
+    Fault("creates, then closes in the body", created(lambda whole: whole[:-9]), LOST, personas=1),
+    Fault("creates, then resets in the body", created(lambda whole: whole[:-9], "reset"), LOST, personas=1),
+    Fault("creates, responds, then closes", created(lambda whole: whole), Persona, personas=1),
     # Time
     Fault("hangs before it creates", sends(lambda _: b"", "hang"), TIMEOUT, hangs=True),
     Fault("creates, then hangs", created(lambda _: b"", "hang"), TIMEOUT, personas=1, hangs=True),
@@ -176,19 +178,19 @@ FAULTS = [
         UNREADABLE,
         personas=1,
     ),
-    # No HTTP
+    # Not HTTP
     Fault("creates, then sends garbage", created(lambda _: b"\x16\x03\x01\x02\x00garbage\r\n\r\n"), UNREADABLE, personas=1),
-    Fault("creates, then greets like a mail server", created(lambda _: b"220 ready\r\n\r\n"), UNREADABLE, personas=1),
+    Fault("creates, then responds like a mail server", created(lambda _: b"220 ready\r\n\r\n"), UNREADABLE, personas=1),
     Fault("creates, then sends headers without end", endless_headers, UNREADABLE, personas=1),
     Fault("creates, and sends a header of a megabyte", wrapped("X: " + "x" * 1_000_000, by=bytes), UNREADABLE, personas=1),
-    Fault("creates, and sends a few 1xx before its answer", created(lambda a: head(status="103 Early Hints") * 3 + a), Persona, personas=1),
-    Fault("answers 101 Switching Protocols", whole(b"", "Upgrade: x", "Connection: upgrade", status="101 Switching"), UNREADABLE),
+    Fault("creates, and sends a few 1xx before its response", created(lambda a: head(status="103 Early Hints") * 3 + a), Persona, personas=1),
+    Fault("returns 101 Switching Protocols", complete(b"", "Upgrade: x", "Connection: upgrade", status="101 Switching"), UNREADABLE),
     # The body
-    Fault("answers 200 with HTML", whole(b"<title>Welcome</title>"), UNREADABLE),
-    Fault("answers 200 with nothing", whole(b""), UNREADABLE),
-    Fault("answers 204", sends(lambda _: head(status="204 No Content"), "keep"), UNREADABLE),
-    Fault("answers 200 with an error", whole(b'{"error": {"message": "no such clip"}}'), RejectedError),
-    Fault("answers 200 with a code", whole(b'{"code": 40001, "message": "no such clip"}'), RejectedError),
+    Fault("returns 200 with HTML", complete(b"<title>Welcome</title>"), UNREADABLE),
+    Fault("returns 200 with nothing", complete(b""), UNREADABLE),
+    Fault("returns 204", sends(lambda _: head(status="204 No Content"), "keep"), UNREADABLE),
+    Fault("returns 200 with an error", complete(b'{"error": {"message": "no such clip"}}'), RejectedError),
+    Fault("returns 200 with a code", complete(b'{"code": 40001, "message": "no such clip"}'), RejectedError),
     Fault("creates, and wraps the persona", wrapped(by=lambda body: b'{"code": 200, "data": %b}' % body), UNREADABLE, personas=1),
     Fault("creates, and compresses the persona", wrapped("Content-Encoding: gzip", by=gzip.compress), Persona, personas=1),
     Fault(
@@ -197,37 +199,37 @@ FAULTS = [
         UNREADABLE,
         personas=1,
     ),
-    Fault("answers with 64 MB in a gzip bomb", whole(bomb(), "Content-Encoding: gzip"), UNREADABLE),
-    Fault("answers with 30 MB", whole(b" " * 30_000_000), UNREADABLE),
-    # Refusals
-    Fault("answers 400", whole(b'{"detail": "no"}', status="400 Bad Request"), RejectedError),
-    Fault("answers 400, and breaks off", sends(lambda _: head("Content-Length: 99", status="400 No") + b"no"), RejectedError),
-    Fault("answers 404", whole(b"", status="404 Not Found"), NotFoundError),
-    Fault("answers 429 once", whole(b"", "Retry-After: 0", status="429 Slow"), Persona, requests=2, personas=1),
-    Fault("answers 503 once", whole(b"", status="503 Busy"), Persona, requests=2, personas=1),
-    Fault("answers 429 with a wait of an hour", whole(b"", "Retry-After: 3600", status="429 Slow"), RateLimitedError),
-    Fault("answers 503 with a wait of an hour", whole(b"", "Retry-After: 3600", status="503 Busy"), ServiceUnavailableError),
-    Fault("answers 500", whole(b"", status="500 Oops"), ServerError),
-    Fault("creates, then answers 500", sends(lambda e: (e.create(), head("Content-Length: 0", status="500 Oops"))[1], "keep"), ServerError, personas=1),
-    Fault("answers 502 with HTML", whole(b"<title>Bad Gateway</title>", status="502 Bad Gateway"), ServerError),
-    Fault("answers 504", whole(b"", status="504 Gateway Timeout"), ServerError),
+    Fault("returns with 64 MB in a gzip bomb", complete(bomb(), "Content-Encoding: gzip"), UNREADABLE),
+    Fault("returns with 30 MB", complete(b" " * 30_000_000), UNREADABLE),
+    # Error statuses
+    Fault("returns 400", complete(b'{"detail": "no"}', status="400 Bad Request"), RejectedError),
+    Fault("returns 400, cut off", sends(lambda _: head("Content-Length: 99", status="400 No") + b"no"), RejectedError),
+    Fault("returns 404", complete(b"", status="404 Not Found"), NotFoundError),
+    Fault("returns 429 once", complete(b"", "Retry-After: 0", status="429 Slow"), Persona, requests=2, personas=1),
+    Fault("returns 503 once", complete(b"", status="503 Busy"), Persona, requests=2, personas=1),
+    Fault("returns 429 with Retry-After of an hour", complete(b"", "Retry-After: 3600", status="429 Slow"), RateLimitedError),
+    Fault("returns 503 with Retry-After of an hour", complete(b"", "Retry-After: 3600", status="503 Busy"), ServiceUnavailableError),
+    Fault("returns 500", complete(b"", status="500 Oops"), ServerError),
+    Fault("creates, then returns 500", sends(lambda e: (e.create(), head("Content-Length: 0", status="500 Oops"))[1], "keep"), ServerError, personas=1),
+    Fault("returns 502 with HTML", complete(b"<title>Bad Gateway</title>", status="502 Bad Gateway"), ServerError),
+    Fault("returns 504", complete(b"", status="504 Gateway Timeout"), ServerError),
     # Redirects
-    Fault("redirects by the trailing slash (308)", whole(b"", "Location: /suno/persona/create", status="308 Moved"), Persona, requests=2, personas=1),
-    Fault("redirects to itself (308)", whole(b"", "Location: /suno/persona/create/", status="308 Moved"), RejectedError),
-    Fault("redirects to another path (307)", whole(b"", "Location: /other", status="307 Moved"), RejectedError),
-    Fault("redirects as GET by the trailing slash (302)", whole(b"", "Location: /suno/persona/create", status="302 Found"), RejectedError),
-    Fault("redirects to another host (308)", whole(b"", "Location: http://127.0.0.2/suno/persona/create", status="308 Moved"), RejectedError),
-    Fault("redirects to another scheme (308)", whole(b"", "Location: https://127.0.0.1/suno/persona/create", status="308 Moved"), RejectedError),
-    Fault("redirects to nowhere (308)", whole(b"", status="308 Moved"), RejectedError),
-    Fault("redirects to what is no address (308)", whole(b"", "Location: http://[::1", status="308 Moved"), RejectedError),
+    Fault("redirects to the path without its slash (308)", complete(b"", "Location: /suno/persona/create", status="308 Moved"), Persona, requests=2, personas=1),
+    Fault("redirects to itself (308)", complete(b"", "Location: /suno/persona/create/", status="308 Moved"), RejectedError),
+    Fault("redirects to another path (307)", complete(b"", "Location: /other", status="307 Moved"), RejectedError),
+    Fault("redirects as GET to the path without its slash (302)", complete(b"", "Location: /suno/persona/create", status="302 Found"), RejectedError),
+    Fault("redirects to another host (308)", complete(b"", "Location: http://127.0.0.2/suno/persona/create", status="308 Moved"), RejectedError),
+    Fault("redirects to another scheme (308)", complete(b"", "Location: https://127.0.0.1/suno/persona/create", status="308 Moved"), RejectedError),
+    Fault("redirects without a target (308)", complete(b"", status="308 Moved"), RejectedError),
+    Fault("redirects to an invalid URL (308)", complete(b"", "Location: http://[::1", status="308 Moved"), RejectedError),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.does)
 async def test_nothing_is_created_twice_and_nothing_is_lost(
-    fault: Fault, request_: CreatePersonaRequest, advance: Callable[[float], None]
+    fault: Fault, request_: CreatePersonaRequest, advance: Clock
 ) -> None:
-    """The outcome, the requests that the service saw and the personas that it made are those of the table."""
+    """The outcome, the requests that the service received and the personas that it created are those of the table."""
     async with (
         BrokenService(fault.act) as service,
         PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
@@ -246,16 +248,16 @@ async def test_nothing_is_created_twice_and_nothing_is_lost(
 
 
 def test_the_docs_show_the_matrix(pytestconfig: pytest.Config) -> None:
-    """The table in the docs is made of the rows that are tested here."""
+    """The table in the docs has the rows that are tested here."""
     rows = [
-        f"| {fault.does} | {'the persona' if fault.outcome is Persona else f'`{fault.outcome.__name__}`'}"
+        f"| {fault.does} | {'returns the persona' if fault.outcome is Persona else f'raises `{fault.outcome.__name__}`'}"
         f" | {'**yes**' if issubclass(fault.outcome, OutcomeUnknownError) else 'no' if fault.outcome is not Persona else ''}"
         f" | {fault.requests} | {fault.personas} |"
         for fault in FAULTS
     ]
     table = "\n".join(
         [
-            "| the service | the call gives | may a persona exist? | requests sent | personas made |",
+            "| the service | the call | may a persona exist? | requests sent | personas created |",
             "| --- | --- | --- | --- | --- |",
             *rows,
         ]
@@ -273,12 +275,12 @@ LENGTH = len(
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_an_answer_may_break_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
-    """Before its last byte the outcome is unknown and nothing is sent again; after it there is the persona."""
+async def test_a_response_may_be_cut_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
+    """Before its last byte the outcome is unknown, and nothing is retried."""
     saved = None
     for sent in range(LENGTH):
         async with (
-            BrokenService(created(lambda answer, sent=sent: answer[:sent], end)) as service,  # type: ignore[misc]  # mypy cannot see the default
+            BrokenService(created(lambda whole, sent=sent: whole[:sent], end)) as service,  # type: ignore[misc]  # mypy cannot see the default
             PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
         ):
             with pytest.raises(ConnectionLostError) as caught:
@@ -286,7 +288,7 @@ async def test_an_answer_may_break_off_at_any_byte(end: str, request_: CreatePer
         assert (len(service.requests), service.personas) == (1, ["Neon"])
         assert caught.value.persona_id in (saved, "persona-1")
         saved = caught.value.persona_id
-    assert saved == "persona-1"  # its end came long before that of the answer
+    assert saved == "persona-1"  # the id is complete long before the response is
 
 
 def hangs_up_after(received: int, end: str) -> Act:
@@ -300,8 +302,8 @@ def hangs_up_after(received: int, end: str) -> Act:
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_request_may_break_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
-    """As soon as the request is under way nobody can know what arrived: it is not sent again."""
+async def test_a_request_may_be_cut_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
+    """Once sending has begun, nobody can tell what arrived: nothing is retried."""
     for received in range(300):
         async with (
             BrokenService(on_connect=hangs_up_after(received, end)) as service,
@@ -313,8 +315,8 @@ async def test_a_request_may_break_off_at_any_byte(end: str, request_: CreatePer
         assert service.personas == []
 
 
-async def test_every_status_is_tried_as_often_as_it_is_safe(request_: CreatePersonaRequest) -> None:
-    """Only 429 and 503 are sent again; every other status ends the call after one request."""
+async def test_only_a_429_and_a_503_are_retried(request_: CreatePersonaRequest) -> None:
+    """Every other status ends the call after one request."""
     for status in range(200, 600):
         act = sends(lambda _, status=status: head("Content-Length: 0", status=f"{status} X"), "keep")  # type: ignore[misc]  # mypy cannot see the default
         async with (
@@ -329,7 +331,7 @@ async def test_every_status_is_tried_as_often_as_it_is_safe(request_: CreatePers
 
 
 async def test_a_connection_closed_while_idle_costs_nothing(request_: CreatePersonaRequest) -> None:
-    """The next call opens another one."""
+    """The next call opens a new one."""
 
     async def act(exchange: Exchange) -> None:
         await exchange.send(exchange.response())
@@ -340,17 +342,16 @@ async def test_a_connection_closed_while_idle_costs_nothing(request_: CreatePers
         PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
     ):
         await api.create(request_)
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await idle()
         await api.create(request_)
     assert (service.connections, len(service.requests), len(service.personas)) == (2, 2, 2)
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_kept_connection_closed_as_the_request_goes_out_is_unknown(
+async def test_a_reused_connection_closed_by_the_request_is_an_unknown_outcome(
     end: str, request_: CreatePersonaRequest
 ) -> None:
-    """It may have been received: nothing is sent again, by this client or by aiohttp."""
+    """The request may have been received: neither this client nor aiohttp retries it."""
 
     async def serve(exchange: Exchange) -> None:
         await exchange.send(exchange.response())

@@ -1,4 +1,4 @@
-"""Every answer means a persona or exactly one error, whatever its shape."""
+"""Every response is a persona or exactly one error, whatever its shape."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ SPECIAL: dict[int, type[PersonaError]] = {
     503: ServiceUnavailableError,
 }
 
-# shape: the words that an error has from it, its code, and whether it says no under a 2xx
+# shape: the message and code of its error, and whether it is a rejection under a 2xx
 SHAPES: dict[bytes, tuple[str | None, str | int | None, bool]] = {
     b'{"error": {"message": "no clip", "type": "bad", "param": "clips", "code": "c1"}}': ("no clip", "c1", True),
     b'{"error": {"message": "no clip", "type": "bad", "code": null}}': ("no clip", None, True),
@@ -82,24 +82,24 @@ SHAPES: dict[bytes, tuple[str | None, str | int | None, bool]] = {
 shapes = pytest.mark.parametrize("body", SHAPES, ids=lambda body: body[:40].decode("latin-1"))
 
 
-def answer(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
-    """An answer as it is received."""
+def response(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response as the transport does."""
     return Response(status=status, headers=CIMultiDict(headers or {}), body=body)
 
 
 def failure(response: Response) -> Any:
-    """The error that a response means; of any class, so that the test says which."""
+    """Return the error that a response means; the test states its class."""
     with pytest.raises(PersonaError) as caught:
         read_persona(response)
     return caught.value
 
 
 @shapes
-def test_each_shape_under_each_status_gives_its_class(body: bytes) -> None:
-    """From 300 to 599 the status alone decides, and the error holds the code, the body and some words."""
+def test_the_status_of_an_error_response_decides_its_class(body: bytes) -> None:
+    """From 300 to 599, whatever the body's shape; the error has its code, its message and the body."""
     words, code, _ = SHAPES[body]
     for status in range(300, 600):
-        error = failure(answer(status, body))
+        error = failure(response(status, body))
         expected: type[PersonaError] = SPECIAL.get(status, RejectedError if status < 500 else ServerError)
         assert (error.status, error.code, error.body) == (status, code, body)
         assert type(error) is expected
@@ -109,10 +109,10 @@ def test_each_shape_under_each_status_gives_its_class(body: bytes) -> None:
 
 @shapes
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-def test_each_shape_under_success_is_a_refusal_or_unreadable(body: bytes, status: int) -> None:
-    """An `error` object or a `code` that is none of success means no persona; anything else may hide one."""
+def test_an_error_under_a_2xx_is_a_rejection_or_unreadable(body: bytes, status: int) -> None:
+    """A sign of failure without a possible persona is a rejection; anything else may hide a persona."""
     words, code, refused = SHAPES[body]
-    error = failure(answer(status, body))
+    error = failure(response(status, body))
     assert type(error) is (RejectedError if refused else UnreadableResponseError)
     assert error.status == status
     assert error.code == code
@@ -128,7 +128,7 @@ def test_each_shape_under_success_is_a_refusal_or_unreadable(body: bytes, status
         max_size=4,
     ),
 )
-def test_no_answer_raises_anything_but_the_right_error(status: int, body: bytes, headers: dict[str, str]) -> None:
+def test_no_response_raises_another_error(status: int, body: bytes, headers: dict[str, str]) -> None:
     """Whatever bytes and headers arrive, the result is a persona or an error of the class that the status says."""
     response = Response(status=status, headers=CIMultiDict(headers), body=body)
     slash_redirect(URL("https://gateway.example/create/"), response)
@@ -146,25 +146,25 @@ def test_no_answer_raises_anything_but_the_right_error(status: int, body: bytes,
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 599])
 def test_a_malformed_request_is_rejected_under_any_5xx(status: int) -> None:
-    """`invalid_request` says that nothing ran, so that there is no doubt and no reason to try again."""
-    assert type(failure(answer(status, b'{"error": {"code": "invalid_request"}}'))) is RejectedError
+    """`invalid_request` means that nothing ran: the outcome is certain, and a retry would fail too."""
+    assert type(failure(response(status, b'{"error": {"code": "invalid_request"}}'))) is RejectedError
 
 
 @pytest.mark.parametrize("status", [101, 600, 999])
-def test_statuses_that_http_does_not_know_leave_the_outcome_open(status: int) -> None:
-    """An answer beyond HTTP may come from anything."""
-    assert isinstance(failure(answer(status, b"", {"Retry-After": "1"})), OutcomeUnknownError)
+def test_a_status_that_http_does_not_know_is_an_unknown_outcome(status: int) -> None:
+    """Such a response may come from anything."""
+    assert isinstance(failure(response(status, b"", {"Retry-After": "1"})), OutcomeUnknownError)
 
 
-def test_an_answer_with_extra_members_is_a_persona() -> None:
-    """`code` of success and an empty `error` beside the persona's own members do not hide it."""
+def test_a_response_with_extra_members_is_a_persona() -> None:
+    """A `code` of success and an empty `error` beside the persona's own members do not matter."""
     body = json.dumps({**json.loads(CONTRACT_EXAMPLE), "code": 200, "error": None}).encode()
-    assert read_persona(answer(200, body)).extra == {"code": 200}
+    assert read_persona(response(200, body)).extra == {"code": 200}
 
 
-def test_long_words_are_cut_and_the_body_is_whole() -> None:
-    """The message is one line of at most 500 characters; everything is in `body`."""
-    error = failure(answer(400, json.dumps({"message": "word " * 1000}).encode()))
+def test_a_long_message_is_shortened_and_the_body_is_whole() -> None:
+    """The message is one line of at most 500 characters; `body` has everything."""
+    error = failure(response(400, json.dumps({"message": "word " * 1000}).encode()))
     assert len(error.message) == 500
     assert len(error.body) > 5000
 
@@ -181,8 +181,8 @@ def test_long_words_are_cut_and_the_body_is_whole() -> None:
     ],
 )
 def test_the_request_id_is_found(headers: dict[str, str], body: bytes, request_id: str | None) -> None:
-    """It is taken from a header, else from the body."""
-    assert failure(answer(400, body, headers)).request_id == request_id
+    """It comes from a header, else from the body."""
+    assert failure(response(400, body, headers)).request_id == request_id
 
 
 NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
@@ -212,8 +212,8 @@ NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
     ],
 )
 def test_retry_after_is_seconds_or_a_date(status: int, headers: dict[str, str], seconds: float | None) -> None:
-    """A date counts from the answer's own `Date`, and odd values are ignored (RFC 9110, section 10.2.3)."""
-    assert failure(answer(status, headers=headers)).retry_after == seconds
+    """A date is relative to the response's own `Date`; invalid values are ignored (RFC 9110, section 10.2.3)."""
+    assert failure(response(status, headers=headers)).retry_after == seconds
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_retry_after_is_seconds_or_a_date(status: int, headers: dict[str, str], 
         (b"", None),
     ],
 )
-def test_an_id_is_saved_from_an_answer_that_is_no_persona(body: bytes, found: str | None) -> None:
-    """The persona's own id is found wherever gateways wrap it or break off after it; a clip's never is."""
+def test_an_unreadable_response_has_the_id_that_was_found(body: bytes, found: str | None) -> None:
+    """The persona's own id is found wherever gateways wrap it or cut it off after it; a clip's never is."""
     assert find_persona_id(body) == found
 
 
@@ -245,16 +245,16 @@ def test_an_id_is_saved_from_an_answer_that_is_no_persona(body: bytes, found: st
     "body",
     [b'{"id": "p", "code": 1}', b'{"id": "p", "error": {"message": "warn"}}', b'{"code": 1, "data": {"id": "p"}}'],
 )
-def test_an_error_that_holds_an_id_is_not_certainly_a_refusal(body: bytes) -> None:
-    """Where the answer contradicts itself, a persona may exist, and its id is on the error."""
-    error = failure(answer(200, body))
+def test_an_error_response_with_an_id_is_an_unknown_outcome(body: bytes) -> None:
+    """Where the response contradicts itself, a persona may exist, and the error has its id."""
+    error = failure(response(200, body))
     assert type(error) is UnreadableResponseError
     assert error.persona_id == "p"
 
 
 def test_a_wrapped_persona_is_unreadable_and_its_id_is_on_the_error() -> None:
     """What was created is not lost."""
-    error = failure(answer(200, b'{"code": 200, "data": {"id": "fd213afd"}}'))
+    error = failure(response(200, b'{"code": 200, "data": {"id": "fd213afd"}}'))
     assert type(error) is UnreadableResponseError
     assert error.persona_id == "fd213afd"
 
@@ -268,13 +268,13 @@ URLS = ("https://gateway.example/v1/create/", "https://gateway.example/v1/create
 )
 def test_a_redirect_to_the_path_without_its_slash_is_followed(status: int, location: str) -> None:
     """Relative or absolute, to the same origin."""
-    assert slash_redirect(URL(URLS[0]), answer(status, headers={"Location": location})) == URL(URLS[1])
+    assert slash_redirect(URL(URLS[0]), response(status, headers={"Location": location})) == URL(URLS[1])
 
 
 def test_a_redirect_to_the_path_with_a_slash_is_followed() -> None:
-    """The exception works in both directions, also where the port is written out."""
+    """The exception applies in both directions, also with an explicit port."""
     location = "https://gateway.example:443/v1/create/"
-    assert slash_redirect(URL(URLS[1]), answer(308, headers={"Location": location})) == URL(URLS[0])
+    assert slash_redirect(URL(URLS[1]), response(308, headers={"Location": location})) == URL(URLS[0])
 
 
 @pytest.mark.parametrize(
@@ -296,19 +296,19 @@ def test_a_redirect_to_the_path_with_a_slash_is_followed() -> None:
     ],
 )
 def test_no_other_redirect_is_followed(status: int, location: str) -> None:
-    """Another status, origin, path or query, or a target that is no URL, stays where it is."""
-    assert slash_redirect(URL(URLS[0]), answer(status, headers={"Location": location})) is None
+    """Not with another status, origin, path or query, nor to a target that is no URL."""
+    assert slash_redirect(URL(URLS[0]), response(status, headers={"Location": location})) is None
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
-def test_a_redirect_is_a_refusal_that_names_its_target(status: int) -> None:
-    """The error says where to, and that `base_url` is what to change."""
-    error = failure(answer(status, b"<title>Moved</title>", {"Location": "https://www.gateway.example/create/"}))
+def test_a_redirect_is_a_rejection_that_names_its_target(status: int) -> None:
+    """The error has the target, and suggests `base_url`."""
+    error = failure(response(status, b"<title>Moved</title>", {"Location": "https://www.gateway.example/create/"}))
     assert type(error) is RejectedError
     assert "https://www.gateway.example/create/" in error.message
     assert "base_url" in error.message
 
 
-def test_personas_come_out_whole() -> None:
-    """A 2xx with a persona is that persona."""
-    assert read_persona(answer(201, b'{"id": "x"}')) == Persona(id="x")
+def test_a_persona_is_returned_whole() -> None:
+    """A 2xx with a persona is read as that persona."""
+    assert read_persona(response(201, b'{"id": "x"}')) == Persona(id="x")

@@ -49,20 +49,20 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 ECHO = f'{{"error": {{"message": "bad key Bearer {KEY}", "code": "{KEY}"}}}}'.encode()
 
 FAULTS = [
-    Fault.answer(401, ECHO),
-    Fault.answer(401, ECHO.replace(b"/", b"\\/")),
-    Fault.answer(500, KEY.encode(), headers={"X-Echo": KEY, "X-Request-Id": KEY}),
-    Fault.answer(200, ECHO),
-    Fault.answer(200, f'{{"id": "", "key": "{KEY}"}}'.encode()),
-    Fault.answer(401, ECHO.replace(b"0123", b"\\u00301&#50;%33")),
-    Fault.answer(401, ECHO[: ECHO.rindex(b"9")]),
+    Fault.response(401, ECHO),
+    Fault.response(401, ECHO.replace(b"/", b"\\/")),
+    Fault.response(500, KEY.encode(), headers={"X-Echo": KEY, "X-Request-Id": KEY}),
+    Fault.response(200, ECHO),
+    Fault.response(200, f'{{"id": "", "key": "{KEY}"}}'.encode()),
+    Fault.response(401, ECHO.replace(b"0123", b"\\u00301&#50;%33")),
+    Fault.response(401, ECHO[: ECHO.rindex(b"9")]),
     Fault.redirect(f"https://other.example/?key={KEY}"),
     Fault.redirect(f"https://other.example/?key={KEY.replace('/', '%2F')}"),
     Fault(status=200, body=ECHO * 2, ending="cut"),
     Fault(status=400, body=ECHO * 2, ending="cut"),
     Fault.dropped(),
     Fault.lost_answer(),
-    Fault.truncated_answer(),
+    Fault.truncated_response(),
 ]
 
 
@@ -82,13 +82,15 @@ async def test_no_error_shows_the_key(
 
 
 @pytest.mark.parametrize(
-    "answer", [b"Authorization: Bearer %b\r\n\r\n", b"HTTP/1.1 xyz %b\r\n\r\n", b"HTTP/1.1 200 OK\r\n%b\r\n\r\n"]
+    "response", [b"Authorization: Bearer %b\r\n\r\n", b"HTTP/1.1 xyz %b\r\n\r\n", b"HTTP/1.1 200 OK\r\n%b\r\n\r\n"]
 )
-async def test_an_answer_that_is_not_http_does_not_show_the_key(answer: bytes, request_: CreatePersonaRequest) -> None:
+async def test_a_response_that_is_not_http_does_not_show_the_key(
+    response: bytes, request_: CreatePersonaRequest
+) -> None:
     """Aiohttp quotes what it cannot read; the quotation is masked, and aiohttp's own error is left out."""
 
     async def echo(exchange: Exchange) -> None:
-        await exchange.send(answer % KEY.encode())
+        await exchange.send(response % KEY.encode())
 
     async with BrokenService(echo) as service, PersonaAPI(KEY, base_url=service.base_url) as api:
         with pytest.raises(UnreadableResponseError) as caught:
@@ -108,8 +110,8 @@ async def test_a_connection_that_fails_does_not_show_the_key(request_: CreatePer
 
 
 async def test_a_cancelled_call_does_not_show_the_key(request_: CreatePersonaRequest) -> None:
-    """Wherever it suspends: aiohttp's frames are in this traceback, and hold the key masked."""
-    point, shown, in_aiohttp = -1, "x", False
+    """Wherever it suspends: aiohttp's frames, which hold the request's headers, are not in the traceback."""
+    point, shown, in_exchange = -1, "x", 0
     while shown:
         point += 1
         async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, base_url=fake.base_url) as api:
@@ -124,8 +126,9 @@ async def test_a_cancelled_call_does_not_show_the_key(request_: CreatePersonaReq
 
             shown = await asyncio.create_task(cancelled())
         assert SECRET not in shown
-        in_aiohttp = in_aiohttp or "/aiohttp/" in shown
-    assert in_aiohttp, "no traceback went through aiohttp"
+        assert "/aiohttp/" not in shown
+        in_exchange += "_transport.py" in shown
+    assert in_exchange >= 2, "it was cancelled within the exchange"
     assert point >= 3, "the call was cancelled at several points"
 
 
@@ -133,7 +136,7 @@ async def test_the_last_of_many_refusals_does_not_show_the_key(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
     """The errors of the attempts before it are not in its chain with anything more."""
-    fake_suno.script(*[Fault.answer(429, ECHO, headers={"Retry-After": "0"})] * 4)
+    fake_suno.script(*[Fault.response(429, ECHO, headers={"Retry-After": "0"})] * 4)
     async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
         with pytest.raises(PersonaError) as caught:
             await api.create(request_)
@@ -147,7 +150,7 @@ async def test_the_last_of_many_refusals_does_not_show_the_key(
         {"api_key": KEY.encode()},
         {"api_key": KEY, "base_url": "nowhere"},
         {"api_key": KEY, "max_connections": 0},
-        {"api_key": KEY, "timeout": 1},
+        {"api_key": KEY, "timeout": "1"},
     ],
 )
 def test_a_wrong_configuration_does_not_show_the_key(arguments: dict[str, Any]) -> None:
@@ -172,9 +175,9 @@ async def test_a_client_does_not_show_its_key(fake_suno: FakeSuno) -> None:
                 use(item)
 
 
-async def test_a_short_key_does_not_tear_answers_up(request_: CreatePersonaRequest) -> None:
+async def test_a_short_key_does_not_tear_responses_up(request_: CreatePersonaRequest) -> None:
     """Masking every "e" would leave no error readable."""
     async with FakeSuno(api_key="e") as fake, PersonaAPI("e", base_url=fake.base_url) as api:
-        fake.script(Fault.answer(400, b"the message"))
+        fake.script(Fault.response(400, b"the message"))
         with pytest.raises(PersonaError, match="the message"):
             await api.create(request_)

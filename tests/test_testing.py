@@ -179,7 +179,7 @@ async def test_a_fault_can_answer_anything(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """Status, body and headers are the test's own."""
-    fake_suno.script(Fault.answer(418, b'{"detail": "short and stout"}', headers={"x-request-id": "pot"}))
+    fake_suno.script(Fault.response(418, b'{"detail": "short and stout"}', headers={"x-request-id": "pot"}))
     with pytest.raises(RejectedError, match="short and stout") as caught:
         await persona_api.create(request_)
     assert (caught.value.status, caught.value.request_id) == (418, "pot")
@@ -216,7 +216,7 @@ def test_a_fault_that_is_none_is_refused_at_once() -> None:
     mistakes: list[Callable[[], object]] = [
         lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # what this test is about
         lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # what this test is about
-        lambda: Fault.answer("400"),  # type: ignore[arg-type]  # what this test is about
+        lambda: Fault.response("400"),  # type: ignore[arg-type]  # what this test is about
     ]
     for mistake in mistakes:
         with pytest.raises((UsageError, ValueError, TypeError)):

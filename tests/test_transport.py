@@ -19,7 +19,6 @@ from support.calls import ONCE
 from yarl import URL
 
 from suno_persona import (
-    ConfigurationError,
     ConnectionFailedError,
     ConnectionLostError,
     CreatePersonaRequest,
@@ -68,14 +67,14 @@ EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[PersonaError]]] = 
     aiohttp.RedirectClientError: (("x",), ConnectionLostError),
     aiohttp.ServerConnectionError: ((), ConnectionLostError),
     aiohttp.ServerDisconnectedError: ((), ConnectionLostError),
-    aiohttp.WSMessageTypeError: ((), ConfigurationError),
+    aiohttp.WSMessageTypeError: ((), UsageError),
     TimeoutError: ((), ConnectionFailedError),  # `timeout.total`, which here strikes before a byte is written
     ConnectionResetError: ((), ConnectionLostError),
     OSError: ((), ConnectionLostError),
     # Whatever else comes before the first byte was written sent nothing.
     AssertionError: ((), ConnectionFailedError),
     RuntimeError: (("Session is closed",), UsageError),
-    ValueError: (("Cannot combine AUTHORIZATION header with AUTH argument",), ConfigurationError),
+    ValueError: (("Cannot combine AUTHORIZATION header with AUTH argument",), UsageError),
 }
 # Newer than the oldest aiohttp that is supported.
 for name in ("UploadAbortedError",):
@@ -136,7 +135,7 @@ async def test_a_failed_handshake_sent_nothing(fake_suno: FakeSuno, request_: Cr
 async def test_a_connection_that_does_not_come_about_sent_nothing(
     request_: CreatePersonaRequest, advance: Callable[[float], None]
 ) -> None:
-    """The host does not answer: `sock_connect` strikes, and there is certainly no persona."""
+    """The host does not respond: `sock_connect` strikes, and there is certainly no persona."""
     with socket.socket() as server, socket.socket() as first, socket.socket() as second:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -210,7 +209,7 @@ async def test_a_timeout_after_sending_leaves_the_outcome_open(
     advance: Callable[[float], None],
     creates: bool,
 ) -> None:
-    """The service has the request and does not answer: a persona may exist."""
+    """The service has the request and does not respond: a persona may exist."""
     fake_suno.script(Fault.hang(creates=creates))
     call = asyncio.create_task(failure(once, request_))
     while not fake_suno.requests:
@@ -224,20 +223,20 @@ async def test_a_timeout_after_sending_leaves_the_outcome_open(
 
 
 @pytest.mark.parametrize("fault", [Fault.dropped(), Fault.lost_answer()])
-async def test_a_lost_answer_leaves_the_outcome_open(
+async def test_a_lost_response_leaves_the_outcome_open(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest, fault: Fault
 ) -> None:
-    """The connection closes without an answer: a persona may exist, and nothing is sent again."""
+    """The connection closes without a response: a persona may exist, and nothing is sent again."""
     fake_suno.script(fault)
     assert type(await failure(once, request_)) is ConnectionLostError
     assert len(fake_suno.requests) == 1
 
 
-async def test_an_answer_that_breaks_off_gives_what_arrived(
+async def test_an_incomplete_response_keeps_what_arrived(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The error holds the status, the part of the body that came, and the id that was in it."""
-    fake_suno.script(Fault.truncated_answer())
+    fake_suno.script(Fault.truncated_response())
     error = await failure(once, request_)
     assert type(error) is ConnectionLostError
     assert error.status == 200
@@ -245,7 +244,7 @@ async def test_an_answer_that_breaks_off_gives_what_arrived(
     assert error.persona_id == fake_suno.personas[0].id
 
 
-async def test_a_refusal_that_breaks_off_is_a_refusal(
+async def test_an_incomplete_rejection_is_a_rejection(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The status line said no; the rest of the body changes nothing."""
@@ -255,11 +254,11 @@ async def test_a_refusal_that_breaks_off_is_a_refusal(
     assert error.message == "no such clip"
 
 
-async def test_a_client_goes_on_after_a_broken_call(
+async def test_a_client_works_after_a_broken_call(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
     """The next call has a connection that works."""
-    fake_suno.script(Fault.truncated_answer(), Fault.dropped())
+    fake_suno.script(Fault.truncated_response(), Fault.dropped())
     await failure(once, request_)
     await failure(once, request_)
     assert (await once.create(request_)).name == "Neon"
@@ -275,16 +274,16 @@ def large(size: int) -> bytes:
     "compress", [lambda body: (body, {}), lambda body: (gzip.compress(body, mtime=0), {"Content-Encoding": "gzip"})]
 )
 @pytest.mark.parametrize("status", [200, 400])
-async def test_answers_are_bounded_after_decompression(
+async def test_responses_are_bounded_after_decompression(
     fake_suno: FakeSuno, request_: CreatePersonaRequest, compress: Any, status: int
 ) -> None:
-    """More than `max_response_size` bytes are never held; the status decides what a longer answer means."""
+    """More than `max_response_size` bytes are never held; the status decides what a longer response means."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_response_size=1000) as api:
         body, headers = compress(large(1000))
-        fake_suno.script(Fault.answer(200, body, headers=headers))
+        fake_suno.script(Fault.response(200, body, headers=headers))
         assert (await api.create(request_)).id == "fd213afd"
         body, headers = compress(large(5_000_000))
-        fake_suno.script(Fault.answer(status, body, headers=headers))
+        fake_suno.script(Fault.response(status, body, headers=headers))
         error = await failure(api, request_)
     assert error.body == large(5_000_000)[:1000]
     if status == 200:
@@ -298,7 +297,7 @@ async def test_answers_are_bounded_after_decompression(
 async def test_a_failure_of_the_callers_after_sending_leaves_the_outcome_open(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
-    """Here a trace of its session fails when the answer is there."""
+    """Here a trace of its session fails when the response is there."""
 
     async def fail(*_: object) -> None:
         error = LookupError("no span")
@@ -317,7 +316,7 @@ async def test_a_failure_of_the_callers_after_sending_leaves_the_outcome_open(
 async def test_a_connection_that_fails_after_sending_leaves_the_outcome_open(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
-    """Here that of a trace to its own backend: the request was answered, and must not be sent again."""
+    """Here that of a trace to its own backend: a response was received, and the request must not be sent again."""
 
     async def report(*_: object) -> None:
         raise aiohttp.ClientConnectorError(KEY, REFUSED)
@@ -380,15 +379,15 @@ async def test_a_session_closed_while_it_connects_sent_nothing(request_: CreateP
 @pytest.mark.parametrize(
     "body", [b"no gzip at all", gzip.compress(large(1000), mtime=0)[:-20], zlib.compress(large(1000))]
 )
-async def test_an_answer_that_cannot_be_decompressed_leaves_the_outcome_open(
+async def test_a_response_that_cannot_be_decompressed_leaves_the_outcome_open(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest, body: bytes
 ) -> None:
     """Broken compression under a 200 may hide a persona."""
-    fake_suno.script(Fault.answer(200, body, headers={"Content-Encoding": "gzip"}))
+    fake_suno.script(Fault.response(200, body, headers={"Content-Encoding": "gzip"}))
     assert isinstance(await failure(once, request_), OutcomeUnknownError)
 
 
-async def test_an_answer_that_is_not_http_leaves_the_outcome_open(request_: CreatePersonaRequest) -> None:
+async def test_a_response_that_is_not_http_leaves_the_outcome_open(request_: CreatePersonaRequest) -> None:
     """Garbage instead of a status line may come from a service that created the persona."""
 
     async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

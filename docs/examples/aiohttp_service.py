@@ -3,8 +3,8 @@
 Start it with `PORT=8001 python docs/examples/aiohttp_service.py`.
 """
 # Needs: pip install suno-persona
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
-# this with, and prints both.
+# Set SUNO_API_KEY and SUNO_BASE_URL: `suno-persona fake` runs a service to try this
+# with, and prints both.
 
 import os
 from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
             case RejectedError(status=200 | 400 | 403 | 404 | 422):
                 return web.json_response(body, status=422)
             case _:
-                # The key or the address is wrong, say: a caller cannot mend that.
+                # For example a wrong key or address, which the caller cannot fix.
                 raise
 
 
@@ -66,7 +66,7 @@ async def create(request: web.Request) -> web.Response:
             description=new["description"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        # No JSON, no object, or not what makes a persona.
+        # Not JSON, not an object, or not a valid request.
         raise web.HTTPUnprocessableEntity(text=repr(error)) from error
     persona = await request.app[API].create(wanted)
     return web.json_response({"persona_id": persona.id}, status=201)

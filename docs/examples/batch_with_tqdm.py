@@ -1,7 +1,7 @@
-"""Create a persona for each row of a CSV file, under a progress bar of tqdm."""
+"""Create a persona for each row of a CSV file, with a tqdm progress bar."""
 # Needs: pip install suno-persona tqdm
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
-# this with, and prints both.
+# Set SUNO_API_KEY and SUNO_BASE_URL: `suno-persona fake` runs a service to try this
+# with, and prints both.
 
 import asyncio
 import csv

@@ -1,10 +1,10 @@
-"""A batch that workers on any number of machines share; here, one in this process.
+"""Share a batch between workers on any number of machines; here, with one of them.
 
-`SUNO_JOURNAL_URL` names an empty database, such as `postgresql:///personas`.
+Set `SUNO_JOURNAL_URL` to an empty database, such as `postgresql:///personas`.
 """
 # Needs: pip install 'suno-persona[distributed]'
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
-# this with, and prints both.
+# Set SUNO_API_KEY and SUNO_BASE_URL: `suno-persona fake` runs a service to try this
+# with, and prints both.
 
 import asyncio
 import os
@@ -25,10 +25,10 @@ async def main() -> None:
         for number in range(10)
     ]
     async with app.open_async():
-        if not await app.check_connection_async():  # the queue has no tables yet
+        if not await app.check_connection_async():  # no tables yet
             await app.schema_manager.apply_schema_async()
         print(f"{await enqueue(app, requests)} enqueued")
-        # Others: PYTHONPATH=docs/examples procrastinate --app=distributed.app worker
+        # Another: PYTHONPATH=docs/examples procrastinate --app=distributed.app worker
         async with asyncio.TaskGroup() as group:
             worker = group.create_task(
                 app.run_worker_async(install_signal_handlers=False)
@@ -36,7 +36,7 @@ async def main() -> None:
             async for outcome in outcomes(app):
                 result = outcome.persona.id if outcome.persona else outcome.error
                 print(f"{outcome.request.name}: {result}")
-            worker.cancel()  # it finishes what is under way
+            worker.cancel()  # jobs in flight finish first
 
 
 if __name__ == "__main__":

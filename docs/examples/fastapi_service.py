@@ -3,8 +3,8 @@
 Start it with `uvicorn --app-dir docs/examples fastapi_service:app --port 8001`.
 """
 # Needs: pip install suno-persona fastapi uvicorn
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
-# this with, and prints both.
+# Set SUNO_API_KEY and SUNO_BASE_URL: `suno-persona fake` runs a service to try this
+# with, and prints both.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,5 +83,5 @@ async def explain(_: Request, error: PersonaError) -> JSONResponse:
         ):
             return JSONResponse(body, 422)
         case _:
-            # The key or the address is wrong, say: a caller cannot mend that.
+            # For example a wrong key or address, which the caller cannot fix.
             raise error

@@ -1,7 +1,7 @@
-"""Create personas at once with `asyncio.gather`; if one fails, the others go on."""
+"""Create personas at once with `asyncio.gather`; others continue after an error."""
 # Needs: pip install suno-persona
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
-# this with, and prints both.
+# Set SUNO_API_KEY and SUNO_BASE_URL: `suno-persona fake` runs a service to try this
+# with, and prints both.
 
 import asyncio
 
@@ -36,7 +36,7 @@ async def main() -> None:
             case Persona():
                 print(f"{request.name}: created, {result.id}")
             case PersonaError(may_have_created=True):
-                print(f"{request.name}: look before you repeat it: {result}")
+                print(f"{request.name}: check before retrying: {result}")
             case PersonaError():
                 print(f"{request.name}: not created: {result}")
             case _:

@@ -1,11 +1,11 @@
-"""A batch that crashes; when it is run again, it goes on and sends nothing twice.
+"""Resume a batch after a crash, without sending any request twice.
 
-The first run ends itself after five personas, as a crash would; the next one finds
-its journal and finishes. Delete `resume_after_a_crash.db` to see it again.
+The first run kills itself after five outcomes. The next run finds the journal and
+completes the batch. Delete `resume_after_a_crash.db` to start again.
 """
 # Needs: pip install 'suno-persona[journal]'
-# SUNO_API_KEY and SUNO_BASE_URL name the service: `suno-persona fake` runs one to try
-# this with, and prints both.
+# Set SUNO_API_KEY and SUNO_BASE_URL: `suno-persona fake` runs a service to try this
+# with, and prints both.
 
 import asyncio
 import os
@@ -28,15 +28,13 @@ async def main(*, crashes: bool) -> None:
     async with PersonaAPI(max_connections=4) as api:
         async for outcome in api.create_many(REQUESTS, journal=Journal(str(JOURNAL))):
             if isinstance(outcome.error, OutcomeUnknownError):
-                # It was under way when the first run crashed.
-                print(
-                    f"{outcome.request.name}: look before you repeat it", flush=True
-                )
+                # It was in flight when the first run crashed.
+                print(f"{outcome.request.name}: check before retrying", flush=True)
             else:
                 print(f"{outcome.request.name}: {outcome.result().id}", flush=True)
             done += 1
             if crashes and done == 5:
-                os._exit(1)  # nothing is cleaned up, closed or saved
+                os._exit(1)  # without any clean-up
 
 
 asyncio.run(main(crashes=not JOURNAL.exists()))

@@ -107,19 +107,19 @@ def _below(kind: type[PersonaError]) -> Iterator[type[PersonaError]]:
 # What a call goes through, from top to bottom: the kind of box, its name, and what happens there.
 _WAY = [
     ("outside", "your code", "await api.create(request), or async for outcome in api.create_many(requests)"),
-    ("package", "_client.py", "opens the session; create waits for a turn here: max_connections calls at once"),
-    ("batch", "_batch.py", "create_many only: reads your requests, one turn for each"),
+    ("package", "_client.py", "holds the session and the settings; puts the engine together"),
+    ("batch", "_batch.py", "create_many only: reads your requests lazily, returns outcomes as they complete"),
     ("batch", "journal/", "with a journal only: commits a claim before the request, the outcome after it"),
-    ("package", "_engine.py", "has conversion.py write the body, counts the attempts"),
-    ("package", "_admission.py", "waits for the cool-down that all calls share, then for the rate limit"),
-    ("package", "_transport.py", "one POST on aiohttp; without an answer: never sent, or may it have been received?"),
+    ("package", "_engine.py", "one call from request to outcome: its attempts, and the retries between them"),
+    ("package", "_admission.py", "a slot for the call; for each attempt the shared cool-down, then the rate limit"),
+    ("package", "_transport.py", "one POST on aiohttp; without a response: never sent, or may it have been received?"),
     ("outside", "the service", ""),
     (
         "package",
         "_response.py",
         "status, headers and bytes become a persona or an error: with _error_body.py, conversion.py",
     ),
-    ("package", "_retry.py", "an error: is it safe to send again, and after how long?"),
+    ("package", "_retry.py", "an error: is a retry safe, and after which backoff?"),
 ]
 _ENDS = [
     ("package", "Persona", "It is there."),
@@ -129,7 +129,7 @@ _ENDS = [
 
 
 def call() -> str:
-    """A call's way through the package, and back to the pacing where it is safe to send again."""
+    """A call's way through the package, and back to admission where a retry is safe."""
     x, width, y = 14, 334, 14
     middles: dict[str, int] = {}
     shapes: list[str] = []

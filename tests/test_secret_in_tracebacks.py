@@ -1,0 +1,231 @@
+"""However a call fails, nothing that prints its traceback or walks over its objects finds the key."""
+
+import asyncio
+import base64
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from support.broken_service import BrokenService, Exchange
+from support.calls import ONCE
+from support.cancellation import cancelled_at
+from support.clock import Clock
+from support.shown import frames, in_reach, in_rich, in_structlog
+
+from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError
+from suno_persona.testing import FakeSuno, Fault
+
+REQUEST = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
+KEYS = {
+    length: "sk-" + "".join(random.Random(length).choices("abcdefghijkmnopqrstuvwxyz0123456789/+_", k=length - 3))
+    for length in (20, 80, 164, 2000)
+}
+
+
+def parts(key: str) -> set[str]:
+    """Every stretch of 8 characters of the key and of its encodings."""
+    spellings = (key, key.encode().hex(), base64.b64encode(key.encode()).decode())
+    return {text[start : start + 8] for text in spellings for start in range(3, len(text) - 8)}
+
+
+def assert_hidden(key: str, error: BaseException) -> None:
+    """No part of the key is printed, or in reach."""
+    printed = in_rich(error), in_structlog(error)
+    assert all("suno_persona" in shown for shown in printed), "our frames are in it"
+    for shown in (*printed, in_reach(error)):
+        assert not [part for part in parts(key) if part in shown]
+
+
+async def failure(api: PersonaAPI) -> BaseException:
+    """The exception that a call ends in."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # a cancellation, too
+        await api.create(REQUEST)
+    return caught.value
+
+
+def echo(key: str) -> bytes:
+    return b'{"error": {"message": "bad key %b, or %b"}}' % (key.encode(), base64.b64encode(f"Bearer {key}".encode()))
+
+
+def test_a_key_that_is_held_plainly_is_found() -> None:
+    """In a frame, a slot or a closure: the other tests do look there."""
+    key = KEYS[80]
+
+    class Holder:
+        __slots__ = ("hooks",)
+
+        def __init__(self) -> None:
+            self.hooks = {"hook": [lambda: key]}
+
+    assert [part for part in parts(key) if part in in_reach(ValueError(Holder()))]
+    with pytest.raises(PersonaError) as caught:
+        CreatePersonaRequest(root_clip_id=f"{key}\n", name="n", description="d")
+    for shown in (in_rich(caught.value), in_structlog(caught.value)):
+        assert [part for part in parts(key) if part in shown]
+
+
+Faults = Callable[[str], Fault]
+FAULTS: dict[str, Faults] = {
+    "rejected": lambda key: Fault.response(401, echo(key), headers={"X-Echo": key, "X-Request-Id": key}),
+    "failed": lambda key: Fault.response(500, key.encode()),
+    "no persona": lambda key: Fault.response(200, echo(key), headers={"X-Echo": key}),
+    "too large": lambda key: Fault.response(200, echo(key) + b" " * 100_000),
+    "redirected": lambda key: Fault.redirect(f"https://other.example/?key={key}"),
+    "dropped": lambda _: Fault.dropped(),
+    "lost": lambda _: Fault.lost_answer(),
+    "cut": lambda key: Fault(status=200, body=echo(key) * 2, ending="cut"),
+    "rejected and cut": lambda key: Fault(status=400, body=echo(key) * 2, ending="cut"),
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_a_response_that_is_no_persona(fault: Faults, key: str) -> None:
+    """Also where the service echoes the key."""
+    async with FakeSuno(api_key=key) as fake:
+        fake.script(fault(key))
+        async with PersonaAPI(key, retry=ONCE, base_url=fake.base_url, max_response_size=50_000) as api:
+            error = await failure(api)
+    assert isinstance(error, PersonaError)
+    assert_hidden(key, error)
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("response", [b"Authorization: Bearer %b\r\n\r\n", b"HTTP/1.1 200 OK\r\n%b\r\n\r\n", b"%b"])
+async def test_a_response_that_is_not_http(response: bytes, key: str) -> None:
+    """Aiohttp quotes what it cannot read."""
+
+    async def send(exchange: Exchange) -> None:
+        await exchange.send(response % key.encode())
+        exchange.close()
+
+    async with BrokenService(send) as service, PersonaAPI(key, base_url=service.base_url) as api:
+        assert_hidden(key, await failure(api))
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+async def test_no_connection(key: str) -> None:
+    """The service is gone."""
+    async with FakeSuno() as fake:
+        base_url = fake.base_url
+    async with PersonaAPI(key, retry=ONCE, base_url=base_url) as api:
+        assert_hidden(key, await failure(api))
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+async def test_no_response_in_time(key: str, advance: Clock) -> None:
+    """The timeout strikes while the request is out."""
+    async with FakeSuno(api_key=key) as fake, PersonaAPI(key, retry=ONCE, base_url=fake.base_url) as api:
+        fake.script(Fault.hang())
+        call = asyncio.create_task(failure(api))
+        while not fake.requests:
+            await asyncio.sleep(0)
+        advance(61)
+        assert_hidden(key, await call)
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+async def test_a_client_that_is_closed_meanwhile(key: str) -> None:
+    """Aiohttp ends the call."""
+    async with FakeSuno(api_key=key) as fake, PersonaAPI(key, retry=ONCE, base_url=fake.base_url) as api:
+        fake.script(Fault.hang())
+        call = asyncio.create_task(failure(api))
+        while not fake.requests:
+            await asyncio.sleep(0)
+        await api.close()
+        assert_hidden(key, await call)
+
+
+class _RejectedError(Exception):
+    """Of a caller's middleware: it has the request."""
+
+
+class _Stopped(BaseException):
+    """As `KeyboardInterrupt`, without its effect on the event loop."""
+
+
+async def _middleware(request: aiohttp.ClientRequest, _: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    raise _RejectedError(request)
+
+
+async def _trace(_: Any, __: Any, parameters: Any) -> None:
+    raise LookupError(dict(parameters.headers))
+
+
+async def _group(_: Any, __: Any, parameters: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_trace(None, None, parameters))
+
+
+async def _stop(*_: Any) -> None:
+    raise _Stopped
+
+
+def _traced(hook: Callable[..., Awaitable[None]]) -> dict[str, Any]:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(hook)
+    return {"trace_configs": [trace]}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize(
+    "options",
+    [{"middlewares": [_middleware]}, _traced(_trace), _traced(_group), _traced(_stop), {"raise_for_status": 1}],
+)
+async def test_a_session_of_the_callers_that_fails(options: dict[str, Any], key: str) -> None:
+    """Its hooks see the request's headers, and may put them into their exceptions."""
+    async with FakeSuno(api_key=key) as fake, aiohttp.ClientSession(**options) as session:
+        fake.script(Fault.response(400))
+        api = PersonaAPI(key, retry=ONCE, base_url=fake.base_url, session=session)
+        assert_hidden(key, await failure(api))
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+async def test_a_cancelled_call(key: str) -> None:
+    """Wherever it suspends."""
+    depth = 0
+    for point in range(100):
+        async with FakeSuno(api_key=key) as fake, PersonaAPI(key, base_url=fake.base_url) as api:
+            fake.script(Fault.rate_limited(0))
+
+            async def call(point: int = point, api: PersonaAPI = api) -> BaseException | None:
+                try:
+                    await cancelled_at(point, api.create(REQUEST))
+                except asyncio.CancelledError as cancellation:
+                    return cancellation
+                return None
+
+            error = await asyncio.create_task(call())
+        if error is None:
+            break
+        if frames(error) is not None:  # the first point is before a frame of ours
+            assert_hidden(key, error)
+            depth += "in post" in in_rich(error)
+    assert depth >= 2, "the exchange was cancelled at several points"
+    assert error is None, "the call was cancelled at every point"
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize(
+    "options", [{"base_url": "nowhere"}, {"max_connections": 0}, {"retry": 1}, {"session": 1}, {"timeout": "1"}]
+)
+def test_a_wrong_option(options: dict[str, Any], key: str) -> None:
+    """The key is known by then."""
+    with pytest.raises(ConfigurationError) as caught:
+        PersonaAPI(key, **{"base_url": "https://gateway.example", **options})
+    assert_hidden(key, caught.value)
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("spoil", ["{}\n", "Bearer {} ", "é{}"])
+def test_a_key_that_no_header_can_carry(spoil: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an argument or in the environment."""
+    with pytest.raises(ConfigurationError, match="api_key must be") as caught:
+        PersonaAPI(spoil.format(key), base_url="https://gateway.example")
+    assert_hidden(key, caught.value)
+    monkeypatch.setenv("SUNO_API_KEY", spoil.format(key))
+    with pytest.raises(ConfigurationError, match="api_key must be") as caught:
+        PersonaAPI(base_url="https://gateway.example")
+    assert_hidden(key, caught.value)
