@@ -12,11 +12,12 @@ import psycopg
 import pytest
 from procrastinate import App
 from procrastinate.jobs import Job
+from psycopg.rows import dict_row
 from support.calls import ONCE, requests
 from support.databases import Databases
 from support.held_service import HeldService, client
 from support.idle import idle, turns
-from support.journals import entries, run_batch, states
+from support.journals import claim, entries, run_batch, states
 
 from suno_persona import (
     ConfigurationError,
@@ -28,9 +29,9 @@ from suno_persona import (
     OutcomeUnknownError,
     PersonaAPI,
 )
-from suno_persona._engine import Call
 from suno_persona.distributed import PersonaApp, enqueue, make_app, outcomes
 from suno_persona.journal import Journal
+from suno_persona.journal._states import Record
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -115,7 +116,7 @@ async def test_a_large_batch_is_read_and_written_in_parts(app: PersonaApp) -> No
 
 async def test_what_is_no_request_is_told(app: PersonaApp) -> None:
     """The error is that of `create`."""
-    with pytest.raises(InvalidRequestError, match="found a dict"):
+    with pytest.raises(InvalidRequestError, match="got a dict"):
         await enqueue(app, [{"name": "Neon"}])  # type: ignore[list-item]  # what is tried here
     assert await enqueue(app, []) == 0
     assert await results(app) == {}
@@ -188,9 +189,10 @@ async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp
 
 async def deliver_again(app: PersonaApp) -> None:
     """Do what a queue does that does not know that a job was done."""
-    bodies = {entry.key: Call(entry.request).body.decode() for entry in await entries(app.journal_url)}
-    async with await psycopg.AsyncConnection.connect(app.journal_url) as connection:
-        await app.defer_requests(connection, bodies)
+    async with await psycopg.AsyncConnection.connect(app.journal_url, row_factory=dict_row) as connection:
+        rows = await (await connection.execute("SELECT * FROM suno_persona_requests")).fetchall()
+    with psycopg.connect(app.journal_url) as transaction:
+        assert app.defer_requests(transaction, [Record(**row) for row in rows]) == len(rows)
 
 
 async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp, fake_suno: FakeSuno) -> None:
@@ -212,26 +214,19 @@ async def taken_up_again(app: PersonaApp) -> None:
     await app.connector.execute_query_async("UPDATE procrastinate_jobs SET attempts = 1")
 
 
-async def test_a_request_whose_worker_died_is_unknown(app: PersonaApp, fake_suno: FakeSuno) -> None:
+async def test_a_request_whose_worker_died_is_unknown(
+    app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
     """It was claimed and has no outcome: its job, taken up again, sends nothing and says so."""
     (request,) = requests(1)
     await enqueue(app, [request])
-    await claim(app.journal_url, request)
+    await claim(app.journal_url, request, persona_api)
     await taken_up_again(app)
     await work(app)
     (entry,) = await entries(app.journal_url)
     assert entry.state == "unknown"
     assert f"{entry.claimed_by} was stopped" in str((await results(app))[0].error)
     assert fake_suno.requests == []
-
-
-async def claim(url: str, request: CreatePersonaRequest) -> None:
-    """Leave a claim as a process does that is killed."""
-    async with Journal(url) as journal:
-        record = journal.run()
-        call = Call(request)
-        call.key = record.key(call)
-        assert await record.claim(call) is None
 
 
 async def test_a_worker_that_died_while_it_looked_for_the_dead_stops_nobody(
@@ -268,7 +263,7 @@ async def test_a_worker_that_only_seemed_dead_records_its_outcome(
         else:
             service.reject(0, retry_after=120)
         await at_work
-        assert await states(queue_url) == ["created" if answer == "granted" else "unknown"]
+        assert await states(queue_url) == ["created" if answer == "granted" else "not_created"]
         await service.receives(1)
 
 
@@ -331,7 +326,7 @@ async def test_an_error_of_the_code_leaves_no_request_without_an_outcome(
     monkeypatch.setattr("suno_persona._transport.post", fail)
     await enqueue(app, requests(1))
     await work(app)
-    assert "RuntimeError while its request was out" in str((await results(app))[0].error)
+    assert "RuntimeError while its request was in flight" in str((await results(app))[0].error)
     assert [job.status for job in await jobs(app)] == ["failed"]
 
 
@@ -343,7 +338,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With its key, when the database is away for too long; later its request is unknown."""
-    monkeypatch.setattr("suno_persona.distributed._job._RECORD_AGAIN", (0,))
+    monkeypatch.setattr("suno_persona.distributed._job.RECORD_WAITS", (0,))
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
@@ -352,7 +347,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_logged(
         await service.receives(1)
         with databases.away(queue_url):
             service.respond(0)
-            while not any(f"what became of {entry.key} is not recorded" in line for line in caplog.messages):
+            while not any(f"the outcome of {entry.key} is not recorded" in line for line in caplog.messages):
                 await asyncio.sleep(0.01)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
@@ -365,9 +360,11 @@ async def test_an_outcome_that_cannot_be_recorded_is_logged(
         await service.receives(1)
 
 
-async def test_a_job_waits_for_a_batch_that_may_be_at_work(app: PersonaApp, fake_suno: FakeSuno) -> None:
+async def test_a_job_waits_for_a_batch_that_may_be_at_work(
+    app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
     """`create_many` claimed the request on the same journal a moment ago: the job looks again later."""
-    await claim(app.journal_url, requests(1)[0])
+    await claim(app.journal_url, requests(1)[0], persona_api)
     await enqueue(app, requests(1))
     await work(app)
     (job,) = await jobs(app)
@@ -377,9 +374,9 @@ async def test_a_job_waits_for_a_batch_that_may_be_at_work(app: PersonaApp, fake
     assert fake_suno.requests == []
 
 
-async def test_what_a_batch_left_claimed_is_told(app: PersonaApp, fake_suno: FakeSuno) -> None:
+async def test_what_a_batch_left_claimed_is_told(app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
     """`create_many` was killed on the same journal: enqueueing its batch reports every request."""
-    await claim(app.journal_url, requests(1)[0])
+    await claim(app.journal_url, requests(1)[0], persona_api)
     assert await enqueue(app, requests(2)) == 2
     await taken_up_again(app)
     await work(app)
@@ -483,7 +480,7 @@ async def test_a_worker_that_lost_its_database_goes_on(
             while not any("stopping worker" in line for line in caplog.messages):
                 await asyncio.sleep(0)
         service.respond(0)
-        while "the worker lost its database, and begins again" not in caplog.messages:
+        while "the worker lost its database, and restarts" not in caplog.messages:
             await asyncio.sleep(0)
         await enqueue(make_app(queue_url), requests(2))
         await service.until(2)
@@ -512,7 +509,7 @@ async def test_a_worker_whose_query_is_cut_off_goes_on(
             ).fetchone():
                 await asyncio.sleep(0)
         await service.until(1)
-        assert "the worker lost its database, and begins again" in caplog.messages
+        assert "the worker lost its database, and restarts" in caplog.messages
         service.respond(0)
         while await states(queue_url) != ["created"]:
             await asyncio.sleep(0)
@@ -573,9 +570,9 @@ async def test_the_key_is_nowhere_in_the_database(app: PersonaApp, fake_suno: Fa
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"journal_url": "personas.db"}, "expected the URL of a PostgreSQL database, found personas.db"),
-        ({"concurrency": 0}, "concurrency: expected a whole number from 1 on, found 0"),
-        ({"stalled_worker_timeout": 0.5}, "stalled_worker_timeout: expected a whole number from 1 on, found 0.5"),
+        ({"journal_url": "personas.db"}, "must be the URL of a PostgreSQL database; got personas.db"),
+        ({"concurrency": 0}, "concurrency must be an integer >= 1; got 0"),
+        ({"stalled_worker_timeout": 0.5}, "stalled_worker_timeout must be an integer >= 1; got 0.5"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused(arguments: dict[str, Any], reason: str) -> None:
@@ -587,9 +584,9 @@ def test_an_argument_that_cannot_be_used_is_refused(arguments: dict[str, Any], r
 @pytest.mark.parametrize(
     ("env", "reason"),
     [
-        ({"SUNO_JOURNAL_URL": ""}, "SUNO_JOURNAL_URL: expected the URL of a PostgreSQL database, found none"),
-        ({"SUNO_MAX_CONNECTIONS": "many"}, "SUNO_MAX_CONNECTIONS: expected a whole number from 1 on, found 'many'"),
-        ({"SUNO_RATE_LIMIT": "60"}, "SUNO_RATE_LIMIT: expected requests/seconds, such as 60/60, found '60'"),
+        ({"SUNO_JOURNAL_URL": ""}, "SUNO_JOURNAL_URL must be the URL of a PostgreSQL database; got none"),
+        ({"SUNO_MAX_CONNECTIONS": "many"}, "SUNO_MAX_CONNECTIONS must be an integer >= 1; got 'many'"),
+        ({"SUNO_RATE_LIMIT": "60"}, "SUNO_RATE_LIMIT must be requests/seconds, such as 60/60; got '60'"),
     ],
 )
 def test_an_environment_that_cannot_be_used_is_refused(

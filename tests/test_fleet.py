@@ -166,10 +166,10 @@ async def test_a_worker_without_its_queue_says_so(env: dict[str, str], postgres_
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
-        ({}, "SUNO_JOURNAL_URL: expected the URL of a PostgreSQL database, found none"),
+        ({}, "SUNO_JOURNAL_URL must be the URL of a PostgreSQL database; got none"),
         (
             {"SUNO_JOURNAL_URL": "postgresql://host/x", "SUNO_RATE_LIMIT": "60"},
-            "SUNO_RATE_LIMIT: expected requests/seconds, such as 60/60, found '60'",
+            "SUNO_RATE_LIMIT must be requests/seconds, such as 60/60; got '60'",
         ),
     ],
 )
@@ -198,7 +198,7 @@ async def test_a_file_with_bad_rows_is_not_enqueued(env: dict[str, str], postgre
     none = await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), "--journal", "personas.db", env=env)
     assert (none.status, none.errors) == (
         2,
-        "suno-persona: journal: expected the URL of a PostgreSQL database, found personas.db\n",
+        "suno-persona: journal must be the URL of a PostgreSQL database; got personas.db\n",
     )
 
 

@@ -1,27 +1,29 @@
 """Batches on many machines: a procrastinate job for each request, guarded by a journal in the same database.
 
-The queue delivers a job at least once; the journal sees to it that its request is sent once. The workers are
+The queue delivers a job at least once; the journal ensures that its request is sent once. The workers are
 procrastinate's own: `procrastinate --app=suno_persona.distributed.app worker`.
 """
 
 import argparse
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
 from aiolimiter import AsyncLimiter
 
 from suno_persona import _options as options
-from suno_persona._batch import Outcome
+from suno_persona._batch import each
 from suno_persona._client import PersonaAPI
 from suno_persona._engine import Call
 from suno_persona.errors import ConfigurationError
-from suno_persona.journal import Journal, Keys
-from suno_persona.models import CreatePersonaRequest
+from suno_persona.journal import Journal
+from suno_persona.models import CreatePersonaRequest, Outcome
 
 try:
     from suno_persona.distributed._app import PersonaApp
+    from suno_persona.journal._states import Keys
 except ModuleNotFoundError as _error:
     _message = "batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'"
     raise ModuleNotFoundError(_message, name=_error.name) from _error
@@ -41,39 +43,36 @@ async def enqueue(
     *,
     retry_not_created: bool = False,
 ) -> int:
-    """Give a batch to the workers. Returns how many jobs that made.
+    """Enqueue a batch for the workers. Returns how many jobs that made.
 
-    `requests` is any iterable or async iterable; it is read lazily and written in parts. What has an outcome or a job
-    is not enqueued again, so that a batch can be enqueued again whatever happened; with `retry_not_created`, what was
+    `requests` is any iterable or async iterable; it is consumed lazily and written in parts. What has an outcome or a
+    job is not enqueued again, so a batch can be enqueued again whatever happened; with `retry_not_created`, what was
     settled as not created is. Raises `JournalError` where the database fails, and `InvalidRequestError` for what is no
     request: the parts before it are enqueued then.
     """
-    keys, count, place = Keys(), 0, 0
+    keys, made, index = Keys(), 0, 0
     part: dict[str, tuple[int, str]] = {}
 
-    async def defer(connection: object, due: Sequence[str]) -> int:
-        return await app.defer_requests(connection, {key: part[key][1] for key in due})
-
-    async with Journal(app.journal_url) as journal:
-        async for request in _each(requests):
+    async with Journal(app.journal_url) as journal, aclosing(each(requests)) as source:
+        async for request in source:
             body = Call(request).body
-            part[keys.next(body)] = place, body.decode()
-            place += 1
+            part[keys.next(body)] = index, body.decode()
+            index += 1
             if len(part) == _AT_ONCE:
-                count += await journal.enqueue(part, defer, retry_not_created=retry_not_created)
+                made += await journal.enqueue(part, app.defer_requests, retry_not_created=retry_not_created)
                 part.clear()
-        return count + await journal.enqueue(part, defer, retry_not_created=retry_not_created)
+        return made + await journal.enqueue(part, app.defer_requests, retry_not_created=retry_not_created)
 
 
 async def outcomes(app: PersonaApp, *, poll_interval: float = 1.0) -> AsyncGenerator[Outcome, None]:
     """Yield an outcome for each request that was enqueued: those that are there, and others as they come.
 
-    It polls the journal every `poll_interval` seconds and ends when every request has one. An error in an outcome is a
-    `NotCreatedError` or an `OutcomeUnknownError` that says what the journal has. Raises `JournalError`.
+    It polls the journal every `poll_interval` seconds, and ends when every request has one. An error in an outcome is a
+    `NotCreatedError` or an `OutcomeUnknownError` that says what is recorded. Raises `JournalError`.
     """
     async with Journal(app.journal_url) as journal:
         async for entry in journal.settled(poll_interval=poll_interval):
-            yield entry.outcome(cast("int", entry.place))
+            yield entry.outcome(cast("int", entry.index))
 
 
 def make_app(
@@ -87,7 +86,7 @@ def make_app(
 
     - `journal_url`: the PostgreSQL database that holds both the journal and the queue.
     - `make_client`: makes the one `PersonaAPI` of a worker process, when the worker starts.
-    - `concurrency`: how many jobs a worker has under way, unless its `--concurrency` says otherwise.
+    - `concurrency`: how many jobs a worker has in flight, unless its `--concurrency` says otherwise.
     - `stalled_worker_timeout`: seconds without a heartbeat after which other workers take over a worker's jobs. A
       worker sends none during a graceful shutdown, so this must be longer than any call.
 
@@ -101,17 +100,6 @@ def make_app(
     )
 
 
-async def _each(
-    requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
-) -> AsyncGenerator[CreatePersonaRequest, None]:
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
-    else:
-        for request in requests:
-            yield request
-
-
 class _EnvironmentError(ConfigurationError, argparse.ArgumentTypeError):
     """Procrastinate's command reads `--app` with argparse, which shows the words of this kind of error alone."""
 
@@ -119,14 +107,14 @@ class _EnvironmentError(ConfigurationError, argparse.ArgumentTypeError):
 def _app_of_environment() -> PersonaApp:
     url = os.environ.get("SUNO_JOURNAL_URL")
     if not url:
-        raise _EnvironmentError(message="SUNO_JOURNAL_URL: expected the URL of a PostgreSQL database, found none")
+        raise _EnvironmentError(message="SUNO_JOURNAL_URL must be the URL of a PostgreSQL database; got none")
     connections = os.environ.get("SUNO_MAX_CONNECTIONS", "32")
     if not re.fullmatch(r"[1-9]\d{0,5}", connections):
-        message = f"SUNO_MAX_CONNECTIONS: expected a whole number from 1 on, found {connections!r}"
+        message = f"SUNO_MAX_CONNECTIONS must be an integer >= 1; got {connections!r}"
         raise _EnvironmentError(message=message)
     rate = os.environ.get("SUNO_RATE_LIMIT", "")
     if rate and not re.fullmatch(r"[1-9]\d*/[1-9]\d*", rate):
-        message = f"SUNO_RATE_LIMIT: expected requests/seconds, such as 60/60, found {rate!r}"
+        message = f"SUNO_RATE_LIMIT must be requests/seconds, such as 60/60; got {rate!r}"
         raise _EnvironmentError(message=message)
 
     def make_client() -> PersonaAPI:

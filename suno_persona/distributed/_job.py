@@ -1,18 +1,16 @@
-"""What a job does: send a request that the journal gives free, record what came of it, or come again later."""
+"""One delivery of a job: send its request as a batch does, or leave it to a later delivery. It knows no queue."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import attrs
-from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
-from procrastinate.job_context import AbortReason
-from procrastinate.jobs import Job
 
-from suno_persona._client import PersonaAPI
-from suno_persona._engine import Call
-from suno_persona._retry import RetryPolicy, wait_after
+from suno_persona._batch import send_recorded
+from suno_persona._engine import Call, Engine
+from suno_persona._retry import RetryPolicy, backoff
 from suno_persona.conversion import parse_json, to_request
 from suno_persona.errors import (
     ConnectionFailedError,
@@ -22,74 +20,126 @@ from suno_persona.errors import (
     RateLimitedError,
     ServiceUnavailableError,
 )
-from suno_persona.journal import Run
+from suno_persona.journal import Entry
+from suno_persona.journal._writer import Run
 from suno_persona.models import Persona
 
-_AT_WORK = timedelta(minutes=10)  # for so long a claim may be that of a process that is at work
-_RECORD_AGAIN = (1, 2, 4, 8, 16, 32)  # seconds: a database that restarts loses no outcome
-_REDELIVERY = RetryPolicy(wait_initial=1, wait_max=300)
+CLAIM_IS_FRESH = timedelta(minutes=10)  # for so long its process may be at work
+RECORD_WAITS = (1, 2, 4, 8, 16, 32)  # seconds: a database that restarts loses no outcome
+REDELIVERY = RetryPolicy(wait_initial=1, wait_max=300)
 _log = logging.getLogger("suno_persona")
 
 
-@attrs.frozen
-class Deliveries:
-    """What the jobs of a worker process share."""
+class Redeliver(Exception):  # noqa: N818 - no error, but how a job is left to a later delivery
+    """A job is to be delivered again after so many seconds."""
 
-    client: PersonaAPI
+    def __init__(self, wait: float) -> None:
+        super().__init__(f"to be delivered again in {wait:.1f} s")
+        self.wait = wait
+
+
+@attrs.define(kw_only=True, eq=False)
+class Delivery:
+    """One delivery of a job, and its run over the journal."""
+
     run: Run
+    """The journal's run for this delivery alone."""
 
-    async def deliver(self, context: JobContext, key: str, body: str) -> None:
-        """Create what a request asks for, unless the journal says that it must not be sent."""
-        call = Call(to_request(parse_json(body)))
-        call.key = key
-        call.comes_again = lambda error: _wait(error, context) is not None
-        failure: BaseException | None = None
-        try:
-            async with self.client._pacing.turns:
-                await self._send(call, context)
-        except (NotCreatedError, OutcomeUnknownError, asyncio.CancelledError) as error:
-            failure = error
-        finally:
-            await self._recorded(call)
-        if (wait := _wait(failure, context)) is not None:
-            raise _GivenBackError(wait) from failure
-        if isinstance(failure, asyncio.CancelledError):
-            raise failure
+    job_key: str
 
-    async def _send(self, call: Call, context: JobContext) -> None:
-        claiming = asyncio.ensure_future(self.run.claim(call))
-        is_cancelled = await _ended(claiming)
-        entry = claiming.result()
-        if entry is None:
-            await self.run.send_claimed(call, _cancelled if is_cancelled else self.client._sender.send)
-        elif entry.state == "claimed":
-            # At its first delivery this job knows nothing of the claim: a batch on the same journal may be at work.
-            left = (entry.claimed_at + _AT_WORK - datetime.now(UTC)).total_seconds()
-            if not context.job.attempts and left > 0:
-                raise _GivenBackError(left)
+    attempts: int
+    """How many deliveries came before."""
+
+    is_shutdown: Callable[[], bool]
+    """Whether a cancellation comes from the shutdown of the worker."""
+
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _recording: "asyncio.Task[None] | None" = None
+
+    async def deliver(self, engine: Engine, body: str) -> None:
+        """Create what a job asks for, unless the journal says that it must not be sent.
+
+        Raises `Redeliver`, and `JournalError` where the journal fails.
+        """
+        sent = await send_recorded(engine, self, self.job_key, Call(to_request(parse_json(body))))
+        if self._recording is not None:
+            await _finish(self._recording)
+            try:
+                self._recording.result()
+            except JournalError as error:
+                _log.error("the outcome of %s is not recorded: %s", self.job_key, error)
+                raise
+        if (wait := self._wait(sent.result)) is not None:
+            raise Redeliver(wait) from cast("BaseException", sent.result)
+        if not isinstance(sent.result, Persona | NotCreatedError | OutcomeUnknownError):
+            raise sent.result
+
+    def key(self, body: bytes) -> str:
+        """Return the key of the job's request."""
+        return self.job_key
+
+    async def claim(self, key: str, body: bytes) -> Entry | None:
+        """Commit that the request is about to be sent, or return what is recorded.
+
+        A claim of another run is waited for at the first delivery: a batch on the same journal may be at work. At a
+        later one, its process was stopped: its outcome is unknown.
+        """
+        claiming = asyncio.ensure_future(self.run.claim(key, body))
+        is_cancelled = await _finish(claiming)
+        entry: Entry | None = claiming.result()
+        if is_cancelled:
+            cancelled = asyncio.CancelledError()
+            if entry is None:
+                self.settle(key, cancelled, may_have_created=False, request_id=None)
+            raise cancelled
+        if entry is not None and entry.state == "claimed":
+            remaining = (entry.claimed_at + CLAIM_IS_FRESH - self.now()).total_seconds()
+            if not self.attempts and remaining > 0:
+                raise Redeliver(remaining)
             await self.run.give_up(entry)
+        return entry
 
-    async def _recorded(self, call: Call) -> None:
-        recording = asyncio.ensure_future(self.run.recorded(call, _RECORD_AGAIN))
-        await _ended(recording)
+    def settle(
+        self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
+    ) -> "asyncio.Task[None]":
+        """Commit the outcome, and retry that for about a minute. What is to be delivered again is queued."""
+        requeue = self._wait(result) is not None
+
+        def settle() -> "asyncio.Future[Any]":
+            return self.run.settle(
+                key, result, may_have_created=may_have_created, request_id=request_id, requeue=requeue
+            )
+
+        self._recording = asyncio.create_task(_record(settle(), settle))
+        return self._recording
+
+    def _wait(self, result: Persona | BaseException) -> float | None:
+        """Return the seconds until the next delivery; `None` where there is none."""
+        match result:
+            case Redeliver():
+                return result.wait
+            case asyncio.CancelledError():
+                return 0 if self.is_shutdown() else None
+            case ConnectionFailedError() | RateLimitedError() | ServiceUnavailableError():
+                return backoff(REDELIVERY, result, self.attempts + 1)
+            case _:
+                return None
+
+
+async def _record(settled: "asyncio.Future[Any]", settle: Callable[[], "asyncio.Future[Any]"]) -> None:
+    for wait in RECORD_WAITS:
         try:
-            recording.result()
-        except JournalError as error:
-            _log.error("what became of %s is not recorded: %s", call.key, error)
-            raise
+            await settled
+        except JournalError:
+            await asyncio.sleep(wait)
+            settled = settle()
+        else:
+            return
+    await settled
 
 
-def _wait(error: BaseException | None, context: JobContext) -> float | None:
-    """Seconds after which a job is to be delivered again; `None` where it is at its end."""
-    if isinstance(error, asyncio.CancelledError):
-        return 0 if context.abort_reason() is AbortReason.SHUTDOWN else None
-    if isinstance(error, ConnectionFailedError | RateLimitedError | ServiceUnavailableError):
-        return wait_after(_REDELIVERY, error, context.job.attempts + 1)
-    return None
-
-
-async def _ended(task: "asyncio.Future[Any]") -> bool:
-    """Wait for the end of a task, also where this one is cancelled meanwhile; tell whether it was."""
+async def _finish(task: "asyncio.Future[Any]") -> bool:
+    """Wait for the end of a task, also where this one is cancelled meanwhile. Returns whether it was."""
     is_cancelled = False
     while not task.done():
         try:
@@ -97,27 +147,3 @@ async def _ended(task: "asyncio.Future[Any]") -> bool:
         except asyncio.CancelledError:
             is_cancelled = True
     return is_cancelled
-
-
-async def _cancelled(_: Call) -> Persona:
-    raise asyncio.CancelledError
-
-
-class _GivenBackError(Exception):
-    """A job is to be delivered again after so many seconds."""
-
-    def __init__(self, wait: float) -> None:
-        super().__init__(f"given back to the queue for {wait:.1f} s")
-        self.wait = wait
-
-
-class GiveBack(BaseRetryStrategy):
-    """Tells procrastinate which jobs it is to deliver again, and when."""
-
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """Procrastinate asks this after every failed job."""
-        if isinstance(exception, _GivenBackError):
-            return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=exception.wait))
-        if isinstance(exception, JournalError):
-            return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=10))
-        return None

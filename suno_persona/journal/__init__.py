@@ -18,7 +18,9 @@ try:
     from suno_persona.journal._states import (
         PENDING,
         SETTLED,
+        Decision,
         Enqueue,
+        Event,
         Record,
         Refusal,
         Resolve,
@@ -193,7 +195,7 @@ class Journal:
         """
         made = 0
 
-        def then(connection: object, decisions: Sequence[Record | Refusal]) -> None:
+        def then(connection: object, decisions: Sequence[Decision]) -> None:
             nonlocal made
             records = (one.record if isinstance(one, Refusal) else one for one in decisions)
             made = defer(connection, [record for record in records if record is not None and record.state in PENDING])
@@ -204,7 +206,7 @@ class Journal:
             for key, (index, body) in bodies.items()
         ]
         opened = self._open()
-        await opened.run(opened.storage.commit, events, then)
+        await opened.commit(events, then)
         return made
 
     async def resolve(self, key: str, *, persona_id: str | None = None, not_created: bool = False) -> None:
@@ -226,7 +228,7 @@ class Journal:
         else:
             raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
         opened = self._open()
-        (made,) = await opened.run(opened.storage.commit, [Resolve(key=key, at=now(), settlement=settlement)])
+        (made,) = await opened.commit([Resolve(key=key, at=now(), settlement=settlement)])
         if isinstance(made, Refusal):
             raise JournalError(message=f"{opened.storage.name}: {key!r} cannot be resolved: {made.reason}")
 
@@ -253,7 +255,7 @@ class _Opened:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.writer = Writer(partial(self.run, storage.commit))
+        self.writer = Writer(self.commit)
         self._thread = ThreadPoolExecutor(1, "suno-persona-journal")
 
     @classmethod
@@ -269,6 +271,12 @@ class _Opened:
     def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
         """Call a function in the thread, after those that were called before."""
         return asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args, **kwargs))
+
+    def commit(
+        self, events: Sequence[Event], then: Callable[[object, Sequence[Decision]], None] | None = None
+    ) -> "asyncio.Future[Sequence[Decision]]":
+        """Let the ledger decide on events in one transaction; `then` is called within it."""
+        return self.run(self.storage.commit, events, then)
 
     async def close(self) -> None:
         """Finish what is due, and disconnect, also where the caller is cancelled meanwhile."""

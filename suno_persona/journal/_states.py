@@ -19,7 +19,7 @@ PENDING: tuple[State, ...] = ("queued", "claimed")
 SETTLED: tuple[State, ...] = ("created", "not_created", "unknown")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # as fast again as with slots
 class Record:
     """What a journal records of one request; each field is a column.
 
@@ -57,7 +57,7 @@ class Refusal:
     record: Record | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Settlement:
     """What became of a request."""
 
@@ -84,7 +84,7 @@ class Bind:
     accept_new_key: bool
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Claim:
     """A run is about to send a request."""
 
@@ -101,7 +101,7 @@ class Claim:
     """What the journal must be bound to first."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Settle:
     """A run reports what became of its claim. To settle as `queued` is to leave the request to a later delivery."""
 
@@ -141,10 +141,11 @@ class Enqueue:
     retry_not_created: bool = False
 
 
+Decision: TypeAlias = Record | Refusal
 Event: TypeAlias = Claim | Settle | GiveUp | Resolve | Enqueue
 
 
-def decide(record: Record | None, event: Event) -> Record | Refusal:
+def decide(record: Record | None, event: Event) -> Decision:
     """Apply an event to a record. Returns the new record, or a refusal where it stays as it is."""
     match event:
         case Claim():
@@ -161,7 +162,7 @@ def decide(record: Record | None, event: Event) -> Record | Refusal:
             assert_never(event)
 
 
-def claim(record: Record | None, event: Claim) -> Record | Refusal:
+def claim(record: Record | None, event: Claim) -> Decision:
     """Grant a request that is new or queued, and one that earlier runs left without a persona.
 
     What was not created in this run is not retried. What may have been created is retried only on demand, and the
@@ -194,7 +195,7 @@ def claim(record: Record | None, event: Claim) -> Record | Refusal:
     )
 
 
-def settle(record: Record | None, event: Settle) -> Record | Refusal:
+def settle(record: Record | None, event: Settle) -> Decision:
     """Record the outcome of the holder's claim, also after it was given up; and a persona, whoever holds the claim.
 
     Nothing is written over a persona. A job that was given up has ended: it cannot be queued again. Where an earlier
@@ -215,7 +216,7 @@ def settle(record: Record | None, event: Settle) -> Record | Refusal:
     return _settled(record, settlement, event.at, event.holder, doubt=record.doubt)
 
 
-def give_up(record: Record | None, event: GiveUp) -> Record | Refusal:
+def give_up(record: Record | None, event: GiveUp) -> Decision:
     """Call the outcome of a claim unknown, if the same holder still has it."""
     if record is None or record.state != "claimed" or record.holder != event.holder:
         return Refusal("its claim ended, or is another one", record)
@@ -224,7 +225,7 @@ def give_up(record: Record | None, event: GiveUp) -> Record | Refusal:
     return _settled(record, settlement, event.at, event.holder, doubt=record.doubt)
 
 
-def resolve(record: Record | None, event: Resolve) -> Record | Refusal:
+def resolve(record: Record | None, event: Resolve) -> Decision:
     """Record what a person found, unless the service itself settled the request."""
     if record is None:
         return Refusal("the journal has no request with this key")
@@ -233,7 +234,7 @@ def resolve(record: Record | None, event: Resolve) -> Record | Refusal:
     return _settled(record, event.settlement, event.at, holder="")
 
 
-def enqueue(record: Record | None, event: Enqueue) -> Record | Refusal:
+def enqueue(record: Record | None, event: Enqueue) -> Decision:
     """Queue what is new, and on demand what was not created. Note the index of what has none."""
     if record is None:
         return Record(

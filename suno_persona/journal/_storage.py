@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import sqlalchemy as sql
@@ -19,7 +19,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from suno_persona.errors import ConfigurationError, JournalError
-from suno_persona.journal._states import PENDING, Bind, Binding, Claim, Event, Record, Refusal, State, bind, decide
+from suno_persona.journal._states import (
+    PENDING,
+    Bind,
+    Binding,
+    Claim,
+    Decision,
+    Event,
+    Record,
+    Refusal,
+    State,
+    bind,
+    decide,
+)
 
 VERSION = 2
 _LOCKED = 30  # seconds to wait for another process's transaction on an SQLite file
@@ -81,7 +93,7 @@ _UPDATE = (
 )
 
 _T = TypeVar("_T")
-Decisions = Sequence[Record | Refusal]
+Decisions: TypeAlias = Sequence[Decision]
 
 
 class Storage:
@@ -250,29 +262,35 @@ def _apply(
     Records are inserted before others are locked, and both in the order of their keys, to avoid deadlocks.
     """
 
-    def decision(record: Record | None, event: Event) -> Record | Refusal:
+    def decision(record: Record | None, event: Event) -> Decision:
         if refused and isinstance(event, Claim) and event.bind in refused:
             return refused[event.bind]
         return decide(record, event)
 
-    new = {event.key: draft for event in events if isinstance(draft := decision(None, event), Record)}
+    firsts = [decision(None, event) for event in events]
+    new = {first.key: first for first in firsts if isinstance(first, Record)}
     are_all_new = insert(connection, [new[key] for key in sorted(new)]) == len(new)
     asked = {event.key for event in events}
-    stored = _records(connection, _LOCK, {"keys": list(asked - new.keys() if are_all_new else asked)})
+    stored = _locked(connection, asked - new.keys() if are_all_new else asked)
     if not are_all_new:
         if lost := new.keys() - stored.keys():
             raise JournalError(message=f"the database did not keep the record of {min(lost)}")
         # A draft that is there as it was made is new: no other run has its holder.
         new = {key: draft for key, draft in new.items() if stored[key] == draft}
     records = {key: record for key, record in stored.items() if key not in new}
-    decisions: list[Record | Refusal] = []
-    for event in events:
-        decisions.append(made := decision(records.get(event.key), event))
+    decisions: list[Decision] = []
+    for event, first in zip(events, firsts, strict=True):
+        record = records.get(event.key)
+        decisions.append(made := first if record is None else decision(record, event))
         if isinstance(made, Record):
             records[event.key] = made
     stored |= new
     update(connection, (record for key, record in records.items() if record is not stored[key]))
     return decisions
+
+
+def _locked(connection: sql.Connection, keys: Collection[str]) -> dict[str, Record]:
+    return _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
 
 
 def _bind(connection: sql.Connection, wanted: Collection[Bind]) -> dict[Bind, Refusal]:

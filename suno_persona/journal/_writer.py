@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 
@@ -20,11 +20,11 @@ from suno_persona.journal._entry import Entry
 from suno_persona.journal._states import (
     Bind,
     Claim,
+    Decision,
     Event,
     GiveUp,
     Keys,
     Record,
-    Refusal,
     Settle,
     settlement_of,
 )
@@ -34,7 +34,7 @@ _log = logging.getLogger("suno_persona")
 
 MOST_AT_ONCE = 1000  # events in a transaction
 
-Decision: TypeAlias = Record | Refusal
+_Due: TypeAlias = "tuple[Event, asyncio.Future[Decision], Callable[[], None] | None]"
 Commit: TypeAlias = "Callable[[Sequence[Event]], asyncio.Future[Sequence[Decision]]]"
 
 
@@ -53,15 +53,18 @@ class Writer:
 
     def __init__(self, commit: Commit) -> None:
         self._commit = commit
-        self._due: list[tuple[Event, asyncio.Future[Decision]]] = []
+        self._due: list[_Due] = []
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def submit(self, event: Event) -> "asyncio.Future[Decision]":
-        """Commit an event, also if nobody waits for the future or it is cancelled. It raises `JournalError`."""
+    def submit(self, event: Event, abandoned: Callable[[], None] | None = None) -> "asyncio.Future[Decision]":
+        """Commit an event, also if nobody waits for the future. It raises `JournalError`.
+
+        `abandoned` is called where the future was cancelled, and the event is committed all the same.
+        """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Decision] = loop.create_future()
-        self._due.append((event, done))
+        self._due.append((event, done, abandoned))
         if self._idle.is_set():
             self._idle.clear()
             loop.call_soon(self._gather, 0)
@@ -78,20 +81,19 @@ class Writer:
             asyncio.get_running_loop().call_soon(self._gather, len(self._due))
             return
         group, self._due = self._due[:MOST_AT_ONCE], self._due[MOST_AT_ONCE:]
-        committing = self._commit([event for event, _ in group])
-        committing.add_done_callback(partial(self._tell, [done for _, done in group]))
+        self._commit([event for event, *_ in group]).add_done_callback(partial(self._tell, group))
 
-    def _tell(
-        self, group: Sequence["asyncio.Future[Decision]"], committed: "asyncio.Future[Sequence[Decision]]"
-    ) -> None:
+    def _tell(self, group: "Sequence[_Due]", committed: "asyncio.Future[Sequence[Decision]]") -> None:
         error = committed.exception()
-        for number, done in enumerate(group):
+        decisions = [None] * len(group) if error else committed.result()
+        for (_, done, abandoned), decision in zip(group, decisions, strict=True):
             if done.cancelled():
-                continue
-            if error is None:
-                done.set_result(committed.result()[number])
+                if abandoned is not None and isinstance(decision, Record):
+                    abandoned()
+            elif decision is not None:
+                done.set_result(decision)
             else:
-                done.set_exception(error)
+                done.set_exception(cast("BaseException", error))
                 done.exception()  # whoever waits gets it, and asyncio does not complain where nobody does
         if self._due:
             self._gather(0)
@@ -141,11 +143,17 @@ class Run:
             retry_unknown=self.retry_unknown,
             bind=self.bind,
         )
-        claimed = self.writer.submit(claim)
+
+        def release() -> None:
+            self.settle(key, asyncio.CancelledError(), may_have_created=False, request_id=None)
+
+        claimed = self.writer.submit(claim, release)
         try:
-            decision = await asyncio.shield(claimed)
-        except asyncio.CancelledError as error:
-            claimed.add_done_callback(partial(self._release, key, error))
+            decision = await claimed
+        except asyncio.CancelledError:
+            # Committed just before: the writer cannot know that the caller was cancelled.
+            if not claimed.cancelled() and claimed.exception() is None and isinstance(claimed.result(), Record):
+                release()
             raise
         if isinstance(decision, Record):
             return None
@@ -173,8 +181,3 @@ class Run:
     def give_up(self, entry: Entry) -> "asyncio.Future[Any]":
         """Commit that no outcome is expected of another run's claim. If one comes after all, it is recorded."""
         return self.writer.submit(GiveUp(key=entry.key, holder=entry.holder, at=self.now()))
-
-    def _release(self, key: str, cancelled: BaseException, claimed: "asyncio.Future[Decision]") -> None:
-        """Settle a claim whose caller was cancelled before it could send, if it was granted."""
-        if claimed.exception() is None and isinstance(claimed.result(), Record):
-            self.settle(key, cancelled, may_have_created=False, request_id=None)

@@ -13,8 +13,12 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.databases import Databases, server
 
 from suno_persona import CreatePersonaRequest, PersonaAPI
 from suno_persona.journal import Journal
@@ -25,10 +29,10 @@ CHUNK = 1000  # calls in one `gather`
 
 
 async def serve(seconds: float) -> None:
-    """Answer every request with the contract's example after so long, until stdin closes."""
+    """Respond to every request with the contract's example after so long, until stdin closes."""
     loop = asyncio.get_running_loop()
     persona = Path(__file__).parent.with_name("contract_example.json").read_bytes()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(persona), persona)
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(persona), persona)
 
     class Service(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -36,7 +40,7 @@ async def serve(seconds: float) -> None:
 
         def data_received(self, data: bytes) -> None:
             if data.endswith(b"}"):  # the body came
-                loop.call_later(seconds, self.transport.write, answer)  # type: ignore[attr-defined]  # it is a stream's
+                loop.call_later(seconds, self.transport.write, response)  # type: ignore[attr-defined]  # it is a stream's
 
     server = await loop.create_server(Service, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -61,24 +65,25 @@ async def many(api: PersonaAPI, journal: Journal | None = None, number: int = CA
         outcome.result()
 
 
-async def throughput(url: str) -> None:
+async def throughput(url: str, databases: Databases) -> None:
     """Print the ratios."""
-    numbers = count()
-    with tempfile.TemporaryDirectory() as folder:
-        ways: dict[str, Callable[[PersonaAPI], Awaitable[None]]] = {
-            "gather": gather,
-            "create_many": many,
-            "with a journal": lambda api: many(api, Journal(f"{folder}/{next(numbers)}.db")),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        async with PersonaAPI("sk-0123456789", base_url=url) as api:
-            for _ in range(ROUNDS):
+    ways: dict[str, Callable[[PersonaAPI, str, str], Awaitable[None]]] = {
+        "gather": lambda api, *_: gather(api),
+        "create_many": lambda api, *_: many(api),
+        "SQLite": lambda api, file, _: many(api, Journal(file)),
+        "PostgreSQL": lambda api, _, database: many(api, Journal(database)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    async with PersonaAPI("sk-0123456789", base_url=url) as api:
+        for _ in range(ROUNDS):
+            with tempfile.TemporaryDirectory() as folder, databases.new() as database:
                 for name, way in ways.items():
                     started = time.perf_counter()
-                    await way(api)
+                    await way(api, f"{folder}/personas.db", database)
                     seconds[name].append(time.perf_counter() - started)
     show("  create_many, times gather", seconds["gather"], seconds["create_many"])
-    show("  create_many with the SQLite journal, times without", seconds["create_many"], seconds["with a journal"])
+    for name in ("SQLite", "PostgreSQL"):
+        show(f"  create_many with the {name} journal, times without", seconds["create_many"], seconds[name])
 
 
 def show(what: str, before: list[float], after: list[float]) -> None:
@@ -88,9 +93,10 @@ def show(what: str, before: list[float], after: list[float]) -> None:
 
 
 async def peak(url: str, number: int) -> None:
-    """Print the peak of this process's memory, in kilobytes, after so many calls."""
-    async with PersonaAPI("sk-0123456789", base_url=url) as api:
-        await many(api, number=number)
+    """Print the peak of this process's memory, in kilobytes, after so many calls through a journal."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with PersonaAPI("sk-0123456789", base_url=url) as api:
+            await many(api, Journal(f"{folder}/personas.db"), number)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1))
 
 
@@ -104,10 +110,11 @@ def memory(url: str) -> None:
 
 def main() -> None:
     """Measure and print."""
-    for seconds in (0.02, 0):
-        with service(seconds) as url:
-            print(f"throughput with 32 in flight, the service answers after {seconds * 1000:.0f} ms:")
-            asyncio.run(throughput(url))
+    with server() as postgres:
+        for seconds in (0.02, 0):
+            with service(seconds) as url:
+                print(f"throughput with 32 in flight, the service responds after {seconds * 1000:.0f} ms:")
+                asyncio.run(throughput(url, Databases(postgres)))
     with service(0) as url:
         memory(url)
 

@@ -1,6 +1,8 @@
 """Batches with a journal, and what a journal records."""
 
 from suno_persona import CreatePersonaRequest, Outcome, PersonaAPI
+from suno_persona._client import engine_of
+from suno_persona._engine import Call
 from suno_persona.journal import Entry, Journal
 
 
@@ -18,3 +20,11 @@ async def entries(url: str) -> list[Entry]:
 async def states(url: str) -> list[str]:
     """The states of a journal's requests, sorted."""
     return sorted(entry.state for entry in await entries(url))
+
+
+async def claim(url: str, request: CreatePersonaRequest, api: PersonaAPI) -> None:
+    """Leave a claim behind, as a process does that is killed."""
+    async with Journal(url) as journal:
+        run = await journal.begin(engine_of(api).account)
+        body = Call(request).body
+        assert await run.claim(run.key(body), body) is None
