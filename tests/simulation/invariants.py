@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from suno_persona import JournalError, NotCreatedError, Outcome, Persona
-from suno_persona.journal._states import Claim, Enqueue, Event, Record, Resolve
+from suno_persona.journal._states import Claim, Event, Record, Resolve
 
 if TYPE_CHECKING:
     from simulation.world import Process, World
@@ -37,8 +37,8 @@ class Fate:
     """How often the user asked to send it again although it may have created something."""
     was_guessed: bool = False
     """Whether the user said `not created` while somebody might still send it."""
-    retried: bool = True
-    """Whether workers may send it: it is not recorded as not created, or was enqueued again since."""
+    holders: "list[Process]" = attrs.field(factory=list)
+    """Who was granted it."""
 
     @property
     def personas(self) -> list[str]:
@@ -53,11 +53,6 @@ class Checks:
         self.world = world
         self.violation: str | None = None
         self.fates: dict[str, Fate] = {}
-        self.holders: dict[str, Process] = {}
-        """Who made a claim, by its holder."""
-        self.senders: dict[str, Process] = {}
-        """Whose claim was granted last, by key."""
-        self.began: dict[Process, float] = {}
 
     def fail(self, message: str) -> None:
         """Note the first violation; the code under test cannot catch it."""
@@ -77,6 +72,8 @@ class Checks:
             self.fail(f"{process} sends a request that is not recorded")
             return attempt
         fate = self.fate(key)
+        if process not in fate.holders:
+            self.fail(f"{process} sends {key[:3]} without a claim")
         doubtful = [one for one in fate.attempts if not one.is_refused]
         if may_repeat and any(one.process is process for one in doubtful):
             fate.repeats += 1
@@ -106,23 +103,30 @@ class Checks:
         fate = self.fate(event.key)
         match event:
             case Claim():
-                if before is not None and before.state in ("claimed", "unknown"):
-                    if event.retry_unknown:
-                        fate.repeats += 1
-                    else:
-                        self.fail(f"{process} is granted {event.key[:3]}, which was {before.state}")
-                self.holders[event.holder] = self.senders[event.key] = process
+                self._granted(process, event, before, fate)
             case Resolve():
                 fate.was_guessed = False
                 if after.state == "not_created":
                     fate.repeats += 1
-                    holder = self.senders.get(event.key)
                     is_under_way = not all(attempt.is_over for attempt in fate.attempts)
-                    fate.was_guessed = is_under_way or (holder is not None and holder.is_alive)
-            case Enqueue():
-                pass
-            case _:
-                pass
+                    fate.was_guessed = is_under_way or any(holder.is_alive for holder in fate.holders)
+
+    def _granted(self, process: "Process", event: Claim, before: Record | None, fate: Fate) -> None:
+        name = event.key[:3]
+        fate.holders.append(process)
+        if before is None or before.state == "queued":
+            return
+        if before.state == "not_created":
+            if not event.since:
+                self.fail(f"a worker is granted {name}, which was not created and not enqueued again")
+            elif self.world.clocks_agree and str(before.settled_at) > event.since:
+                self.fail(f"{process} is granted {name}, which was not created since it began")
+        elif not event.retry_unknown:
+            self.fail(f"{process} is granted {name}, which was {before.state}")
+        elif self.world.clocks_agree and before.claimed_at > event.since:
+            self.fail(f"{process} is granted {name}, which was claimed since it began")
+        else:
+            fate.repeats += 1
 
     def outcome(self, process: "Process", outcome: Outcome) -> None:
         """A batch yields an outcome."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from simulation.queue import Queue
 from suno_persona.errors import JournalError
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._states import Bind, Binding, Claim, Event, Record, Refusal, State
@@ -18,6 +19,7 @@ class Store:
         self.world = world
         self.records: dict[str, Record] = {}
         self.binding: Binding | None = None
+        self.queue = Queue(world)
         self.failing = 0.0
         """The share of transactions that fail."""
 

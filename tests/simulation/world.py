@@ -37,6 +37,7 @@ class World:
         self.timers: list[tuple[float, int, Callable[[], object]]] = []
         self.faults = 0.0
         """The share of requests that meet a fault."""
+        self.clocks_agree = True
         self.running: Process
         self.checks = Checks(self)
         self.store = Store(self)
@@ -106,6 +107,8 @@ class Process:
         self.loop = Loop(world, self._submit)
         self.is_alive = True
         self.is_stalled = False
+        self.silent_since: float | None = None
+        """Since when it sends no heartbeat."""
         self.keys: dict[Any, str] = {}
         """Which request a task has claimed."""
         self.main: Any = None
@@ -149,11 +152,13 @@ class Process:
         """Do nothing for a while, as a machine that swaps or sleeps."""
         self.world.note(self, "stalls for {:.0f} s", seconds)
         self.is_stalled = True
+        self.silent_since = self.world.now
         self.world.at(self.world.now + seconds, self._wake)
 
     def _wake(self) -> None:
         if self.is_alive:
             self.world.note(self, "wakes")
+            self.silent_since = None
         self.is_stalled = False
 
     def _ended(self) -> None:
@@ -164,6 +169,7 @@ class Process:
 
     def _leave(self) -> None:
         self.is_alive = False
+        self.silent_since = self.silent_since or self.world.now
         self.world.processes.remove(self)
         self.world.checks.gone(self)
         self.loop.kill()
