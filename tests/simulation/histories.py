@@ -1,7 +1,10 @@
 """A history: who starts when, what goes wrong, and a last run after all of it that must find everything in order."""
 
 import random
+from collections.abc import Callable
 from functools import partial
+
+import attrs
 
 from simulation.invariants import Violation
 from simulation.processes import BatchProcess, Client, Person, enter
@@ -12,6 +15,8 @@ from suno_persona.journal import _states as ledger
 
 REQUESTS = [CreatePersonaRequest(root_clip_id=f"clip-{n}", name="Neon", description="Night drive") for n in range(3)]
 _BATCHES = [[0], [0], [0, 1], [0, 0], [0, 1, 2], [0, 0, 1]]
+_ACCOUNTS = ["account", "account", "another"]
+_HOSTS = ["gateway.example", "gateway.example", "other.example"]
 _LATER = 10**6
 _POLICIES = [
     RetryPolicy(attempts=1),
@@ -45,16 +50,16 @@ def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:
     world.faults = rng.choice([0.15, 0.4, 0.7])
     world.store.failing = rng.choice([0, 0, 0, 0.1, 0.4])
     world.clocks_agree = draw() < 0.6
-    has_two_accounts = draw() < 0.05
+    has_two_accounts, has_two_hosts = draw() < 0.05, draw() < 0.05
     has_workers = draw() < 0.4
-    plan = world.plan
 
     def client() -> Client:
         return Client(
             requests=batch if draw() < 0.7 else rng.sample(batch, len(batch)),
             retry_unknown=draw() < 0.15,
-            account="another" if has_two_accounts and draw() < 0.5 else "account",
-            accept_new_key=has_two_accounts and draw() < 0.1,
+            account=rng.choice(_ACCOUNTS) if has_two_accounts else "account",
+            host=rng.choice(_HOSTS) if has_two_hosts else "gateway.example",
+            accept_new_key=has_two_accounts and draw() < 0.3,
             policy=rng.choice(_POLICIES) if draw() < 0.95 else _IMPATIENT,
             max_connections=rng.choice([1, 2, 2, 3]),
             stop_after=100 if draw() < 0.9 else 1,
@@ -64,43 +69,65 @@ def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:
         ahead = 0.0 if world.clocks_agree else rng.choice([-300.0, -1.0, 0.0, 1.0, 300.0])
         name = "ABCDEF"[number]
         if has_workers and draw() < 0.85:
-            began.append(Worker(world, f"worker {name}", client(), ahead=ahead))
+            process: Process = Worker(world, f"worker {name}", client(), ahead=ahead)
         else:
-            began.append(BatchProcess(world, f"batch {name}", client(), ahead=ahead))
+            process = BatchProcess(world, f"batch {name}", client(), ahead=ahead)
+        began.append(process)
+        for _ in range(rng.choice([0, 0, 1, 1, 2])):
+            surprise = partial(_disturb, world, process, retry)
+            if draw() < 0.5:
+                world.later(int(50 * draw()), surprise)
+            else:
+                process.ambush.append(surprise)
+
+    def retry() -> None:
+        began.append(BatchProcess(world, "retry", attrs.evolve(client(), retry_unknown=True)))
+
+    def meddle(process: Process) -> None:
+        if draw() < 0.1:
+            world.note(process, "stalls, while somebody retries what is in doubt")
+            process.stall(1.0)
+            retry()
 
     def enqueue() -> None:
-        began.append(Enqueuer(world, "enqueuer", batch, retry_not_created=draw() < 0.3))
+        began.append(
+            Enqueuer(world, "enqueuer", batch if draw() < 0.7 else batch[::-1], retry_not_created=draw() < 0.3)
+        )
 
+    def look() -> None:
+        began.append(Person(world, "person", hasty=draw() < 0.3, looks=rng.choice([1, 1, 2])))
+
+    world.meddle = meddle
     first = 0
     if has_workers:
         first = 12
         for number in range(rng.choice([1, 1, 2])):
-            plan.append((number * int(80 * draw()), enqueue))
+            world.later(number * int(80 * draw()), enqueue)
     for number in range(rng.choice([1, 2, 2, 2, 3])):
-        plan.append((first + int(60 * draw()) if draw() < 0.7 else first + _LATER * number, partial(start, number)))
-    for _ in range(rng.choice([0, 1, 1, 2, 3])):
-        plan.append((1 + int(80 * draw()), partial(_disturb, world)))
+        world.later(first + (int(60 * draw()) if draw() < 0.7 else _LATER * number), partial(start, number))
     if draw() < 0.2:
         step = int(100 * draw()) if draw() < 0.5 else _LATER + int(2 * draw()) * _LATER - 1
-        plan.append((step, lambda: began.append(Person(world, "person", hasty=draw() < 0.3))))
-    plan.sort(key=lambda item: item[0], reverse=True)
+        world.later(
+            step, lambda: began.append(Person(world, "person", hasty=draw() < 0.3, looks=rng.choice([1, 1, 2])))
+        )
     return batch
 
 
-def _disturb(world: World) -> None:
-    """Let something go wrong with one process."""
-    if not world.processes:
+def _disturb(world: World, process: Process, retry: Callable[[], None]) -> None:
+    """Let something go wrong with a process."""
+    if not process.is_alive:
         return
     rng = world.rng
-    process = rng.choice(world.processes)
-    kind = rng.choice(["crash", "crash", "cancel", "stop", "stall", "jump"])
+    kind = rng.choice(["crash", "crash", "cancel", "stop", "stall", "stall", "jump", "retry"])
     if kind == "crash":
         process.crash()
     elif kind == "stall" and not process.is_stalled:
-        process.stall(rng.choice([1.0, 100.0, 1000.0]))
+        process.stall(rng.choice([1.0, 1000.0]))
     elif kind == "jump" and not world.clocks_agree:
         process.ahead += rng.choice([-3600.0, -10.0, 3600.0])
         world.note(process, "its clock jumps, and is {} s ahead", process.ahead)
+    elif kind == "retry":
+        retry()
     elif isinstance(process, BatchProcess | Worker):
         if kind == "cancel":
             process.cancel()
@@ -110,38 +137,54 @@ def _disturb(world: World) -> None:
 
 def _finish(world: World, batch: list[CreatePersonaRequest], began: list[Process]) -> None:
     """Let everything run once more, with nothing going wrong."""
+    world.meddle = None
     world.faults = world.store.failing = 0
     world.note("world", "nothing goes wrong any more")
     binding = world.store.binding
-    client = Client(requests=batch, account="account" if binding is None else binding.fingerprint)
-    queue = world.store.queue
-    stuck = {
-        key
-        for key, record in world.store.records.items()
-        if record.state in ledger.PENDING and record.index is not None and key not in queue.jobs
-    }
-    if stuck:
-        if stuck - queue.overlooked and not any(isinstance(process, BatchProcess) for process in began):
-            raise Violation("a request that was enqueued is pending, and there is no job for it")
-        # The batch crashed with a claim of a request whose job had ended: it is to be enqueued again.
-        began.append(Enqueuer(world, "last enqueuer", batch, retry_not_created=False))
-        world.run()
-    if queue.jobs:
-        began.append(Worker(world, "last worker", client, ahead=10.0**6))
-        world.run()
-    records = world.store.records.values()
-    if enqueued := sum(record.index is not None for record in records):
-        results = Results(world, "results")
-        began.append(results)
-        world.run()
-        if results.yielded != enqueued:
-            raise Violation(f"{results.yielded} outcomes of {enqueued} requests that were enqueued")
-    if len(records) == len(batch) and all(record.state != "not_created" for record in records) and world.random() < 0.7:
-        return  # a last run would send nothing
-    before = dict(world.store.records)
+    host = "gateway.example" if binding is None or "gateway" in binding.endpoint else "other.example"
+    client = Client(
+        requests=batch,
+        host=host,
+        account="account" if binding is None else binding.fingerprint,
+        retry_unknown=world.random() < 0.2,
+    )
+    _finish_jobs(world, client, began)
+    records = world.store.records
+    states = [record.state for record in records.values()]
+    if len(states) == len(batch) and "not_created" not in states and world.random() < 0.7:
+        return  # a last run would send nothing, or retry what is unknown
+    before = dict(records)
     last = BatchProcess(world, "last batch", client, ahead=10.0**7)
     began.append(last)
     world.run()
     if last.yielded != len(batch):
         raise Violation(f"the last run yields {last.yielded} outcomes of {len(batch)} requests")
-    world.checks.at_the_end(before)
+    world.checks.after_the_last_run(before, len(batch), retry_unknown=client.retry_unknown)
+
+
+def _finish_jobs(world: World, client: Client, began: list[Process]) -> None:
+    """Let a last worker finish what was enqueued, and see that somebody who waits for it gets all of it."""
+    queue, records = world.store.queue, world.store.records
+    enqueuers = [process for process in began if isinstance(process, Enqueuer)]
+    if not enqueuers:
+        return
+    stuck = {
+        key
+        for key, record in records.items()
+        if record.state in ledger.PENDING and record.index is not None and key not in queue.jobs
+    }
+    if stuck:
+        if stuck - queue.overlooked and not any(isinstance(process, BatchProcess) for process in began):
+            raise Violation("a request that was enqueued is pending, and there is no job for it")
+        # A batch crashed with a claim of a request whose job had ended: it is to be enqueued again.
+        began.append(Enqueuer(world, "last enqueuer", client.requests, retry_not_created=False))
+        world.run()
+    if queue.jobs:
+        began.append(Worker(world, "last worker", client, ahead=10.0**6))
+        world.run()
+    results = Results(world, "results")
+    began.append(results)
+    world.run()
+    expected = len(client.requests) if any(process.succeeded for process in enqueuers) else results.yielded
+    if results.yielded != expected:
+        raise Violation(f"{results.yielded} outcomes of {expected} requests that were enqueued")

@@ -1,11 +1,11 @@
-"""What must be true after every step, of the service and of the journal."""
+"""What must be true after every step, of what exists at the service and of what the journal records."""
 
 from typing import TYPE_CHECKING
 
 import attrs
 
-from suno_persona import JournalError, NotCreatedError, Outcome, Persona
-from suno_persona.journal._states import Claim, Event, Record, Resolve
+from suno_persona import JournalError, NotCreatedError, Outcome
+from suno_persona.journal._states import Record
 
 if TYPE_CHECKING:
     from simulation.world import Process, World
@@ -37,13 +37,23 @@ class Fate:
     """How often the user asked to send it again although it may have created something."""
     was_guessed: bool = False
     """Whether the user said `not created` while somebody might still send it."""
-    holders: "list[Process]" = attrs.field(factory=list)
-    """Who was granted it."""
+    was_sendable: bool = False
+    """Whether somebody might still send it when a person looked."""
+    was_given_up: bool = False
+    """Whether a claim of it was given up."""
+    holders: "dict[str, Process]" = attrs.field(factory=dict)
+    """Who was granted it, by the claim's holder."""
 
     @property
     def personas(self) -> list[str]:
         """What exists at the service."""
         return [attempt.persona_id for attempt in self.attempts if attempt.persona_id is not None]
+
+    def may_be_sent(self) -> bool:
+        """Return whether somebody lives who was granted it, or a request of it is on its way."""
+        return any(process.is_alive for process in self.holders.values()) or not all(
+            attempt.is_over for attempt in self.attempts
+        )
 
 
 class Checks:
@@ -55,110 +65,87 @@ class Checks:
         self.fates: dict[str, Fate] = {}
 
     def fail(self, message: str) -> None:
-        """Note the first violation; the code under test cannot catch it."""
+        """Note the first violation. It is raised later, where the code under test cannot catch it."""
         if self.violation is None:
             self.violation = message
             self.world.note("VIOLATION", "{}", message)
 
     def fate(self, key: str) -> Fate:
         """Return what happened to a request."""
-        return self.fates.setdefault(key, Fate())
+        if key not in self.fates:
+            self.fates[key] = Fate()
+        return self.fates[key]
 
     def sending(self, process: "Process", key: str | None, *, may_repeat: bool) -> Attempt:
-        """A request leaves its process."""
+        """Check that a request which leaves its process was claimed, and that nobody may have sent it before."""
         attempt = Attempt(process)
-        record = None if key is None else self.world.store.records.get(key)
-        if key is None or record is None:
+        if key is None or key not in self.world.store.records:
             self.fail(f"{process} sends a request that is not recorded")
             return attempt
         fate = self.fate(key)
-        if process not in fate.holders:
-            self.fail(f"{process} sends {key[:3]} without a claim")
+        if process not in fate.holders.values():
+            self.fail(f"{process} sends {named(key)} without a claim")
         doubtful = [one for one in fate.attempts if not one.is_refused]
         if may_repeat and any(one.process is process for one in doubtful):
             fate.repeats += 1
         if len(doubtful) > fate.repeats:
-            self.fail(f"{process} sends {key[:3]} again, which may have created a persona, and nobody asked for that")
+            self.fail(
+                f"{process} sends {named(key)} again, which may have created a persona, and nobody asked for that"
+            )
         fate.attempts.append(attempt)
         return attempt
 
-    def created(self, key: str) -> None:
-        """The service created a persona."""
-        self.recorded(key, self.world.store.records.get(key))
-
     def recorded(self, key: str, record: Record | None) -> None:
-        """A record was written, or a persona created."""
+        """Check what exists at the service against the record, after either has changed."""
         fate = self.fate(key)
-        if fate.personas and not fate.was_guessed and (record is None or record.state in ("queued", "not_created")):
-            state = "missing" if record is None else record.state
-            self.fail(f"{key[:3]}: {fate.personas} exist, and its record is {state}")
-        if record is not None and record.state == "created" and record.persona_id not in fate.personas:
-            self.fail(f"{key[:3]}: its record has {record.persona_id}, which does not exist")
-
-    def decided(self, process: "Process", event: Event, before: Record | None, after: Record) -> None:
-        """The ledger changed a record."""
-        if before is not None and before.state == "created" and not (isinstance(event, Resolve) and before.by_hand):
-            if attrs.evolve(before, index=after.index) != after:
-                self.fail(f"{event.key[:3]}: {type(event).__name__} is written over a persona")
-        fate = self.fate(event.key)
-        match event:
-            case Claim():
-                self._granted(process, event, before, fate)
-            case Resolve():
-                fate.was_guessed = False
-                if after.state == "not_created":
-                    fate.repeats += 1
-                    is_under_way = not all(attempt.is_over for attempt in fate.attempts)
-                    fate.was_guessed = is_under_way or any(holder.is_alive for holder in fate.holders)
-
-    def _granted(self, process: "Process", event: Claim, before: Record | None, fate: Fate) -> None:
-        name = event.key[:3]
-        fate.holders.append(process)
-        if before is None or before.state == "queued":
-            return
-        if before.state == "not_created":
-            if not event.since:
-                self.fail(f"a worker is granted {name}, which was not created and not enqueued again")
-            elif self.world.clocks_agree and str(before.settled_at) > event.since:
-                self.fail(f"{process} is granted {name}, which was not created since it began")
-        elif not event.retry_unknown:
-            self.fail(f"{process} is granted {name}, which was {before.state}")
-        elif self.world.clocks_agree and before.claimed_at > event.since:
-            self.fail(f"{process} is granted {name}, which was claimed since it began")
-        else:
-            fate.repeats += 1
+        personas = fate.personas
+        if personas and not fate.was_guessed and (record is None or record.state in ("queued", "not_created")):
+            self.fail(
+                f"{named(key)}: {personas} exist, and its record is {'missing' if record is None else record.state}"
+            )
+        if record is not None and record.state == "created" and record.persona_id not in personas:
+            self.fail(f"{named(key)}: its record has {record.persona_id}, which does not exist")
 
     def outcome(self, process: "Process", outcome: Outcome) -> None:
-        """A batch yields an outcome."""
-        assert outcome.key is not None
-        self.world.note(process, "yields {}: {!r}", outcome.key[:3] + outcome.key[-2:], outcome.persona or outcome.error)
-        fate = self.fate(outcome.key)
-        if isinstance(outcome.persona, Persona):
+        """Check an outcome that a run yields against what exists."""
+        key = str(outcome.key)
+        self.world.note(process, "yields {}: {!r}", named(key), outcome.persona or outcome.error)
+        fate = self.fate(key)
+        if outcome.persona is not None:
             if outcome.persona.id not in fate.personas:
                 self.fail(f"{process} yields {outcome.persona.id}, which does not exist")
-        elif isinstance(outcome.error, NotCreatedError):
-            if any(attempt.process is process and attempt.persona_id for attempt in fate.attempts):
-                self.fail(f"{process} yields {outcome.error!r}, and there is {fate.personas}")
+            if not self.world.store.failing and self.world.store.records[key].state != "created":
+                self.fail(f"{process} yields {outcome.persona.id}, which is not recorded")
+        if isinstance(outcome.error, NotCreatedError) and any(
+            attempt.process is process and attempt.persona_id for attempt in fate.attempts
+        ):
+            self.fail(f"{process} yields {outcome.error!r}, and there is {fate.personas}")
 
     def process_ended(self, process: "Process", error: BaseException | None) -> None:
-        """A process ended by itself."""
+        """Check how a process ended by itself."""
         if error is not None and not isinstance(error, JournalError):
             self.fail(f"{process} raised {error!r}")
 
-    def gone(self, process: "Process") -> None:
-        """A process will do nothing more."""
-
     def ended(self) -> None:
-        """Nothing can happen any more."""
+        """Check that every process has ended, once nothing can happen any more."""
         for process in self.world.processes:
             self.fail(f"{process} never ends")
 
-    def at_the_end(self, before: dict[str, Record]) -> None:
-        """A last run, during which nothing went wrong, has sent what was free, and nothing else."""
-        for key, record in self.world.store.records.items():
+    def after_the_last_run(self, before: dict[str, Record], count: int, *, retry_unknown: bool) -> None:
+        """Check that a run during which nothing went wrong has sent what was free, and nothing else."""
+        records = self.world.store.records
+        if len(records) != count:
+            raise Violation(f"there are {len(records)} records of {count} requests")
+        for key, record in records.items():
             earlier = before.get(key)
-            is_free = earlier is None or earlier.state in ("queued", "not_created")
+            is_doubtful = earlier is not None and earlier.state in ("claimed", "unknown")
+            is_free = earlier is None or earlier.state in ("queued", "not_created") or (is_doubtful and retry_unknown)
             if is_free and record.state != "created":
-                raise Violation(f"{key[:3]} was free, and is {record.state} after the last run")
+                raise Violation(f"{named(key)} was free, and is {record.state} after the last run")
             if not is_free and record != earlier:
-                raise Violation(f"{key[:3]} was {earlier.state}, and is {record.state} after the last run")
+                raise Violation(f"{named(key)} was not free, and is {record.state} after the last run")
+
+
+def named(key: str) -> str:
+    """Return a key as histories show it."""
+    return key[:3] + key[-2:]

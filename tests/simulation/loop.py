@@ -62,7 +62,7 @@ class Loop(asyncio.AbstractEventLoop):
                 due = ready.popleft()
                 if not due._cancelled:
                     due._callback(*due._args)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self.errors.append(error)
         finally:
             asyncio._set_running_loop(None)
@@ -97,7 +97,11 @@ class Loop(asyncio.AbstractEventLoop):
         return due
 
     def call_later(
-        self, delay: float, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
     ) -> Due:
         """Call a function after so many seconds."""
         return self.call_at(self._host.now + delay, callback, *args)
@@ -163,6 +167,6 @@ def _close(task: "asyncio.Task[Any]") -> None:
             coroutine.close()  # type: ignore[union-attr]
         except RuntimeError:  # what waits once more in a `finally`
             continue
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             return
         return

@@ -20,10 +20,13 @@ from suno_persona._batch import Batch
 from suno_persona._engine import Engine
 from suno_persona._secret import Secret
 from suno_persona.distributed import _job
-from suno_persona.journal import Journal, _writer
+from suno_persona.journal import Entry, Journal, _writer
 
+_URLS = {host: URL(f"https://{host}/suno/persona/create/") for host in ("gateway.example", "other.example")}
 _HEADERS: CIMultiDict[str] = CIMultiDict()
 _TIMEOUT = aiohttp.ClientTimeout()
+
+from suno_persona.journal._states import Binding
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +35,7 @@ class Client:
 
     requests: Sequence[CreatePersonaRequest]
     retry_unknown: bool = False
+    host: str = "gateway.example"
     account: str = "account"
     accept_new_key: bool = False
     policy: RetryPolicy = RetryPolicy(attempts=1)
@@ -55,10 +59,9 @@ class _Key:
 
 def engine(client: Client) -> Engine:
     """Return an engine whose requests go to the simulated service."""
-    url = URL.build(scheme="https", host="gateway.example", path="/suno/persona/create/")
     return Engine(
-        open_session=cast("Callable[[], aiohttp.ClientSession]", lambda: client.policy),
-        url=url,
+        open_session=cast("Callable[[], aiohttp.ClientSession]", lambda: client),
+        url=_URLS[client.host],
         headers=_HEADERS,
         key=cast("Secret", _Key(client.account)),
         timeout=_TIMEOUT,
@@ -105,25 +108,27 @@ class BatchProcess(Process):
 class Person(Process):
     """Somebody who looks at the service and resolves what is in doubt; also with haste, as long as it may change."""
 
-    def __init__(self, world: World, name: str, *, hasty: bool) -> None:
+    def __init__(self, world: World, name: str, *, hasty: bool, looks: int) -> None:
         super().__init__(world, name)
+        self._looks = looks
         self._hasty = hasty
         self.start(self._run())
 
     async def _run(self) -> None:
         async with Journal("journal.db") as opened:
-            async for entry in opened.entries("claimed", "unknown"):
-                fate = self.world.checks.fate(entry.key)
-                if not self._hasty and any(holder.is_alive for holder in fate.holders):
-                    continue
-                found = fate.personas
-                try:
-                    if found:
-                        await opened.resolve(entry.key, persona_id=found[0])
-                    else:
-                        await opened.resolve(entry.key, not_created=True)
-                except JournalError as error:
-                    self.world.note(self, "fails to resolve: {}", error)
+            for _ in range(self._looks):
+                async for entry in opened.entries():
+                    await self._look(opened, entry)
+
+    async def _look(self, opened: Journal, entry: Entry) -> None:
+        fate = self.world.checks.fate(entry.key)
+        fate.was_sendable = fate.may_be_sent()
+        if self._hasty if fate.was_sendable else entry.state in ("claimed", "unknown") or entry.by_hand:
+            persona_id = fate.personas[0] if fate.personas else None
+            try:
+                await opened.resolve(entry.key, persona_id=persona_id, not_created=persona_id is None)
+            except JournalError as error:
+                self.world.note(self, "fails to resolve: {}", error)
 
 
 class _Clock:
@@ -153,8 +158,10 @@ async def _observed_claim(run: _writer.Run, key: str, body: bytes) -> Any:
     return await _claim(run, key, body)
 
 
-async def _post(session: RetryPolicy, *_: object, **__: object) -> Any:
-    return await service.exchange(world_of[0], may_repeat=session.retry_unknown)
+async def _post(session: Any, url: URL, **_: object) -> Any:
+    client: Client = session
+    account = Binding(f"https://{url.host}{url.raw_path.rstrip('/')}", client.account)
+    return await service.exchange(world_of[0], account, may_repeat=client.policy.retry_unknown)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from simulation.invariants import named
 from suno_persona.journal._states import Record
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ class Queue:
         return len(new)
 
     def fetch(self, worker: "Process") -> Job | None:
-        """Hand out a job that is due."""
+        """Hand out a job that is due; first, take those of stalled workers."""
+        self._retry_stalled()
         now = self.world.now
         for job in self.jobs.values():
             if job.worker is None and job.due <= now:
                 job.worker = worker
-                self.world.note(worker, "fetches {}, delivery {}", job.key[:3] + job.key[-2:], job.attempts + 1)
+                self.world.note(worker, "fetches {}, delivery {}", named(job.key), job.attempts + 1)
                 return job
         return None
 
@@ -76,12 +78,11 @@ class Queue:
         job.attempts += 1
         job.due = self.world.now + wait
 
-    def retry_stalled(self) -> None:
-        """Deliver the jobs of stalled workers again."""
+    def _retry_stalled(self) -> None:
         for job in self.jobs.values():
             since = job.silent_since()
             if since is not None and self.world.now - since >= STALLED_AFTER:
-                self.world.note("queue", "takes {} from {}", job.key[:3] + job.key[-2:], job.worker)
+                self.world.note("queue", "takes {} from {}", named(job.key), job.worker)
                 self.retry(job, 0)
 
     def wait(self) -> float:

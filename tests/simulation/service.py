@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
 
-from simulation.invariants import Attempt
+from simulation.invariants import Attempt, named
 from suno_persona._response import Response
 from suno_persona.errors import ConnectionFailedError, ConnectionLostError, ResponseTimeoutError
+from suno_persona.journal._states import Binding
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -44,17 +45,20 @@ _REFUSALS = {
 }
 
 
-async def exchange(world: "World", *, may_repeat: bool) -> Response:
+async def exchange(world: "World", account: Binding, *, may_repeat: bool) -> Response:
     """Send one request of the process that runs, and return the response to it."""
     process = world.running
     task: Any = asyncio.current_task()
     key = process.keys.get(task)
     attempt = world.checks.sending(process, key, may_repeat=may_repeat)
+    if account not in world.store.accounts:
+        world.checks.fail(f"{process} sends to {account}, and the journal belongs to {world.store.binding}")
     response = process.loop.create_future()
     fault = "none"
     if world.faults and world.random() < world.faults:
         (fault,) = world.rng.choices(_NAMES, _WEIGHTS)
-    world.note(process, "sends {}, fault: {}", str(key)[:3] + str(key)[-2:], fault)
+    world.note(process, "sends {}, fault: {}", named(str(key)), fault)
+    process.ambushed()
     _Exchange(world, str(key), attempt, response, fault).begin()
     result: Response = await response
     return result
@@ -95,15 +99,15 @@ class _Exchange:
             world.actions.append(self._respond)
             return
         attempt.persona_id = f"p{world.steps}"
-        world.note("service", "creates {} for {}", attempt.persona_id, self._key[:3] + self._key[-2:])
-        world.checks.created(self._key)
+        world.note("service", "creates {} for {}", attempt.persona_id, named(self._key))
+        world.checks.recorded(self._key, world.store.records.get(self._key))
         if fault == "lost after it arrived":
             world.actions.append(self._lose)
         elif fault != "times out":
             world.actions.append(self._respond)
 
     def _respond(self) -> None:
-        self._world.note("service", "responds to {}'s {}", self._attempt.process, self._key[:3] + self._key[-2:])
+        self._world.note("service", "responds to {}'s {}", self._attempt.process, named(self._key))
         refusal = _REFUSALS.get(self._fault)
         if refusal is not None:
             status, headers, body = refusal

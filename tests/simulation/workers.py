@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from simulation.invariants import named
 from simulation.processes import Client, engine
 from simulation.queue import Job, QueueError
 from simulation.world import Process, World
@@ -57,32 +58,33 @@ class Worker(Process):
         super().__init__(world, name, ahead=ahead)
         self._client = client
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()  # those of them that have begun
         self._is_shutdown = False
+        self._is_misplaced = False
         self.start(self._run())
 
     def stop(self) -> None:
         """Shut down, and cancel the jobs that run."""
         self.world.note(self, "shuts down")
         self._is_shutdown = True
-        for task in list(self._deliveries):
+        for task in self._running:
             task.cancel()
 
     def cancel(self) -> None:
         """Abort one job."""
-        if self._deliveries:
+        if self._running:
             self.world.note(self, "aborts a job")
-            min(self._deliveries, key=lambda task: self.keys[task]).cancel()
+            min(self._running, key=lambda task: self.keys[task]).cancel()
 
     async def _run(self) -> None:
         client, queue = self._client, self.world.store.queue
         sender = engine(client)
         async with Journal("journal", accept_new_key=client.accept_new_key) as journal:
             run = await journal.begin(sender.account, retry_not_created=False)
-            while queue.jobs and not self._is_shutdown:
+            while queue.jobs and not self._is_shutdown and not self._is_misplaced:
                 job = None
                 try:
                     if len(self._deliveries) < client.max_connections:
-                        await queue.call(self, queue.retry_stalled)
                         job = await queue.call(self, lambda: queue.fetch(self))
                 except QueueError:
                     await self._lose()
@@ -91,7 +93,7 @@ class Worker(Process):
                     self._deliver(run, sender, job)
                 elif self._deliveries:
                     await asyncio.wait(self._deliveries, timeout=queue.wait(), return_when="FIRST_COMPLETED")
-                else:
+                elif not self._is_misplaced:
                     await asyncio.sleep(queue.wait())
             while self._deliveries:
                 await asyncio.wait(self._deliveries)
@@ -111,6 +113,8 @@ class Worker(Process):
         task.add_done_callback(self._deliveries.discard)
 
     async def _run_job(self, run: Run, sender: Engine, job: Job, attempts: int) -> None:
+        task: Any = asyncio.current_task()
+        self._running.add(task)
         delivery = Delivery(
             run=run.delivery(), job_key=job.key, attempts=attempts, is_shutdown=lambda: self._is_shutdown
         )
@@ -119,19 +123,22 @@ class Worker(Process):
             await delivery.deliver(sender, job.body)
         except Redeliver as redeliver:
             wait = redeliver.wait
-        except JournalError:
+            record, fate = self.world.store.records[job.key], self.world.checks.fate(job.key)
+            ended = record.state == "not_created" and record.holder == delivery.run.holder and not fate.was_given_up
+            if ended and not str(record.reason).startswith("cancelled"):  # aborted just before the shutdown
+                self.world.checks.fail(f"{self}: {named(job.key)} is to be delivered again, and is not created")
+        except JournalError as error:
             wait = _JOURNAL_WAIT
+            # It began before anybody had claimed, and so nothing told it at once: its operator stops it.
+            self._is_misplaced = "belongs to" in error.message
         except asyncio.CancelledError:
             if self._is_shutdown:
-                self.world.checks.fail(f"{self}: a shutdown ends the job of {job.key[:3]}")
+                self.world.checks.fail(f"{self}: a shutdown ends the job of {named(job.key)}")
+        self._running.discard(task)
         queue = self.world.store.queue
         end = asyncio.ensure_future(
             queue.call(self, (lambda: queue.finish(job)) if wait is None else lambda: queue.retry(job, wait))
         )
-        while not end.done():
-            try:
-                await asyncio.wait([end])
-            except asyncio.CancelledError:  # procrastinate shields it
-                continue
+        await asyncio.wait([end])
         if end.exception() is not None and job.worker is self and job.lost is None:
             job.lost = self.world.now

@@ -1,7 +1,7 @@
 """The simulated world: true time, what may happen next, and the processes. One seed decides everything."""
 
+import bisect
 import heapq
-import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -30,14 +30,16 @@ class World:
         self.steps = 0
         self.actions: list[Callable[[], object]] = []
         """What may happen outside of the processes: a transaction, a request that arrives, a response."""
-        self.plan: list[tuple[int, Callable[[], object]]] = []
-        """What is to happen at a step, the last first; or earlier, once nothing else can."""
+        self.plan: list[tuple[int, int, Callable[[], object]]] = []
+        """What is to happen at a step, the last first."""
+        self._number = 0
         self.processes: list[Process] = []
-        self.order = itertools.count()
         self.timers: list[tuple[float, int, Callable[[], object]]] = []
         self.faults = 0.0
         """The share of requests that meet a fault."""
         self.clocks_agree = True
+        self.meddle: Callable[[Process], object] | None = None
+        """Called where a process is refused what somebody else has claimed."""
         self.running: Process
         self.checks = Checks(self)
         self.store = Store(self)
@@ -49,7 +51,13 @@ class World:
 
     def at(self, when: float, function: Callable[[], object]) -> None:
         """Call a function when it is time."""
-        heapq.heappush(self.timers, (when, next(self.order), function))
+        self._number += 1
+        heapq.heappush(self.timers, (when, self._number, function))
+
+    def later(self, steps: int, function: Callable[[], object]) -> None:
+        """Plan something for so many steps from now; what is planned may happen earlier, where nothing else can."""
+        self._number += 1
+        bisect.insort(self.plan, (-self.steps - steps, -self._number, function))
 
     def run(self) -> None:
         """Let happen what can, in a random order, until nothing can. Raises `Violation`."""
@@ -63,8 +71,8 @@ class World:
         self.steps += 1
         self.now += TICK
         plan, timers, actions = self.plan, self.timers, self.actions
-        if plan and plan[-1][0] <= self.steps:
-            plan.pop()[1]()
+        if plan and -plan[-1][0] <= self.steps:
+            plan.pop()[2]()
             return True
         if timers and (timers[0][0] <= self.now or self.random() < 0.01):
             when, _, function = heapq.heappop(timers)
@@ -89,7 +97,7 @@ class World:
             self.now = max(self.now, when)
             function()
         elif self.plan:
-            self.plan.pop()[1]()
+            self.plan.pop()[2]()
         else:
             self.checks.ended()
             return False
@@ -106,11 +114,14 @@ class Process:
         """How many seconds its clock is ahead of the true time."""
         self.loop = Loop(world, self._submit)
         self.is_alive = True
+        self.succeeded = False
         self.is_stalled = False
         self.silent_since: float | None = None
         """Since when it sends no heartbeat."""
         self.keys: dict[Any, str] = {}
         """Which request a task has claimed."""
+        self.ambush: list[Callable[[], object]] = []
+        """What is to happen around the time at which it next claims or sends something."""
         self.main: Any = None
         self._jobs: deque[tuple[Callable[[], Any], Any]] = deque()
         self._done: deque[tuple[Any, object, BaseException | None]] = deque()
@@ -138,6 +149,12 @@ class Process:
         """Return the time by its clock."""
         return EPOCH + timedelta(seconds=self.world.now + self.ahead)
 
+    def ambushed(self) -> None:
+        """Let what lies in wait for it happen soon."""
+        for surprise in self.ambush:
+            self.world.later(int(10 * self.world.random()), surprise)
+        self.ambush.clear()
+
     def crash(self) -> None:
         """End at once. A transaction that has begun may still be committed."""
         self.world.note(self, "crashes")
@@ -164,6 +181,7 @@ class Process:
     def _ended(self) -> None:
         self._leave()
         error = None if self.main.cancelled() else self.main.exception()
+        self.succeeded = error is None and not self.main.cancelled()
         self.world.note(self, "ends{}", "" if error is None else f" with {error!r}")
         self.world.checks.process_ended(self, error)
 
@@ -171,7 +189,6 @@ class Process:
         self.is_alive = False
         self.silent_since = self.silent_since or self.world.now
         self.world.processes.remove(self)
-        self.world.checks.gone(self)
         self.loop.kill()
 
     def _submit(self, function: Callable[[], Any], future: Any) -> None:
@@ -187,7 +204,7 @@ class Process:
         self.world.running = self
         try:
             self._done.append((future, function(), None))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._done.append((future, None, error))
         self._jobs.popleft()
         self.world.actions.append(self._tell)
