@@ -1,5 +1,6 @@
 """A history: who starts when, what goes wrong, and a last run after all of it that must find everything in order."""
 
+import contextlib
 import random
 from collections.abc import Callable
 from functools import partial
@@ -27,11 +28,16 @@ _POLICIES = [
 _IMPATIENT = RetryPolicy(attempts=2, wait_initial=0.1, retry_unknown=True)
 
 
-def run(seed: int, *, recording: bool = False) -> World:
+def run(seed: int) -> World:
     """Live through the history of a seed. Raises `Violation`."""
-    world = World(seed, recording=recording)
+    world = World(seed)
+    _live(world)
+    return world
+
+
+def _live(world: World) -> None:
     enter(world)
-    random.seed(seed)  # the jitter of the backoff
+    random.seed(world.seed)  # the jitter of the backoff
     began: list[Process] = []
     try:
         batch = _plan(world, began)
@@ -40,7 +46,23 @@ def run(seed: int, *, recording: bool = False) -> World:
     finally:
         for process in began:
             process.loop.bury()
-    return world
+
+
+def check(seed: int) -> int:
+    """Live through the history of a seed, and return its steps. Raises `Violation` with the whole history."""
+    try:
+        return run(seed).steps
+    except Violation as violation:
+        history = "\n".join(told(seed))
+        raise Violation(f"{history}\n{violation}\nTo replay it: SEED={seed} nox -s simulate") from None
+
+
+def told(seed: int) -> list[str]:
+    """Return the history of a seed, in words."""
+    world = World(seed, recording=True)
+    with contextlib.suppress(Violation):
+        _live(world)
+    return world.history or []
 
 
 def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:

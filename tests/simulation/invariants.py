@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from simulation.world import Process, World
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - no error of the program
     """An invariant is broken."""
 
 

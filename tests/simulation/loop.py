@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -87,9 +87,7 @@ class Loop(asyncio.AbstractEventLoop):
         """Return the true time."""
         return self._host.now
 
-    def call_soon(
-        self, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
-    ) -> Due:
+    def call_soon(self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None) -> Due:
         """Call a function in the next turn."""
         due = Due(callback, args, 0)
         if not self.is_dead:
@@ -99,15 +97,15 @@ class Loop(asyncio.AbstractEventLoop):
     def call_later(
         self,
         delay: float,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> Due:
         """Call a function after so many seconds."""
         return self.call_at(self._host.now + delay, callback, *args)
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
+        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> Due:
         """Call a function when it is time."""
         due = Due(callback, args, when)
@@ -135,8 +133,8 @@ class Loop(asyncio.AbstractEventLoop):
         self.tasks.append(task)
         return task
 
-    def run_in_executor(  # type: ignore[override]
-        self, executor: "Executor | None", func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+    def run_in_executor(
+        self, executor: "Executor | None", func: Callable[[*_Ts], _T], *args: *_Ts
     ) -> asyncio.Future[_T]:
         """Call a function in the process's only thread, which is the journal's."""
         future: asyncio.Future[_T] = self.create_future()
@@ -164,7 +162,7 @@ def _close(task: "asyncio.Task[Any]") -> None:
     coroutine = task.get_coro()
     for _ in range(10):
         try:
-            coroutine.close()  # type: ignore[union-attr]
+            coroutine.close()
         except RuntimeError:  # what waits once more in a `finally`
             continue
         except BaseException:

@@ -44,18 +44,19 @@ def _refuses(function: Callable[..., Decision], *states: str) -> Callable[..., D
     return decide
 
 
-def _changes(function: Callable[..., Decision], *states: str, **changes: object) -> Callable[..., Decision]:
+def _changes(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
     """Write something else, where the new record is in these states."""
 
     def decide(record: Record | None, event: Any) -> Decision:
         made = function(record, event)
-        is_meant = isinstance(made, Record) and (not states or made.state in states)
-        return attrs.evolve(made, **changes) if is_meant else made
+        if isinstance(made, Record) and (not states or made.state in states):
+            return attrs.evolve(made, **changes)
+        return made
 
     return decide
 
 
-def _takes(function: Callable[..., Decision], *states: str, **changes: object) -> Callable[..., Decision]:
+def _takes(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
     """Take a record that is in these states for another one."""
 
     def decide(record: Record | None, event: Any) -> Decision:
@@ -82,8 +83,9 @@ def _settles_for_the_holder_alone(record: Record | None, event: Settle) -> Decis
 
 def _queues_what_was_given_up(record: Record | None, event: Settle) -> Decision:
     made = _settle(record, event)
-    is_queued = event.settlement.state == "queued" and isinstance(made, Record)
-    return attrs.evolve(made, state="queued") if is_queued else made
+    if event.settlement.state == "queued" and isinstance(made, Record):
+        return attrs.evolve(made, state="queued")
+    return made
 
 
 def _gives_up_for_anybody(record: Record | None, event: GiveUp) -> Decision:
@@ -127,7 +129,7 @@ def _accepts_the_first_run_alone(bound: Binding | None, event: Bind) -> Binding 
     return event.binding if bound is None else Refusal("it is a mutant")
 
 
-def _is_settled(change: Callable[..., object]) -> Callable[..., Settlement]:
+def _is_settled(change: Callable[..., Any]) -> Callable[..., Settlement]:
     """Record another outcome of a call; `change` returns its state, or `None`."""
 
     def settlement_of(result: Any, *, may_have_created: bool, requeue: bool = False, **others: Any) -> Settlement:

@@ -1,8 +1,9 @@
 """What the simulated processes run: batches, and people who resolve what is in doubt."""
 
 import asyncio
+import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 from unittest import mock
@@ -21,12 +22,12 @@ from suno_persona._engine import Engine
 from suno_persona._secret import Secret
 from suno_persona.distributed import _job
 from suno_persona.journal import Entry, Journal, _writer
+from suno_persona.journal._states import Binding
 
 _URLS = {host: URL(f"https://{host}/suno/persona/create/") for host in ("gateway.example", "other.example")}
 _HEADERS: CIMultiDict[str] = CIMultiDict()
+ONCE = RetryPolicy(attempts=1)
 _TIMEOUT = aiohttp.ClientTimeout()
-
-from suno_persona.journal._states import Binding
 
 
 @attrs.frozen(kw_only=True)
@@ -38,7 +39,7 @@ class Client:
     host: str = "gateway.example"
     account: str = "account"
     accept_new_key: bool = False
-    policy: RetryPolicy = RetryPolicy(attempts=1)
+    policy: RetryPolicy = ONCE
     max_connections: int = 2
     stop_after: int = 100
     """After how many outcomes its reader has enough."""
@@ -175,6 +176,7 @@ def simulated() -> Iterator[None]:
         mock.patch.object(_writer.Run, "claim", _observed_claim),
         mock.patch.object(_writer, "datetime", None),
         mock.patch.object(_job, "datetime", None),
+        mock.patch.object(logging.getLogger("suno_persona"), "disabled", True),
     ):
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(lambda _: None, lambda _: None)  # those of processes that crashed end without a word
@@ -186,11 +188,5 @@ def enter(world: World) -> None:
     """Make a world the one that runs."""
     world_of[:] = [world]
     store.Storage.store = world.store
-    _writer.datetime = _job.datetime = cast("Any", _Clock(world))
-
-
-async def slowly(requests: Sequence[CreatePersonaRequest]) -> AsyncIterator[CreatePersonaRequest]:
-    """Yield requests as an asynchronous source does."""
-    for request in requests:
-        await asyncio.sleep(0)
-        yield request
+    for module in (_writer, _job):
+        vars(module)["datetime"] = _Clock(world)

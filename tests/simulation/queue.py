@@ -1,4 +1,4 @@
-"""The simulated queue: it delivers a job at least once, and again where its worker sends no heartbeat, as procrastinate."""
+"""The simulated queue: as procrastinate, it delivers a job at least once, and again where its worker stalls."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -104,17 +104,15 @@ class Queue:
         def work() -> None:
             if not process.is_alive and world.random() < 0.5:
                 return
-            result: Any = None
-            fails = world.random() < world.store.failing
-            before = world.random() < 0.5
-            try:
-                if fails and before:
-                    raise QueueError
-                result = function()
+            fails, is_early = world.random() < world.store.failing, world.random() < 0.5
+            result: Any = QueueError()
+            if not (fails and is_early):
+                try:
+                    result = function()
+                except QueueError as error:
+                    result = error
                 if fails:
-                    raise QueueError
-            except QueueError as error:
-                result = error
+                    result = QueueError()
             world.actions.append(lambda: tell(result))
 
         def tell(result: Any) -> None:

@@ -7,7 +7,7 @@ from simulation import transitions
 from simulation.queue import Queue
 from suno_persona.errors import JournalError
 from suno_persona.journal import _states as ledger
-from suno_persona.journal._states import Bind, Binding, Claim, Decision, Event, Record, Refusal, State
+from suno_persona.journal._states import Bind, Binding, Claim, Decision, Event, Record, Refusal, Resolve, Settle, State
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -141,8 +141,8 @@ def _shown(thing: Event | Record | Refusal) -> str:
     name = thing.key[:3] + thing.key[-2:]
     if isinstance(thing, Record):
         return f"{name} is {thing.state}{'' if thing.persona_id is None else f' {thing.persona_id}'}"
-    settlement = getattr(thing, "settlement", None)
-    flags = [flag for flag in ("retry_unknown", "retry_not_created") if getattr(thing, flag, False)]
-    return " ".join(
-        [type(thing).__name__, name, *flags, *([settlement.state, str(settlement.reason)] if settlement else [])]
-    )
+    words = [type(thing).__name__, name]
+    words += [flag for flag in ("retry_unknown", "retry_not_created") if getattr(thing, flag, False)]
+    if isinstance(thing, Settle | Resolve):
+        words += [thing.settlement.state, str(thing.settlement.reason)]
+    return " ".join(words)

@@ -65,9 +65,9 @@ def _changed(event: Event, before: Record | None, after: Record) -> str | None:
         return None
     if (before.key, before.body) != (after.key, after.body) or before.index not in (None, after.index):
         return f"it is about something else: {before} became {after}"
-    if before.state == "created" and not (isinstance(event, Resolve) and before.by_hand):
-        if attrs.evolve(before, index=after.index) != after:
-            return "it is written over a persona"
+    may_change = before.state != "created" or (isinstance(event, Resolve) and before.by_hand)
+    if not may_change and attrs.evolve(before, index=after.index) != after:
+        return "it is written over a persona"
     return None
 
 
@@ -99,9 +99,10 @@ def _settled(process: "Process", event: Settle, before: Record | None, after: Re
         return "it is another's claim"
     if after.state == "queued" and before.state == "unknown":
         return "a job that has ended is to be delivered again"
-    if after.state == "unknown" and before.doubt is None and not str(after.reason).startswith("cancelled while"):
-        if all(attempt.is_refused for attempt in fate.attempts if attempt.process is process):
-            return "certainly nothing was created, and its outcome is unknown"
+    is_doubtful = before.doubt is not None or str(after.reason).startswith("cancelled while")
+    was_refused = all(attempt.is_refused for attempt in fate.attempts if attempt.process is process)
+    if after.state == "unknown" and was_refused and not is_doubtful:
+        return "certainly nothing was created, and its outcome is unknown"
     return None
 
 

@@ -58,7 +58,7 @@ class Worker(Process):
         super().__init__(world, name, ahead=ahead)
         self._client = client
         self._deliveries: set[asyncio.Task[None]] = set()
-        self._running: set[asyncio.Task[None]] = set()  # those of them that have begun
+        self._running: dict[asyncio.Task[None], None] = {}  # those of them that have begun
         self._is_shutdown = False
         self._is_misplaced = False
         self.start(self._run())
@@ -67,7 +67,7 @@ class Worker(Process):
         """Shut down, and cancel the jobs that run."""
         self.world.note(self, "shuts down")
         self._is_shutdown = True
-        for task in self._running:
+        for task in list(self._running):
             task.cancel()
 
     def cancel(self) -> None:
@@ -114,7 +114,7 @@ class Worker(Process):
 
     async def _run_job(self, run: Run, sender: Engine, job: Job, attempts: int) -> None:
         task: Any = asyncio.current_task()
-        self._running.add(task)
+        self._running[task] = None
         delivery = Delivery(
             run=run.delivery(), job_key=job.key, attempts=attempts, is_shutdown=lambda: self._is_shutdown
         )
@@ -134,7 +134,7 @@ class Worker(Process):
         except asyncio.CancelledError:
             if self._is_shutdown:
                 self.world.checks.fail(f"{self}: a shutdown ends the job of {named(job.key)}")
-        self._running.discard(task)
+        del self._running[task]
         queue = self.world.store.queue
         end = asyncio.ensure_future(
             queue.call(self, (lambda: queue.finish(job)) if wait is None else lambda: queue.retry(job, wait))

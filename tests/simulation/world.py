@@ -112,7 +112,7 @@ class Process:
         self.name = name
         self.ahead = ahead
         """How many seconds its clock is ahead of the true time."""
-        self.loop = Loop(world, self._submit)
+        self.loop = Loop(world, self._submit)  # type: ignore[abstract]  # it has what is used
         self.is_alive = True
         self.succeeded = False
         self.is_stalled = False
