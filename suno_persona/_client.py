@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 from suno_persona import _options as options
 from suno_persona._admission import Admission
 from suno_persona._batch import Batch, BatchJournal
+from suno_persona._connector import Connector
 from suno_persona._engine import Call, Engine
 from suno_persona._retry import RetryPolicy
 from suno_persona._shield import finish
@@ -211,7 +212,7 @@ class PersonaAPI:
             raise UsageError(message="the client is closed: make a new PersonaAPI")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE),
+                connector=Connector(limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         elif self._session.closed:

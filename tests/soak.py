@@ -25,7 +25,7 @@ RETRY = RetryPolicy(attempts=50, wait_initial=0.01, wait_max=0.1)
 
 
 class Chaos:
-    """What the service does to a request: mostly its duty, and otherwise anything."""
+    """What the service does to a request: it mostly serves it, and otherwise does anything."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -35,11 +35,11 @@ class Chaos:
         if self._rng.random() >= FAULTS:
             await exchange.send(exchange.response())
             return
-        # A call that hangs takes two seconds of its turn, and so there are fewer of them.
-        fault = self._rng.choices(["refuse", "fail", "break off", "lie", "redirect", "hang"], [9, 4, 4, 3, 2, 0.2])[0]
+        # A call that hangs holds its slot for two seconds, and so there are fewer of them.
+        fault = self._rng.choices(["reject", "fail", "cut off", "lie", "redirect", "hang"], [9, 4, 4, 3, 2, 0.2])[0]
         self.faults[fault] += 1
         match fault:
-            case "refuse":
+            case "reject":
                 statuses = ["429 Slow\r\nRetry-After: 0", "429 Slow", "503 Busy", "400 No", "401 No"]
                 await exchange.send(self._head(statuses))
             case "redirect":
@@ -48,13 +48,13 @@ class Chaos:
                 await self._leave_open(exchange, fault)
 
     async def _leave_open(self, exchange: Exchange, fault: str) -> None:
-        """Break, with the persona made or not."""
-        answer = exchange.response() if self._rng.random() < 0.5 else self._head(["500 Oops"])
+        """Fail with an unknown outcome, with the persona created or not."""
+        response = exchange.response() if self._rng.random() < 0.5 else self._head(["500 Oops"])
         match fault:
             case "fail":
                 await exchange.send(self._head(["500 Oops", "502 Bad Gateway", "504 Timeout", "524 Timeout"]))
-            case "break off":
-                await exchange.send(answer[: self._rng.randrange(len(answer))])
+            case "cut off":
+                await exchange.send(response[: self._rng.randrange(len(response))])
                 exchange.reset() if self._rng.random() < 0.5 else exchange.close()
             case "lie":
                 garbage = [b"220 ready\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<p/>"]
@@ -64,7 +64,7 @@ class Chaos:
                 await exchange.until_the_client_leaves()
 
     def _head(self, statuses: list[str]) -> bytes:
-        """A whole answer without a body, with one of these statuses."""
+        """Return a complete response without a body, with one of these statuses."""
         return f"HTTP/1.1 {self._rng.choice(statuses)}\r\nContent-Length: 0\r\n\r\n".encode()
 
 
@@ -87,7 +87,7 @@ class Report:
         """Fail where a promise was broken."""
         assert sum(self.outcomes.values()) == self.calls, "a call has no outcome"
         assert not self.created_twice, f"created twice: {self.created_twice}"
-        assert not self.lost, f"personas that no call speaks of: {self.lost}"
+        assert not self.lost, f"personas in no outcome: {self.lost}"
         assert self.tasks_left == 0, f"{self.tasks_left} tasks are left"
         assert self.files_left == 0, f"{self.files_left} file descriptors are left"
         bound = 64 * 1024 * 1024 + 8 * 1024 * self.calls
@@ -95,17 +95,17 @@ class Report:
 
 
 def open_files() -> int:
-    """How many file descriptors this process holds."""
+    """Return how many file descriptors this process has open."""
     return len(os.listdir("/dev/fd"))
 
 
 def peak() -> int:
-    """The peak of this process's memory, in bytes."""
+    """Return the peak of this process's memory, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 async def soak(calls: int, seed: int) -> Report:
-    """Send so many calls at once, and account for what came of them."""
+    """Make so many calls at once, and account for their outcomes."""
     rng = random.Random(seed)
     chaos = Chaos(rng)
     tasks_before, files_before, peak_before = asyncio.all_tasks(), open_files(), peak()
@@ -113,7 +113,7 @@ async def soak(calls: int, seed: int) -> Report:
     service = BrokenService(then=chaos)
     requests = [CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(calls)]
     async with (
-        # No call may hang: those under way end within their timeout, whatever the service does.
+        # No call may hang: those in flight end within their timeout, whatever the service does.
         asyncio.timeout(30 + calls / 200),
         service,
         PersonaAPI("sk-0123456789", base_url=service.base_url, timeout=TIMEOUT, retry=RETRY) as api,

@@ -106,12 +106,20 @@ class Machine(RuleBasedStateMachine):
         self.loop.run_until_idle()
 
     @precondition(lambda self: self.exchanges and self.calls)
-    @rule(number=st.integers(0, 99), status=statuses)
-    def cancel_as_a_response_arrives(self, number: int, status: int) -> None:
-        """Cancel a call in the same pass of the loop in which a response arrives."""
+    @rule(number=st.integers(0, 99), status=statuses, passes=st.integers(0, 3))
+    def cancel_as_a_response_arrives(self, number: int, status: int, passes: int) -> None:
+        """Cancel a call as a response arrives, or so many passes of the loop later, as others are admitted."""
         self.exchanges[0].set_result(response(status))
-        self.calls[number % len(self.calls)].cancel()
+        pending = [call for call in self.calls if not call.done()]
+        self.cancel_later(pending[number % len(pending)], passes)
         self.loop.run_until_idle()
+
+    def cancel_later(self, call: asyncio.Task[Any], passes: int) -> None:
+        """Cancel a call after so many passes of the loop."""
+        if passes:
+            self.loop.call_soon(self.cancel_later, call, passes - 1)
+        else:
+            call.cancel()
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1, 5, 30]))
     def advance(self, seconds: float) -> None:

@@ -14,7 +14,7 @@ from suno_persona.testing import FakeSuno, Fault
 
 
 async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Nothing but the id is on stdout, so that a script can take it."""
+    """Stdout has nothing but the id, so that a script can use it."""
     done = await run(COMMAND, *CREATE, env=env)
     assert done == Done(0, f"{fake_suno.personas[0].id}\n", "")
     assert fake_suno.requests[0].json() == {
@@ -26,8 +26,8 @@ async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) ->
     }
 
 
-async def test_create_takes_clips_and_an_address(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Every member of the request can be given, and the address may be an option."""
+async def test_create_has_an_option_for_every_member(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Options set every member of the request and the base URL."""
     options = ("--clip", "a", "--clip", "b", "--public", "--base-url", fake_suno.base_url, "--json")
     done = await run(COMMAND, *CREATE, *options, env={"SUNO_API_KEY": env["SUNO_API_KEY"]})
     assert json.loads(done.output)["id"] == fake_suno.personas[0].id
@@ -40,10 +40,10 @@ async def test_create_takes_clips_and_an_address(fake_suno: FakeSuno, env: dict[
     ("fault", "status"),
     [(Fault.response(400, b'{"detail": "no clip"}'), 1), (Fault.lost_answer(), 3), (Fault.server_error(), 3)],
 )
-async def test_the_exit_status_says_whether_a_persona_may_exist(
+async def test_the_exit_status_shows_whether_a_persona_may_exist(
     fault: Fault, status: int, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """1: certainly none; 3: nobody knows. The reason is one line on stderr."""
+    """The status is 1 if there is certainly none and 3 if that is unknown; the reason is one line on stderr."""
     fake_suno.script(fault)
     done = await run(COMMAND, *CREATE, env=env)
     assert (done.status, done.output) == (status, "")
@@ -56,15 +56,15 @@ async def test_the_exit_status_says_whether_a_persona_may_exist(
         ({"SUNO_API_KEY": ""}, CREATE, "SUNO_API_KEY"),
         ({"SUNO_BASE_URL": ""}, CREATE, "SUNO_BASE_URL"),
         ({"SUNO_BASE_URL": "http://gateway.example"}, CREATE, "https://"),
-        ({}, (*CREATE, "--name", ""), "name: expected non-empty text"),
+        ({}, (*CREATE, "--name", ""), "name must be non-empty text"),
         ({}, CREATE[:-2], "--description"),
         ({}, ("sing",), "sing"),
     ],
 )
-async def test_what_cannot_be_used_is_said_before_anything_is_sent(
+async def test_a_usage_error_is_reported_before_anything_is_sent(
     change: dict[str, str], arguments: tuple[str, ...], words: str, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """2: usage, configuration or input."""
+    """The status is 2 for an error of usage, configuration or input."""
     done = await run(COMMAND, *arguments, env=env | change)
     assert (done.status, done.output) == (2, "")
     assert words in done.errors
@@ -74,10 +74,8 @@ async def test_what_cannot_be_used_is_said_before_anything_is_sent(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("target", [">/dev/full", ">&-"])
-async def test_an_id_that_stdout_does_not_take_is_not_lost(
-    target: str, fake_suno: FakeSuno, env: dict[str, str]
-) -> None:
-    """It goes to stderr, and the status still says that the persona was created."""
+async def test_an_id_that_stdout_cannot_take_is_not_lost(target: str, fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """The id is printed on stderr, and the status is still 0: the persona was created."""
     command = f"{COMMAND} create --root-clip-id 54834687 --name Neon --description 'Night drive' {target}"
     done = await run("sh", "-c", command, env=env)
     assert done.status == 0
@@ -85,8 +83,8 @@ async def test_an_id_that_stdout_does_not_take_is_not_lost(
     assert done.errors.count("\n") == 1
 
 
-async def test_a_terminal_of_another_encoding_gets_what_it_can_show(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Nothing that was created fails at being printed."""
+async def test_a_terminal_of_another_encoding_shows_what_it_can(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """No created persona is lost because its text cannot be encoded."""
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     done = await run(COMMAND, *CREATE[:-3], "Néon", *CREATE[-2:], "--json", env=env | ascii_only)
     assert (done.status, done.errors) == (0, "")
@@ -94,8 +92,8 @@ async def test_a_terminal_of_another_encoding_gets_what_it_can_show(fake_suno: F
     assert (await run(COMMAND, "demo", env=ascii_only)).status == 0
 
 
-async def test_ctrl_c_says_that_a_persona_may_exist(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Nobody knows what the service made of the request."""
+async def test_ctrl_c_warns_that_a_persona_may_exist(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """If `create` is interrupted, the outcome is unknown, and the message is one line."""
     fake_suno.script(Fault.hang(creates=True))
     process = await start(COMMAND, *CREATE, env=env)
     while not fake_suno.requests:
@@ -103,11 +101,11 @@ async def test_ctrl_c_says_that_a_persona_may_exist(fake_suno: FakeSuno, env: di
     process.send_signal(signal.SIGINT)
     output, errors = await process.communicate()
     assert (process.returncode, output) == (130, b"")
-    assert errors == b"suno-persona: interrupted: a persona may exist, look before you repeat\n"
+    assert errors == b"suno-persona: interrupted: a persona may exist; check before you retry\n"
 
 
-async def test_the_demo_needs_nothing() -> None:
-    """No key, no address: it shows the personas with their ids, the refused clip with its reason, and what is next."""
+async def test_the_demo_needs_no_configuration() -> None:
+    """Without a key or base URL it shows the personas, the rejected clip with its reason, and the next step."""
     done = await run(sys.executable, "-m", "suno_persona", "demo", env={})
     assert (done.status, done.errors) == (0, "")
     ids = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", done.output)
@@ -118,7 +116,7 @@ async def test_the_demo_needs_nothing() -> None:
 
 
 async def test_the_fake_service_serves_until_ctrl_c() -> None:
-    """What it prints can be given to a shell, and a client in another process works with it."""
+    """A shell can run what it prints, and a client in another process works with that."""
     process = await start(COMMAND, "fake", "--port", "0", env={})
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
@@ -131,22 +129,22 @@ async def test_the_fake_service_serves_until_ctrl_c() -> None:
 
 
 async def test_a_port_that_is_taken_is_one_line(fake_suno: FakeSuno) -> None:
-    """The command ends with 2 and without a traceback."""
+    """The status is 2, and there is no traceback."""
     done = await run(COMMAND, "fake", "--port", fake_suno.base_url.rpartition(":")[2], env={})
     assert done.status == 2
-    assert re.fullmatch(r"suno-persona: port: expected a free one, found .+\n", done.errors)
+    assert re.fullmatch(r"suno-persona: port must be free; got .+\n", done.errors)
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "sqlalchemy"])
-async def test_without_its_extra_the_command_says_what_to_install(missing: str) -> None:
-    """The package without extras has a command that explains itself."""
+async def test_without_its_extra_the_command_names_it(missing: str) -> None:
+    """Without the cli extra, the command prints what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None; from suno_persona.__main__ import main; main()"
     done = await run(sys.executable, "-c", code, "batch", "rows.csv", env={})
     assert done == Done(2, "", "suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'\n")
 
 
 async def test_another_missing_module_is_not_hidden() -> None:
-    """A broken installation shows what is broken."""
+    """A broken installation shows the module that is missing."""
     code = "import sys; sys.modules['suno_persona.cli'] = None; from suno_persona.__main__ import main; main()"
     done = await run(sys.executable, "-c", code, env={})
     assert "suno_persona.cli" in done.errors

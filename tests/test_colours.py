@@ -22,7 +22,7 @@ def commands(env: dict[str, str], tmp_path: Path) -> list[list[str]]:
 
 
 async def shown(commands: list[list[str]], env: dict[str, str]) -> str:
-    """What the commands show on a terminal."""
+    """Return what the commands show on a terminal."""
     text = ""
     for command in commands:
         async with terminal(COMMAND, *command, env=env) as (screen, process):
@@ -33,21 +33,21 @@ async def shown(commands: list[list[str]], env: dict[str, str]) -> str:
 
 
 async def test_a_terminal_gets_colours(commands: list[list[str]], env: dict[str, str]) -> None:
-    """And a bar that moves."""
+    """A terminal gets colours and a bar that moves."""
     text = await shown(commands, env)
     assert COLOUR.search(text)
     assert CURSOR.search(text)
 
 
 async def test_no_color_is_honoured(commands: list[list[str]], env: dict[str, str]) -> None:
-    """In the bar, tables, help and errors; the bar still moves."""
+    """With NO_COLOR, bar, tables, help and errors have no colours, and the bar still moves."""
     text = await shown(commands, {**env, "NO_COLOR": "1"})
     assert not COLOUR.search(text)
     assert CURSOR.search(text)
 
 
 async def test_installing_the_completion_honours_no_color(tmp_path: Path) -> None:
-    """What it says about it is plain, too."""
+    """The message about the installed completion has no colours, either."""
     script = f'PATH="{Path(COMMAND).parent}:$PATH"; suno-persona --install-completion; exit $?'
     env = {"HOME": str(tmp_path), "NO_COLOR": "1"}
     async with terminal("bash", "--norc", "-c", script, env=env) as (screen, process):
@@ -58,14 +58,14 @@ async def test_installing_the_completion_honours_no_color(tmp_path: Path) -> Non
 
 
 async def test_a_dumb_terminal_gets_plain_text(commands: list[list[str]], env: dict[str, str]) -> None:
-    """No escape sequence at all."""
+    """With TERM=dumb there is no escape sequence at all."""
     assert "\x1b" not in await shown(commands, {**env, "TERM": "dumb"})
 
 
 async def test_a_pipe_gets_plain_text_unless_colours_are_forced(
     commands: list[list[str]], env: dict[str, str], tmp_path: Path
 ) -> None:
-    """With FORCE_COLOR, as many CI services set it, there are colours, and no bar that moves."""
+    """With FORCE_COLOR, which many CI services set, a pipe gets colours but no bar that moves."""
     for command in commands:
         done = await run(COMMAND, *command, env=env)
         assert "\x1b" not in done.output + done.errors

@@ -1,4 +1,4 @@
-"""What stops the `suno-persona` command is one line on stderr, without a traceback and without the key."""
+"""An error of the `suno-persona` command is one line on stderr, without a traceback and without the key."""
 
 import os
 import re
@@ -30,33 +30,36 @@ WRONG = {
     "no number": (["fake", "--port", "x"], "'--port'"),
     "a number that is too high": (["fake", "--port", "70000"], "65535"),
     "a number that is too low": (["batch", "rows.csv", "--max-connections", "0"], "'--max-connections'"),
-    "an address that is none": ([*CREATE, "--base-url", "nonsense"], "base_url: "),
+    "an address that is none": ([*CREATE, "--base-url", "nonsense"], "base_url must be "),
     "an address that is not encrypted": ([*CREATE, "--base-url", "http://gateway.example"], "https://"),
-    "a control character": (["create", "--root-clip-id", "c\x1b[31m", *CREATE[3:]], "root_clip_id: "),
-    "text that is no Unicode": (["create", "--root-clip-id", "c\udcff", *CREATE[3:]], "root_clip_id: "),
-    "no such file": (["batch", "missing.csv"], "missing.csv: expected a file"),
-    "a file of another kind": (["batch", "rows.txt"], "found .txt"),
-    "a name that a terminal would obey": (["batch", "a\n\x1b[2J.csv"], r"a\n\x1b[2J.csv: expected a file"),
-    "a folder for a file": (["batch", "folder.csv"], "folder.csv: expected a file"),
-    "a file for a folder": (["batch", "rows.csv/rows.csv"], "rows.csv/rows.csv: expected a file"),
-    "a name that is too long": (["batch", f"{LONG}.csv"], ".csv: expected a file"),
-    "a link to itself": (["batch", "loop.csv"], "loop.csv: expected a file"),
-    "a folder for the output": (["batch", "rows.csv", "--output", "folder.csv"], "folder.csv: expected a file"),
-    "a name that is too long for the output": (["batch", "rows.csv", "--output", LONG], "x: expected a file"),
-    "a link to itself for the output": (["batch", "rows.csv", "--output", "loop.csv"], "loop.csv: expected a file"),
+    "a control character": (["create", "--root-clip-id", "c\x1b[31m", *CREATE[3:]], "root_clip_id must be "),
+    "text that is no Unicode": (["create", "--root-clip-id", "c\udcff", *CREATE[3:]], "root_clip_id must be "),
+    "no such file": (["batch", "missing.csv"], "FILE must be a readable file; got missing.csv ("),
+    "a file of another kind": (["batch", "rows.txt"], "got rows.txt"),
+    "a name that a terminal would obey": (["batch", "a\n\x1b[2J.csv"], r"got a\n\x1b[2J.csv ("),
+    "a folder for a file": (["batch", "folder.csv"], "FILE must be a readable file; got folder.csv ("),
+    "a file for a folder": (["batch", "rows.csv/rows.csv"], "got rows.csv/rows.csv ("),
+    "a name that is too long": (["batch", f"{LONG}.csv"], ".csv (File name too long)"),
+    "a link to itself": (["batch", "loop.csv"], "FILE must be a readable file; got loop.csv ("),
+    "a folder for the output": (["batch", "rows.csv", "--output", "folder.csv"], "a writable file; got folder.csv ("),
+    "a name that is too long for the output": (["batch", "rows.csv", "--output", LONG], "x (File name too long)"),
+    "a link to itself for the output": (
+        ["batch", "rows.csv", "--output", "loop.csv"],
+        "a writable file; got loop.csv (",
+    ),
     "a folder for the journal": (["batch", "rows.csv", "--journal", "folder.csv"], "folder.csv: the journal"),
     "a name that is too long for the journal": (["batch", "rows.csv", "--journal", LONG], "x: the journal"),
     "a link to itself for the journal": (["batch", "rows.csv", "--journal", "loop.csv"], "loop.csv: the journal"),
-    "no such journal": (["journal", "missing.db"], "missing.db: expected a journal"),
+    "no such journal": (["journal", "missing.db"], "missing.db: the journal must exist"),
     "a journal that is none": (["journal", "rows.csv"], "rows.csv: the journal"),
-    "no such database": (["journal", "sing://u:secret@db.example/x"], "found sing"),
+    "no such database": (["journal", "sing://u:secret@db.example/x"], "sing"),
     "neither of two": (["journal", "resolve", "KEY", "--journal", "rows.csv"], "--persona-id ID or --not-created"),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_what_cannot_be_used_is_one_line(wrong: str, tmp_path: Path) -> None:
-    """It names what is wrong, and the status is 2."""
+async def test_a_usage_error_is_one_line(wrong: str, tmp_path: Path) -> None:
+    """The line names what is wrong, and the status is 2."""
     arguments, words = WRONG[wrong]
     write_file(tmp_path, rows(1))
     (tmp_path / "folder.csv").mkdir()
@@ -69,16 +72,16 @@ async def test_what_cannot_be_used_is_one_line(wrong: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f"{KEY} x", f"{KEY}é"])
-async def test_a_key_that_cannot_be_used_is_not_shown(key: str) -> None:
-    """Only what is wrong with it."""
+async def test_an_unusable_key_is_not_shown(key: str) -> None:
+    """The line names only what is wrong with the key."""
     done = await run(COMMAND, *CREATE, env={**SETTINGS, "SUNO_API_KEY": key})
     assert (done.status, done.output) == (2, "")
-    assert re.fullmatch(r"suno-persona: api_key: [^\n]+\n", done.errors)
+    assert re.fullmatch(r"suno-persona: api_key must be [^\n]+\n", done.errors)
     assert "secret" not in done.errors
 
 
 async def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
-    """It is named."""
+    """The line names the file."""
     file = write_file(tmp_path, rows(1))
     Path(file).chmod(0)
     if os.access(file, os.R_OK):
@@ -90,12 +93,12 @@ async def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
 
 
 PRINTING = [["--help"], ["--version"], ["journal", "JOURNAL"], ["journal", "JOURNAL", "--unknown"], ["demo"]]
-"""Commands that print, and create nothing that the user pays for."""
+"""Commands that print, and create nothing that costs the user money."""
 
 
 @pytest.fixture
 async def journal(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> str:
-    """A journal with one outcome that is unknown."""
+    """A journal with one unknown outcome."""
     fake_suno.script(Fault.lost_answer())
     assert (await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)).status == 3
     return str(tmp_path / "rows.csv.journal")
@@ -110,14 +113,14 @@ async def printing(redirection: str, arguments: list[str], journal: str) -> Done
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("arguments", [*PRINTING, ["fake", "--port", "0"]], ids=" ".join)
 async def test_a_full_disk_is_one_line(arguments: list[str], journal: str) -> None:
-    """Where what a command prints cannot be written, its status is 2."""
+    """If the output of a command cannot be written, its status is 2."""
     done = await printing(">/dev/full", arguments, journal)
     assert done == Done(2, "", "suno-persona: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.parametrize("arguments", [*PRINTING, ["fake", "--port", "0"]], ids=" ".join)
 async def test_a_reader_that_left_is_no_error(arguments: list[str], journal: str) -> None:
-    """As with `| head -1`: the command ends, and says nothing."""
+    """As with `| head -1`, the command ends and prints no error."""
     script = 'exec 3> >(exit); wait $!; "$@" >&3; test $? -le 1'  # the pipe has no reader from the start
     names = [journal if each == "JOURNAL" else each for each in arguments]
     assert await run("bash", "-c", script, "bash", COMMAND, *names, env={}) == Done(0, "", "")
@@ -125,12 +128,12 @@ async def test_a_reader_that_left_is_no_error(arguments: list[str], journal: str
 
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
 async def test_a_closed_stdout_is_no_error(arguments: list[str], journal: str) -> None:
-    """Who closed it wants nothing printed."""
+    """With stdout closed, the command prints nothing and succeeds."""
     assert await printing(">&-", arguments, journal) == Done(0, "", "")
 
 
 async def test_ctrl_c_while_the_command_starts_is_silent() -> None:
-    """No traceback of what was being imported; the status is 130."""
+    """Ctrl-C during the imports prints no traceback, and the status is 130."""
     code = """
 import sys
 class Stop:

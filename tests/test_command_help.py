@@ -21,7 +21,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "command.md"
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """A command and all below it, each with the words that call it."""
+    """Yield a command and its subcommands, each with the words that call it."""
     yield path, command
     for name in command.list_commands(None) if hasattr(command, "commands") else ():
         yield from commands(command.commands[name], *path, name)
@@ -31,14 +31,14 @@ COMMANDS = dict(commands(get_command(app)))
 
 
 def help_of(path: tuple[str, ...], option: str = "--help", columns: int = 80) -> str:
-    """What the command shows in so many columns."""
+    """Return the help text of a command in so many columns."""
     shown = CliRunner().invoke(app, [*path, option], prog_name="suno-persona", terminal_width=columns)
     assert (shown.exit_code, shown.stderr) == (0, "")
     return shown.stdout
 
 
 def test_the_walk_finds_every_command() -> None:
-    """In the order of a user's way: one, many, what came of them, many machines, a trial."""
+    """The help lists commands in the order in which a user meets them."""
     assert [" ".join(path) for path in COMMANDS] == [
         "",
         "create",
@@ -56,7 +56,7 @@ def test_the_walk_finds_every_command() -> None:
 @pytest.mark.parametrize("columns", [60, 80, 120])
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_a_help_text_fits_its_terminal(path: tuple[str, ...], columns: int) -> None:
-    """No line is longer, and nothing is cut off; `-h` shows the same."""
+    """No line is longer than the terminal, nothing is cut off, and `-h` shows the same."""
     text = help_of(path, columns=columns)
     assert max(map(len, text.splitlines())) <= columns
     usage, rest = text.split("\n\n", 1)
@@ -68,7 +68,7 @@ def test_a_help_text_fits_its_terminal(path: tuple[str, ...], columns: int) -> N
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_everything_has_a_help_text(path: tuple[str, ...]) -> None:
-    """Each command, and each of its options and arguments."""
+    """Every command, option and argument has a help text."""
     command = COMMANDS[path]
     assert command.help
     for parameter in command.params:
@@ -76,7 +76,7 @@ def test_everything_has_a_help_text(path: tuple[str, ...]) -> None:
 
 
 async def test_the_help_takes_the_width_of_the_terminal() -> None:
-    """It is as narrow as the terminal, and has no escape sequences; without arguments it is an error."""
+    """The help is as wide as the terminal, without escape sequences; no arguments at all are an error."""
     async with terminal(COMMAND, "--help", env={}, columns=60) as (screen, process):
         pass
     assert process.returncode == 0
@@ -86,12 +86,12 @@ async def test_the_help_takes_the_width_of_the_terminal() -> None:
 
 
 async def test_the_version_needs_nothing() -> None:
-    """It is that of the package, whatever else is asked for."""
+    """`--version` prints the version of the package, whatever the other arguments."""
     assert await run(COMMAND, "--version", "sing", env={}) == Done(0, f"suno-persona {version('suno-persona')}\n", "")
 
 
 def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
-    """The reference of the command is what the command says, but for how typer's versions mark types and arguments."""
+    """The reference page shows the help texts, except for how versions of typer mark types and arguments."""
     texts = "\n\n".join(
         f"## {' '.join(['suno-persona', *path])}\n\n```text\n{help_of(path).strip()}\n```" for path in COMMANDS
     )
@@ -104,5 +104,5 @@ def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
 
 
 def words(text: str) -> list[str]:
-    """The words of help texts, without the types and brackets of arguments."""
+    """Return the words of help texts, without the types and brackets of arguments."""
     return re.sub(r" <[a-z ]+>|[{}]", "", text).split()

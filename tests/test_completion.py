@@ -20,7 +20,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 async def completed(*words: str) -> list[str]:
-    """What bash offers for the last of these words."""
+    """Return what bash offers for the last of these words."""
     path = {"PATH": f"{Path(COMMAND).parent}:/usr/bin:/bin"}
     done = await run("bash", "--norc", "-c", SCRIPT, "bash", "suno-persona", *words, env=path)
     assert (done.status, done.errors) == (0, "")
@@ -34,13 +34,13 @@ async def completed(*words: str) -> list[str]:
         (["c"], ["create"]),
         (["--ver"], ["--version"]),
         (["create", "--root"], ["--root-clip-id"]),
-        (["batch", "rows.csv", "--res"], ["--retry-unknown"]),
+        (["batch", "rows.csv", "--ret"], ["--retry-unknown"]),
         (["journal", "resolve", "--no"], ["--not-created"]),
         (["batch", ""], []),
     ],
 )
 async def test_bash_completes_commands_and_options(words: list[str], offered: list[str]) -> None:
-    """In the order of the help; what is none of both is left to the completion of file names."""
+    """Commands are in the order of the help; anything else is left to the completion of file names."""
     assert await completed(*words) == offered
 
 
@@ -60,21 +60,21 @@ async def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
         screen.type(b"--max-c\t")
         await screen.until("--max-connections ")
         screen.type(b"2\r")
-        await screen.until("expected a header with the column description")
+        await screen.until("the header must have the column description")
         screen.type(b"exit\r")
     assert process.returncode == 2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_the_script_of_each_shell_is_printed(shell: str) -> None:
-    """It asks the command itself what there is."""
+    """The script asks the command itself for completions."""
     done = await run(COMMAND, env={"_SUNO_PERSONA_COMPLETE": f"source_{shell}"})
     assert (done.status, done.errors) == (0, "")
     assert f"complete_{shell}" in done.output
 
 
 async def test_installing_adds_the_script_to_the_shell(tmp_path: Path) -> None:
-    """The next bash that starts knows the completion."""
+    """The next bash that starts completes the command."""
     (tmp_path / ".bashrc").touch()
     script = f'export PATH="{Path(COMMAND).parent}:$PATH"; suno-persona --install-completion; exit $?'
     done = await run("bash", "--norc", "-c", script, env={"HOME": str(tmp_path)})
@@ -84,7 +84,7 @@ async def test_installing_adds_the_script_to_the_shell(tmp_path: Path) -> None:
 
 
 async def test_completing_imports_nothing_that_it_does_not_need() -> None:
-    """Not rich, not SQLAlchemy, not the fake service: a tab must be quick."""
+    """Completion does not import rich, SQLAlchemy or the fake service, so that a tab is quick."""
     code = """
 import atexit, sys
 slow = ("rich", "sqlalchemy", "procrastinate", "suno_persona.testing")

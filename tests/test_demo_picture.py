@@ -37,7 +37,7 @@ TEMPLATE = """\
 
 
 async def test_the_picture_in_the_readme_is_what_the_demo_shows(pytestconfig: pytest.Config) -> None:
-    """But for the ids, which are others each time."""
+    """The picture has the text of the demo, except for the ids, which change with each run."""
     async with terminal(COMMAND, "demo", env={}, columns=COLUMNS) as (screen, process):
         pass
     assert process.returncode == 0
@@ -54,12 +54,12 @@ async def test_the_picture_in_the_readme_is_what_the_demo_shows(pytestconfig: py
 
 
 def without_ids(text: str) -> str:
-    """The text without blanks, with ids masked: of a request's, two parts may be on two lines."""
+    """Return the text without white space and with ids masked, which may be wrapped."""
     return re.sub(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", "ID", re.sub(r"\s", "", text))
 
 
 def test_the_picture_stands_alone() -> None:
-    """It is well-formed, loads nothing from anywhere, and the README shows it with words in its place."""
+    """The picture is well-formed, loads nothing, and has an alternative text in the README."""
     svg = PICTURE.read_text(encoding="utf-8")
     ElementTree.fromstring(svg)
     assert set(re.findall(r"\w+://[^\"']+", svg)) == {"http://www.w3.org/2000/svg"}

@@ -6,13 +6,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 from procrastinate import App
 from procrastinate.jobs import Job
-from psycopg.rows import dict_row
+from psycopg.rows import class_row
 from support.calls import ONCE, requests
 from support.databases import Databases
 from support.held_service import HeldService, client
@@ -47,11 +48,14 @@ async def queue_url(postgres_url: str) -> str:
 @pytest.fixture
 async def app(queue_url: str, fake_suno: FakeSuno) -> AsyncIterator[PersonaApp]:
     """An app whose workers use the fake service and try once."""
-    app = make_app(
-        queue_url, make_client=lambda: PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE)
-    )
+    app = make_app(queue_url, make_client=lambda: client_of(fake_suno))
     async with app.open_async():
         yield app
+
+
+def client_of(fake: FakeSuno, **options: Any) -> PersonaAPI:
+    """A client of the fake service that tries once."""
+    return PersonaAPI(fake.api_key, base_url=fake.base_url, retry=ONCE, **options)
 
 
 async def work(app: PersonaApp) -> None:
@@ -163,16 +167,18 @@ async def due_now(app: PersonaApp) -> None:
     await app.connector.execute_query_async("UPDATE procrastinate_jobs SET scheduled_at = NULL")
 
 
-async def test_a_cool_down_costs_no_request_its_delivery(app: PersonaApp, fake_suno: FakeSuno) -> None:
+async def test_a_cool_down_costs_no_request_its_delivery(queue_url: str, fake_suno: FakeSuno) -> None:
     """However often jobs were given back unsent while the service asked all to wait, they are sent in the end."""
+    app = make_app(queue_url, make_client=lambda: client_of(fake_suno, max_connections=1))
     fake_suno.script(Fault.rate_limited(retry_after=120))
-    await enqueue(app, requests(5))
-    await work(app)
-    assert await states(app.journal_url) == ["queued"] * 5
-    await app.connector.execute_query_async("UPDATE procrastinate_jobs SET attempts = 1000")
-    await due_now(app)
-    await work(app)
-    assert all(outcome.persona for outcome in (await results(app)).values())
+    async with app.open_async():
+        await enqueue(app, requests(5))
+        await work(app)
+        assert await states(app.journal_url) == ["queued"] * 5
+        await app.connector.execute_query_async("UPDATE procrastinate_jobs SET attempts = 1000")
+        await due_now(app)
+        await work(app)
+        assert all(outcome.persona for outcome in (await results(app)).values())
     assert len(fake_suno.requests) == 6
 
 
@@ -189,10 +195,10 @@ async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp
 
 async def deliver_again(app: PersonaApp) -> None:
     """Do what a queue does that does not know that a job was done."""
-    async with await psycopg.AsyncConnection.connect(app.journal_url, row_factory=dict_row) as connection:
-        rows = await (await connection.execute("SELECT * FROM suno_persona_requests")).fetchall()
     with psycopg.connect(app.journal_url) as transaction:
-        assert app.defer_requests(transaction, [Record(**row) for row in rows]) == len(rows)
+        rows = transaction.cursor(row_factory=class_row(Record)).execute("SELECT * FROM suno_persona_requests")
+        records = rows.fetchall()
+        assert app.defer_requests(transaction, records) == len(records)
 
 
 async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp, fake_suno: FakeSuno) -> None:
@@ -399,6 +405,20 @@ async def test_a_batch_and_workers_may_share_a_journal(
     last = await run_batch(persona_api, requests(4), Journal(app.journal_url))
     assert all(outcome.persona for outcome in last.values())
     assert len(fake_suno.requests) == 4
+
+
+async def test_a_worker_of_another_account_ends_at_once(
+    app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """With a clear error, before it takes a job."""
+    await enqueue(app, requests(2))
+    await run_batch(persona_api, requests(1), Journal(app.journal_url))
+    for options in ({"base_url": "https://gateway.example"}, {"api_key": "sk-another-one"}):
+        settings = {"api_key": fake_suno.api_key, "base_url": fake_suno.base_url, **options}
+        other = make_app(app.journal_url, make_client=partial(PersonaAPI, **settings))
+        with pytest.raises(JournalError, match="the journal belongs to "):
+            await other.run_worker_async(install_signal_handlers=False)
+    assert await states(app.journal_url) == ["created", "queued"]
 
 
 async def test_outcomes_come_while_others_are_under_way(queue_url: str, service: HeldService) -> None:

@@ -28,13 +28,13 @@ LEFT_BY_TOOLS = {"__pycache__", "_build"}
 
 
 def in_the_checkout(*places: str) -> set[str]:
-    """The files that belong to the project, as paths from its root."""
+    """Return the files that belong to the project, as paths from its root."""
     files = {file for place in places for file in (ROOT / place, *(ROOT / place).rglob("*")) if file.is_file()}
     return {file.relative_to(ROOT).as_posix() for file in files if not LEFT_BY_TOOLS & set(file.parts)}
 
 
 def test_the_tests_import_the_wheel() -> None:
-    """As it was built, and not the checkout: neither the tests nor the processes that they start."""
+    """Neither the tests nor the processes that they start import the checkout."""
     installed = distribution("suno-persona")
     with ZipFile(ROOT / "dist" / f"{NAME}-py3-none-any.whl") as wheel:
         modules = [name for name in wheel.namelist() if name.startswith("suno_persona/")]
@@ -47,7 +47,7 @@ def test_the_tests_import_the_wheel() -> None:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else() -> None:
-    """The mark of types and the demo's file are among it; beside it are the metadata and the licence."""
+    """It includes `py.typed` and the demo's file; beside it are the metadata and the licence."""
     with ZipFile(ROOT / "dist" / f"{NAME}-py3-none-any.whl") as wheel:
         held = set(wheel.namelist())
     metadata = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
 
 
 def test_the_sdist_holds_all_that_builds_and_tests_the_package() -> None:
-    """And nothing that tools left in the checkout."""
+    """It has nothing that tools left in the checkout."""
     with tarfile.open(ROOT / "dist" / f"{NAME}.tar.gz") as sdist:
         held = {Path(name).relative_to(NAME).as_posix() for name in sdist.getnames()}
     top = {".gitignore", "LICENSE", "README.md", "noxfile.py", "pyproject.toml"}
@@ -64,7 +64,7 @@ def test_the_sdist_holds_all_that_builds_and_tests_the_package() -> None:
 
 
 def test_the_metadata_says_what_the_project_file_says() -> None:
-    """What an index shows and what an installer goes by."""
+    """It is what an index shows and what an installer uses."""
     metadata = distribution("suno-persona").metadata
     assert metadata["Version"] == VERSION
     assert metadata["Requires-Python"] == PROJECT["requires-python"]
@@ -76,6 +76,6 @@ def test_the_metadata_says_what_the_project_file_says() -> None:
 
 
 def test_github_tests_each_python_that_the_metadata_names() -> None:
-    """As nox does, where it finds them."""
+    """Nox does too, where it finds them."""
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert re.findall(r"session: tests-([\d.]+)", workflow) == PYTHONS

@@ -1,4 +1,4 @@
-"""Each file in docs/examples runs as it is, and does what it says."""
+"""Each file in docs/examples runs unchanged, and does what it says."""
 
 import ast
 import asyncio
@@ -38,7 +38,7 @@ NEW = {"clip_id": "54834687", "name": "Neon", "description": "Night drive"}
 
 
 async def output_of(name: str, env: Mapping[str, str]) -> str:
-    """What an example prints; it must succeed."""
+    """Return what an example prints; it must succeed."""
     done = await run(sys.executable, str(EXAMPLES / name), env=env)
     assert done.status == 0, done.errors
     return done.output
@@ -46,7 +46,7 @@ async def output_of(name: str, env: Mapping[str, str]) -> str:
 
 @asynccontextmanager
 async def serving(name: str, env: Mapping[str, str]) -> AsyncIterator[str]:
-    """The address of an example that is a web service; it must end when it is told to."""
+    """Run an example that is a web service, and yield its address; it must shut down on SIGTERM."""
     said = b""
     for _ in range(3):  # another process may take the port first
         port = unused_port()
@@ -76,8 +76,8 @@ async def serving(name: str, env: Mapping[str, str]) -> AsyncIterator[str]:
             await process.communicate()
 
 
-async def test_gather_tells_what_became_of_each(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """The id of what was created, and the reason where there is none."""
+async def test_gather_prints_each_outcome(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """It prints the id of each persona, and the reason where there is none."""
     output = await output_of("gather.py", env)
     for persona in fake_suno.personas:
         assert f"{persona.name}: created, {persona.id}\n" in output
@@ -85,18 +85,18 @@ async def test_gather_tells_what_became_of_each(fake_suno: FakeSuno, env: dict[s
     assert len(output.splitlines()) == 3
 
 
-async def test_the_batch_with_tqdm_creates_what_the_file_asks_for(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Each row has its line under the bar."""
+async def test_the_batch_with_tqdm_creates_the_personas_of_the_file(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Each row has its line below the bar."""
     output = await output_of("batch_with_tqdm.py", env)
     assert len(fake_suno.personas) == 4
     assert {f"{persona.name}: {persona.id}" for persona in fake_suno.personas} < set(output.splitlines())
     assert "Lost Tape: HTTP 404" in output
 
 
-async def test_what_crashed_goes_on_and_sends_nothing_twice(
+async def test_a_batch_that_crashed_resumes_and_sends_nothing_twice(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second run tells of each request; only what was under way is unknown."""
+    """The second run prints every outcome; only calls that were in flight are unknown."""
     monkeypatch.chdir(tmp_path)
     crashed = await run(sys.executable, str(EXAMPLES / "resume_after_a_crash.py"), env=env)
     assert crashed.status == 1
@@ -113,7 +113,7 @@ async def test_what_crashed_goes_on_and_sends_nothing_twice(
 
 @pytest.mark.parametrize("name", SERVERS)
 async def test_a_web_service_creates_a_persona(name: str, fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """It answers with the id, and ends when it is stopped."""
+    """It responds with the id, and shuts down gracefully."""
     async with serving(name, env) as url, aiohttp.request("POST", f"{url}/personas", json=NEW) as response:
         assert (response.status, await response.json()) == (201, {"persona_id": fake_suno.personas[0].id})
 
@@ -127,7 +127,7 @@ def environment(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("environment")
 async def test_the_fastapi_service_closes_its_client() -> None:
-    """At its shutdown; until then it is open."""
+    """The client is open until the shutdown."""
     app = runpy.run_path(str(EXAMPLES / "fastapi_service.py"))["app"]
     async with app.router.lifespan_context(app) as state:
         assert not repr(state["api"]).endswith(" closed>")
@@ -136,7 +136,7 @@ async def test_the_fastapi_service_closes_its_client() -> None:
 
 @pytest.mark.usefixtures("environment")
 async def test_the_aiohttp_service_closes_its_client() -> None:
-    """At its cleanup; until then it is open."""
+    """The client is open until the cleanup."""
     module = runpy.run_path(str(EXAMPLES / "aiohttp_service.py"))
     runner = web.AppRunner(module["make_app"]())
     await runner.setup()
@@ -146,10 +146,10 @@ async def test_the_aiohttp_service_closes_its_client() -> None:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-async def test_a_web_service_tells_its_caller_what_went_wrong(
+async def test_a_web_service_returns_the_reason_of_a_failure(
     name: str, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """An unknown outcome is told apart from all that certainly created nothing."""
+    """An unknown outcome has a status of its own."""
     async with serving(name, env) as url:
 
         async def post(new: object, *faults: Fault) -> tuple[int, str | None, str]:
@@ -177,7 +177,7 @@ async def test_a_web_service_tells_its_caller_what_went_wrong(
 
 
 async def test_the_notebook_awaits_in_its_cells(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """In a real kernel; the ids that it shows are those of what was created."""
+    """In a real kernel, it shows the ids of the created personas."""
     own = {name: str(tmp_path) for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
     output = tmp_path / "executed.ipynb"
     command = (str(SCRIPTS / "jupyter-execute"), f"--output={output}", str(EXAMPLES / "notebook.ipynb"))
@@ -187,8 +187,8 @@ async def test_the_notebook_awaits_in_its_cells(fake_suno: FakeSuno, env: dict[s
     assert all(persona.id in output.read_text() for persona in fake_suno.personas)
 
 
-def test_the_notebook_is_kept_without_output() -> None:
-    """What a cell gave once is no part of the source."""
+def test_the_notebook_is_stored_without_output() -> None:
+    """The output of a cell is not part of the source."""
     cells = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert code
@@ -196,15 +196,15 @@ def test_the_notebook_is_kept_without_output() -> None:
 
 
 def test_the_page_on_notebooks_shows_its_cells() -> None:
-    """One after the other, and as they are."""
+    """It shows them in order and unchanged."""
     cells = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     page = (EXAMPLES.parent / "how-to" / "notebooks.md").read_text(encoding="utf-8")
     shown = re.findall(r"```{code-block} python\n(.*?)\n```", page, re.DOTALL)
     assert shown == ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-async def test_the_distributed_batch_is_worked_off(fake_suno: FakeSuno, env: dict[str, str], postgres_url: str) -> None:
-    """From an empty database to the outcomes; run again, it enqueues nothing and tells the same."""
+async def test_the_distributed_batch_is_processed(fake_suno: FakeSuno, env: dict[str, str], postgres_url: str) -> None:
+    """It runs from an empty database to the outcomes; again, it enqueues nothing and prints the same outcomes."""
     env = {**env, "SUNO_JOURNAL_URL": postgres_url}
     first, *outcomes = (await output_of("distributed.py", env)).splitlines()
     assert first == "10 enqueued"

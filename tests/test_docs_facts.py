@@ -20,7 +20,7 @@ import suno_persona.distributed
 import suno_persona.journal
 import suno_persona.testing
 from suno_persona import ConnectionLostError, NotFoundError, PersonaAPI, UsageError
-from suno_persona.cli._running import ending_well, status_of
+from suno_persona.cli._running import reporting_errors, status_of
 
 OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
 FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
@@ -35,7 +35,7 @@ INLINE = [(page, code) for page in PAGES for code in inline(page)]
 
 
 def public() -> Iterator[tuple[str, object]]:
-    """The functions and classes that pages name, and the methods of the classes."""
+    """Yield the functions and classes that pages name, and the methods of the classes."""
     named = [getattr(module, name) for module in OWN for name in module.__all__ if name not in ("app", "State")]
     for thing in (*named, *FOREIGN):
         yield thing.__name__, thing
@@ -51,7 +51,7 @@ PARAMETERS = set().union(*TAKES.values())
 
 
 def calls(code: str) -> list[tuple[str, str]]:
-    """The keyword arguments in a piece of code, each with the name of what is called."""
+    """Return the keyword arguments in a piece of code, each with the name of what is called."""
     try:
         nodes = list(ast.walk(ast.parse(code)))
     except SyntaxError:
@@ -66,7 +66,7 @@ def calls(code: str) -> list[tuple[str, str]]:
 
 
 def test_only_what_differs_from_run_to_run_is_masked_in_output() -> None:
-    """A number that is wrong stays wrong."""
+    """A wrong integer is still seen."""
     assert plain("http://127.0.0.1:8000 in 0.31 s") == plain("http://127.0.0.1:4711 in 1.2 s")
     for right, wrong in [("HTTP 404", "HTTP 503"), ("attempt 2 of 4", "attempt 2 of 5"), ("127.0.0.1", "127.0.0.2")]:
         assert plain(right) != plain(wrong)
@@ -74,7 +74,7 @@ def test_only_what_differs_from_run_to_run_is_masked_in_output() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_names_in_inline_code_exist(page: str) -> None:
-    """Variables of the environment, arguments, errors, and what else is one plain name."""
+    """Environment variables, arguments, errors, and every other plain name."""
     words = set(re.findall(r"\w+", SOURCES))
     for code in inline(page):
         assert set(re.findall(r"SUNO_\w+", code)) <= words, code
@@ -104,8 +104,8 @@ def test_the_reference_states_after_which_errors_a_persona_may_exist() -> None:
 
 
 def ending(error: BaseException) -> int:
-    """The exit status of a command that this stops."""
-    with pytest.raises(typer.Exit) as ended, ending_well():
+    """Return the exit status of a command that this error stops."""
+    with pytest.raises(typer.Exit) as ended, reporting_errors():
         raise error
     return ended.value.exit_code
 
@@ -129,8 +129,8 @@ ENDINGS = {
         ("docs/reference/command.md", r"  Exit status:.*?```"),
     ],
 )
-def test_the_docs_tell_the_exit_statuses(page: str, where: str) -> None:
-    """Those that the command has; 143 is what a shell gives for SIGTERM."""
+def test_the_docs_list_the_exit_statuses(page: str, where: str) -> None:
+    """They are the command's; 143 is the shell's for SIGTERM."""
     (text,) = re.findall(where, PAGES[page], re.DOTALL | re.MULTILINE)
     _, *parts = re.split(r"\b(\d+)\b", " ".join(text.split()))
     told = {int(status): meaning for status, meaning in zip(parts[::2], parts[1::2], strict=True)}
@@ -140,7 +140,7 @@ def test_the_docs_tell_the_exit_statuses(page: str, where: str) -> None:
 
 
 def default(thing: object, name: str) -> object:
-    """What an argument is unless given."""
+    """Return the default of an argument."""
     assert callable(thing)
     return inspect.signature(thing).parameters[name].default
 
@@ -165,7 +165,7 @@ assert isinstance(TIMEOUT, aiohttp.ClientTimeout)
     ],
 )
 def test_a_default_that_is_stated_is_that_of_the_signature(page: str, where: str, value: float) -> None:
-    """So that no page keeps an old one."""
+    """No page states an old one."""
     (stated,) = re.findall(where, PAGES[f"docs/how-to/{page}.md"])
     assert int(stated) == value
 

@@ -45,8 +45,6 @@ SHOWN = {"console", "csv", "ini", "json", "output", "text", "toml", "yaml"}
 FAULTS = {  # what the service does to the first requests of each example of a page
     "docs/how-to/batches.md": [Fault.lost_answer(), Fault.lost_answer()],
     "docs/how-to/logging.md": [Fault.rate_limited()],
-    # It serves the first, and then stands for an endpoint that is not part of it.
-    "docs/how-to/persona-id.md": [Fault(creates=True), Fault.response(200, b'{"id": "song-1"}')],
     "docs/how-to/unknown-outcomes.md": [Fault.truncated_response()],
 }
 SHOWS = {  # what the commands of a page print, beside what the page shows
@@ -63,12 +61,12 @@ SHOWS = {  # what the commands of a page print, beside what the page shows
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
 def test_the_examples_in_docstrings_are_right(name: str) -> None:
-    """What an example shows is what it gives."""
+    """An example returns what it shows."""
     assert doctest.testmod(importlib.import_module(name), optionflags=doctest.IGNORE_EXCEPTION_DETAIL).failed == 0
 
 
 async def run(*command: str, env: dict[str, str], folder: Path) -> str:
-    """What a command prints to a user with this environment; it must succeed."""
+    """Return what a command prints with this environment; it must succeed."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
@@ -89,14 +87,14 @@ async def run(*command: str, env: dict[str, str], folder: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where an example runs: beside the files that the docs speak of."""
+    """Return the folder in which an example runs, with the files that the docs mention."""
     shutil.copytree(ROOT / "docs" / "examples", tmp_path / "docs" / "examples")
     shutil.copy(ROOT / "docs" / "examples" / "personas.csv", tmp_path)
     return tmp_path
 
 
 async def run_python(code: str, env: dict[str, str], folder: Path) -> str:
-    """What a program or a test file prints."""
+    """Return what a program or a test file prints."""
     file = folder / "test_example.py"
     file.write_text(code, encoding="utf-8")
     runner = (
@@ -111,7 +109,7 @@ async def run_python(code: str, env: dict[str, str], folder: Path) -> str:
 async def surroundings(
     page: str, code: str, fake: FakeSuno, folder: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[dict[str, str]]:
-    """The environment of an example, with what it needs beside the fake service."""
+    """Yield the environment of an example, with what it needs beside the fake service."""
     fake.script(*FAULTS.get(page, []))
     env = {"SUNO_API_KEY": fake.api_key, "SUNO_BASE_URL": fake.base_url}
     async with contextlib.AsyncExitStack() as stack:
@@ -176,20 +174,25 @@ async def test_the_first_example_creates_a_persona(fake_suno: FakeSuno, env: dic
     assert output == f"Pass this on as persona_id: {fake_suno.personas[0].id}\n"
 
 
-async def test_the_id_is_handed_on(fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest) -> None:
-    """The second request of the page holds the id of the persona, and the key."""
+async def test_the_page_on_music_generates_with_the_persona(
+    fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    """The music request has the persona, its root clip and the key; the clips of its task are printed."""
     page = "docs/how-to/persona-id.md"
     (example,) = (block.code for block in BLOCKS[page] if block.language == "python")
     async with surroundings(page, example, fake_suno, folder, request) as env:
-        await run_python(example, env, folder)
-    document = fake_suno.requests[-1].json()
+        output = await run_python(example, env, folder)
+    create, submit, *fetches = fake_suno.requests
+    document = submit.json()
     assert isinstance(document, dict)
-    assert document["persona_id"] == fake_suno.personas[0].id
-    assert fake_suno.requests[-1].headers["Authorization"] == f"Bearer {fake_suno.api_key}"
+    assert fake_suno.personas[0].music_fields().items() <= document.items()
+    assert {fetch.path for fetch in fetches} == {fetches[0].path}
+    assert output.count("Last Train https://cdn.example/") == 2
+    assert {each.headers["Authorization"] for each in (create, submit, *fetches)} == {f"Bearer {fake_suno.api_key}"}
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    """What is promised to users is what is checked; the contributor's guide says the same."""
+    """CI checks what the README promises; the contributor's guide agrees."""
     (command,) = [line for line in commands("README.md").splitlines() if line.endswith("nox")]
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
     assert command in PAGES["docs/contributing.md"]

@@ -26,27 +26,27 @@ pictured = pytest.mark.parametrize(
 
 
 def written(file: Path, text: str, config: pytest.Config) -> str:
-    """What a file of the docs holds, after it was written where that was asked for."""
+    """Return the content of a file of the docs, after writing it with `--write-docs`."""
     if config.getoption("write_docs"):
         file.write_text(text, encoding="utf-8")
     return file.read_text(encoding="utf-8")
 
 
 def names(picture: str) -> list[tuple[str, int]]:
-    """The names in a picture, from top to bottom, and how far right each begins."""
+    """Return the names in a picture, from top to bottom, and the offset of each from the left."""
     root = ET.parse(DOCS / f"{picture}.svg").getroot()
     return [(part.text or "", int(part.attrib["x"])) for part in root.iter() if part.get("class") == "name"]
 
 
 @pictured
 def test_the_pictures_are_drawn_anew(name: str, draw: Callable[[], str], pytestconfig: pytest.Config) -> None:
-    """What the docs show is what the program draws of the classes of today."""
+    """The docs show what the program draws of the current classes."""
     assert written(DOCS / f"{name}.svg", draw(), pytestconfig) == draw()
 
 
 @pictured
 def test_the_pictures_can_be_read_on_a_phone(name: str, draw: Callable[[], str]) -> None:
-    """In 350 pixels of width no text is smaller than 11, and it stands on a background of its own."""
+    """In 350 pixels of width no text is smaller than 11, and it has a background of its own."""
     root = ET.fromstring(draw())
     sizes = [int(size) for size in re.findall(r"font: (?:bold )?(\d+)px", draw())]
     assert min(sizes) * 350 / int(root.attrib["width"]) >= 11, name
@@ -57,7 +57,7 @@ def test_the_pictures_can_be_read_on_a_phone(name: str, draw: Callable[[], str])
 
 
 def test_the_tree_in_the_picture_is_the_tree_of_the_classes() -> None:
-    """Each error stands once, one step to the right of the error that it is a kind of."""
+    """Each error is in it once, one step to the right of its parent."""
     drawn: dict[str, str | None] = {}
     above: list[tuple[str, int]] = []
     for name, x in names("error-tree"):
@@ -84,13 +84,13 @@ def test_the_picture_of_a_call_names_what_is_there() -> None:
 
 
 def opening(file: str) -> str:
-    """The first sentence of a module."""
+    """Return the first sentence of a module's docstring."""
     docstring = ast.get_docstring(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))) or ""
     return re.split(r"(?<=\.)\s", docstring)[0].replace("\n", " ")
 
 
 def test_the_design_lists_every_file(pytestconfig: pytest.Config) -> None:
-    """Each with the first sentence of its docstring."""
+    """It has the first sentence of each docstring."""
     rows = "\n".join(f"| `{file}` | {opening(file)} |" for file in FILES)
     before, marker, rest = DESIGN.read_text(encoding="utf-8").partition("| file | what it is for |\n| --- | --- |\n")
     _, heading, after = rest.partition("\n## ")
@@ -110,8 +110,8 @@ def test_each_rule_lives_where_the_design_says() -> None:
             assert re.search(rf"^ *(?:(?:async )?def |class |){name}\b(?= *[(:=])", code, re.MULTILINE), name
 
 
-def test_the_design_gives_a_reason_for_each_dependency() -> None:
-    """Those of the package and those of its extras, and no other."""
+def test_the_design_has_a_reason_for_each_dependency() -> None:
+    """It lists the dependencies of the package and of its extras, and no others."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     stated = {
         re.split(r"[\[><=~! ]", requirement)[0].lower()

@@ -81,8 +81,8 @@ def result_of(function: Any, argument: object) -> object:
 @given(personas, st.booleans())
 def test_both_readers_agree_on_every_document(document: dict[str, Any], as_text: bool) -> None:
     """What is read, and what is said of what cannot be read, is the same."""
-    data: str | bytes = json.dumps(document)
-    data = data if as_text else data.encode()
+    text = json.dumps(document)
+    data = text if as_text else text.encode()
     assert result_of(conversion.loads, data) == result_of(SLOW.loads, data)
 
 

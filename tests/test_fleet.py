@@ -13,7 +13,6 @@ import pytest
 from support.calls import requests
 from support.command import COMMAND, run, start
 from support.databases import own_server
-from support.received import Watched
 from support.rows import HEADER, read_outcomes, rows, write_file
 
 from suno_persona import CreatePersonaRequest, Outcome
@@ -75,11 +74,10 @@ async def test_workers_that_are_killed_send_nothing_twice_and_lose_nothing(
     env = worker_env | {"SUNO_JOURNAL_URL": postgres_url}
     await prepare(postgres_url, env)
     await enqueue(make_app(postgres_url), many)
-    received = fake_suno.requests = Watched()
     async with AsyncExitStack() as stack:
         fleet = [await stack.enter_async_context(worker(env)) for _ in range(4)]
         for place in [0, 1, 2, 3] * 2:
-            await received.until(len(received) + rng.randrange(20, 150))
+            await fake_suno.wait_for_requests(len(fake_suno.requests) + rng.randrange(20, 150))
             for _ in range(rng.randrange(300)):
                 await asyncio.sleep(0)
             fleet[place].kill()
@@ -97,12 +95,11 @@ async def test_workers_go_on_when_the_database_was_restarted(fake_suno: FakeSuno
         env = worker_env | {"SUNO_JOURNAL_URL": url}
         await prepare(url, env)
         await enqueue(make_app(url), many)
-        received = fake_suno.requests = Watched()
         async with worker(env) as first, worker(env) as second, worker(env) as third:
             with psycopg.connect(url, autocommit=True) as connection:
                 while connection.execute("SELECT count(*) FROM procrastinate_workers").fetchone() != (3,):
                     await asyncio.sleep(0.1)
-            await received.until(100)
+            await fake_suno.wait_for_requests(100)
             await asyncio.to_thread(server.stop)
             third.terminate()
             await asyncio.to_thread(server.ensure_postgres_running)
@@ -133,7 +130,7 @@ async def test_a_file_is_enqueued_and_its_results_are_read(
         persona.id for persona in fake_suno.personas
     } | {None}
     again = await run(COMMAND, "enqueue", file, env=env)
-    assert again.output == "0 of 21 requests enqueued; the others were before\n"
+    assert again.output == "0 of 21 requests enqueued; the others were enqueued before\n"
     assert (await run(COMMAND, "results", "--output", str(output), env=env)).status == 1
     assert len(read_outcomes(output.read_text())) == 21
     to_stdout = await run(COMMAND, "results", env=env)

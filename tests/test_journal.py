@@ -6,12 +6,14 @@ What is promised here is promised on SQLite and on PostgreSQL.
 import asyncio
 import contextlib
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
-from support.calls import requests
+from support.calls import ONCE, requests
 from support.cancellation import cancelled_at
 from support.clock import Clock
 from support.held_service import HeldService, client, first_outcome
@@ -21,7 +23,6 @@ from support.journals import entries, run_batch, states
 from suno_persona import (
     CreatePersonaRequest,
     InvalidRequestError,
-    JournalError,
     NotCreatedError,
     NotFoundError,
     OutcomeUnknownError,
@@ -30,7 +31,8 @@ from suno_persona import (
     UsageError,
     loads,
 )
-from suno_persona._engine import Call
+from suno_persona._batch import Run, send_recorded
+from suno_persona._engine import Account, Call, Engine
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno, Fault
 
@@ -150,21 +152,24 @@ async def test_runs_that_claim_the_same_at_the_same_moment_send_it_once(
     assert len(fake_suno.requests) == 5
 
 
-async def test_what_another_run_finds_refused_meanwhile_is_not_sent(
-    journal_url: str, service: HeldService, fake_suno: FakeSuno, once: PersonaAPI
-) -> None:
-    """Runs at once do not repeat each other's refusals; a later run does."""
-    async with client(service, max_connections=1) as api:
+async def test_what_another_run_finds_rejected_meanwhile_is_not_sent(journal_url: str, service: HeldService) -> None:
+    """Runs at once do not repeat each other's rejections; a later run does."""
+    async with client(service, max_connections=1) as api, client(service, retry=ONCE) as other:
         slow = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
         await service.receives(1)
-        fake_suno.script(Fault.response(404))
-        await run_batch(once, requests(2)[1:], Journal(journal_url))
+        fast = asyncio.create_task(run_batch(other, requests(2)[1:], Journal(journal_url)))
+        await service.receives(2)
+        service.reject(1, status=404)
+        await fast
         service.respond(0)
         error = (await slow)[1].error
-        await service.receives(1)
-    assert type(error) is NotCreatedError
-    assert "NotFoundError" in str(error)
-    assert (await run_batch(once, requests(2), Journal(journal_url)))[1].persona is not None
+        await service.receives(2)
+        assert type(error) is NotCreatedError
+        assert "NotFoundError" in str(error)
+        later = asyncio.create_task(run_batch(other, requests(2), Journal(journal_url)))
+        await service.receives(3)
+        service.respond(2)
+        assert (await later)[1].persona is not None
 
 
 async def test_unknown_ones_are_sent_again_where_it_is_asked_for(
@@ -269,32 +274,42 @@ async def test_cancelling_at_any_moment_loses_nothing(points: int, tmp_path: Pat
         assert outcome.persona or isinstance(outcome.error, OutcomeUnknownError)
 
 
-@pytest.mark.parametrize("point", range(6))
-async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str, point: int) -> None:
-    """What was not sent is recorded as not created, what was out as unknown: no claim is left without an outcome."""
-    (request,) = requests(1)
-    out = False
+class _Engine:
+    """An engine that sends nothing."""
 
-    async def send(call: Call) -> Persona:
-        nonlocal out
-        call.may_have_created = out = True
+    is_sent = False
+
+    async def create(self, call: Call, claim: Callable[[], Awaitable[Persona | None]]) -> Persona:
+        """Claim, and create."""
+        if (recorded := await claim()) is not None:
+            return recorded
+        call.may_have_created = self.is_sent = True
         await asyncio.sleep(0)
         return Persona(id="fd213afd")
 
+
+@pytest.mark.parametrize("point", range(6))
+async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str, point: int) -> None:
+    """What was not sent is recorded as not created, what was sent as unknown: no claim is left without an outcome."""
+    engine = _Engine()
+    call = Call(requests(1)[0])
+    account = Account("https://gateway.example", lambda salt: "fingerprint")
+
+    async def send(run: Run) -> None:
+        sent = await send_recorded(cast("Engine", engine), run, run.key(call.body), call)
+        if sent.committed is not None:
+            await sent.committed
+
     async with Journal(journal_url) as journal:
-        call = Call(request)
-        record = journal.run()
-        call.key = record.key(call)
         with contextlib.suppress(asyncio.CancelledError):
-            await cancelled_at(point, record.send(call, send))
-            await cancelled_at(point, record.recorded(call))
+            await cancelled_at(point, send(await journal.begin(account)))
     for entry in await entries(journal_url):
-        assert entry.state in (("unknown", "created") if out else ("not_created",))
+        assert entry.state in (("unknown", "created") if engine.is_sent else ("not_created",))
     async with Journal(journal_url) as journal:  # once more, with what is recorded by now
-        again = journal.run()
-        call.key = again.key(call)
-        with contextlib.suppress(asyncio.CancelledError, OutcomeUnknownError):
-            await cancelled_at(0, again.send(call, send))
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled_at(0, send(await journal.begin(account)))
+    for entry in await entries(journal_url):
+        assert entry.state != "claimed"
 
 
 @pytest.mark.parametrize("point", range(3))
@@ -335,6 +350,32 @@ async def test_any_text_can_be_recorded(journal_url: str, fake_suno: FakeSuno, o
     assert {entry.request for entry in await entries(journal_url)} == {awkward, *requests(2)}
 
 
+async def test_long_text_can_be_recorded(journal_url: str, persona_api: PersonaAPI) -> None:
+    """100 KB in the request, and again in the persona."""
+    long = CreatePersonaRequest(root_clip_id="c", name="N", description="\U0001f3b5" * 25_000)
+    first = await run_batch(persona_api, [long], Journal(journal_url))
+    again = await run_batch(persona_api, [long], Journal(journal_url))
+    assert first[0].result() == again[0].result()
+    assert again[0].request == long
+
+
+async def test_the_services_id_and_the_key_are_in_each_outcome(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of a success, also of a later run; and in the log."""
+    caplog.set_level("DEBUG", "suno_persona")
+    fake_suno.script(Fault.response(404), Fault.response(500))
+    first = await run_batch(once, requests(3), Journal(journal_url))
+    for entry in await entries(journal_url):
+        (outcome,) = (outcome for outcome in first.values() if outcome.key == entry.key)
+        assert entry.request_id == outcome.request_id
+        assert f"{entry.key}: {entry.state}, request id {entry.request_id}" in caplog.messages
+    created = {outcome.key: outcome.request_id for outcome in first.values() if outcome.persona}
+    assert all(created.values())
+    again = await run_batch(once, requests(3), Journal(journal_url))
+    assert {outcome.key: outcome.request_id for outcome in again.values()}.items() >= created.items()
+
+
 async def test_a_journal_is_opened_and_closed_by_the_batch_or_by_its_owner(
     journal_url: str, persona_api: PersonaAPI
 ) -> None:
@@ -362,29 +403,6 @@ async def test_entries_are_given_by_their_state(journal_url: str, fake_suno: Fak
         assert len({entry.request async for entry in journal.entries()}) == 1100
 
 
-@pytest.mark.parametrize("persona_id", ["fd213afd", None], ids=["created", "not created"])
-async def test_a_person_who_looked_can_settle_what_is_unknown(
-    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI, persona_id: str | None
-) -> None:
-    """The next run gives the persona with the id that was found, or sends the request again."""
-    fake_suno.script(Fault.lost_answer())
-    await run_batch(once, requests(1), Journal(journal_url))
-    async with Journal(journal_url) as journal:
-        (entry,) = [entry async for entry in journal.entries("unknown")]
-        await journal.resolve(entry.key, persona_id=persona_id)
-        with pytest.raises(JournalError, match=r"found it (not_)?created"):
-            await journal.resolve(entry.key)
-        with pytest.raises(JournalError, match="expected the key of a request"):
-            await journal.resolve(f"{entry.key}0")
-    outcome = (await run_batch(once, requests(1), Journal(journal_url)))[0]
-    if persona_id is None:
-        assert len(fake_suno.requests) == 2
-        assert outcome.result().name == "0"
-    else:
-        assert len(fake_suno.requests) == 1
-        assert outcome.result() == Persona(id=persona_id)
-
-
 async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str, service: HeldService) -> None:
     """Where one was sent again while the first was still out, the first persona that comes back is not lost."""
     async with client(service) as api, client(service) as other:
@@ -398,19 +416,6 @@ async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str,
         assert isinstance((await impatient)[0].error, NotFoundError)
     (entry,) = await entries(journal_url)
     assert entry.persona == first
-
-
-async def test_what_a_person_settled_stays_settled(journal_url: str, service: HeldService) -> None:
-    """A process that was thought dead and comes back does not write over it."""
-    async with client(service) as api, Journal(journal_url) as journal:
-        batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
-        await service.receives(1)
-        (entry,) = [entry async for entry in journal.entries("claimed")]
-        await journal.resolve(entry.key, persona_id="fd213afd")
-        service.respond(0)
-        assert (await batch)[0].result().name == "0"
-        (entry,) = [entry async for entry in journal.entries()]
-        assert entry.persona_id == "fd213afd"
 
 
 async def test_the_api_key_is_not_in_the_journal(tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI) -> None:

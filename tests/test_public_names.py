@@ -1,4 +1,4 @@
-"""The public names are those that are promised, and importing them brings in nothing else."""
+"""The public names are those that are promised, and importing them imports no extra."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_the_names_for_tests_are_these() -> None:
 
 
 def test_importing_the_package_imports_no_extra() -> None:
-    """Who does not use an extra need not have it."""
+    """An extra that is not used need not be installed."""
     code = "import sys, suno_persona; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"typer", "rich", "pytest", "pytest_asyncio", "aiohttp.web", "aiolimiter", "sqlalchemy"} & set(

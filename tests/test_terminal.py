@@ -14,39 +14,39 @@ from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
 
 
-async def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(service: HeldService, tmp_path: Path) -> None:
-    """What is under way finishes, nothing more is sent, the status is 130, and the printed command goes on."""
+async def test_ctrl_c_stops_gracefully_and_prints_how_to_resume(service: HeldService, tmp_path: Path) -> None:
+    """Calls in flight finish, nothing more is sent, the status is 130, and the printed command resumes."""
     file, output = write_file(tmp_path, rows(8)), tmp_path / "out.jsonl"
     arguments = ("batch", file, "--output", str(output), "--max-connections", "3")
     async with terminal(COMMAND, *arguments, env=service.env) as (screen, process):
         await service.until(3)
         screen.type(CTRL_C)
-        await screen.until("Ctrl-C again stops at once")
+        await screen.until("Ctrl-C again to cancel them")
         service.respond_to_all()
     assert process.returncode == 130, screen.text
     stopped = len(service.received)
     assert stopped == 3
     assert len(output.read_text().splitlines()) == stopped
     assert "not sent" in screen.text
-    (command,) = re.findall(r"to go on: (suno-persona [^\r\n]*)", screen.text)
+    (command,) = re.findall(r"to resume: (suno-persona [^\r\n]*)", screen.text)
     async with terminal(COMMAND, *shlex.split(command)[1:], env=service.env) as (screen, process):
         service.respond_to_all()
     assert process.returncode == 0, screen.text
     assert len(service.received) == len(output.read_text().splitlines()) == 8
 
 
-async def test_ctrl_c_twice_stops_at_once(service: HeldService, tmp_path: Path) -> None:
-    """What was out is recorded as unknown, and what waited as not created."""
+async def test_ctrl_c_twice_cancels_the_calls_in_flight(service: HeldService, tmp_path: Path) -> None:
+    """A call in flight is recorded and written as unknown, and one that waits for a retry as not created."""
     file = write_file(tmp_path, rows(8))
     async with terminal(COMMAND, "batch", file, "--max-connections", "2", env=service.env) as (screen, process):
         await service.until(2)
         service.reject(0, retry_after=20)
         screen.type(CTRL_C)
-        await screen.until("Ctrl-C again stops at once")
+        await screen.until("Ctrl-C again to cancel them")
         screen.type(CTRL_C)
         await process.wait()
     assert process.returncode == 130, screen.text
-    assert "to go on: " in screen.text
+    assert "to resume: " in screen.text
     assert "--unknown" in screen.text
     assert '"state":"unknown"' in screen.text.replace("\r\n", "")
     async with Journal(f"{file}.journal") as journal:
@@ -57,7 +57,7 @@ async def test_ctrl_c_twice_stops_at_once(service: HeldService, tmp_path: Path) 
 
 
 async def test_a_terminal_shows_a_bar_below_the_lines(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """Counts, rate and time left within 80 columns, and the outcomes above it, each whole."""
+    """The bar has counts and rate within 80 columns, and every outcome is above it, whole."""
     file = write_file(tmp_path, rows(30) + "unknown-1,N,D,,\n")
     async with terminal(COMMAND, "batch", file, env=env) as (screen, process):
         pass

@@ -1,21 +1,27 @@
-"""The fake service keeps to the contract, fails as told, and remembers."""
+"""The fake service keeps to the contract, fails as scripted, and records what it received and created."""
 
 import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from suno_persona import (
     ConfigurationError,
     CreatePersonaRequest,
     NotFoundError,
     PermissionDeniedError,
+    Persona,
     PersonaAPI,
     RateLimitedError,
     RejectedError,
@@ -39,7 +45,7 @@ PATH = "/suno/persona/create/"
 async def send(
     fake: FakeSuno, body: object, *, method: str = "POST", path: str = PATH, headers: Mapping[str, str] | None = None
 ) -> tuple[int, Any]:
-    """What the fake service answers a client that is not ours."""
+    """Send a request without our client; return the status and the document of the response."""
     usual = {"Authorization": f"Bearer {fake.api_key}", "Content-Type": "application/json"}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
@@ -50,7 +56,7 @@ async def send(
 
 
 def same_shape(one: Any, other: Any) -> bool:
-    """Whether two documents have the same members with values of the same types."""
+    """Return whether two documents have the same members with values of the same types."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_shape(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -58,19 +64,19 @@ def same_shape(one: Any, other: Any) -> bool:
     return type(one) is type(other)
 
 
-async def test_it_answers_in_the_shape_of_the_contract(fake_suno: FakeSuno, example: dict[str, Any]) -> None:
-    """The same members with the same types as in the contract's example, and the request's own values."""
+async def test_it_responds_in_the_shape_of_the_contract(fake_suno: FakeSuno, example: dict[str, Any]) -> None:
+    """A persona has the members and types of the contract's example, and the values of the request."""
     status, document = await send(fake_suno, GOOD | {"clips": ["54834687", "other"]})
     assert status == 200
     assert same_shape(example, document)
     assert (document["name"], document["root_clip_id"], document["clip"]["id"]) == ("Neon", "54834687", "54834687")
-    assert [place["clip"]["id"] for place in document["persona_clips"]] == ["54834687", "other"]
+    assert [each["clip"]["id"] for each in document["persona_clips"]] == ["54834687", "other"]
 
 
-async def test_it_remembers_requests_and_personas(
+async def test_it_records_requests_and_personas(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """What was received and what was created can be asserted on."""
+    """A test can make assertions about the requests received and the personas created."""
     persona = await persona_api.create(request_)
     assert fake_suno.personas == [persona]
     (received,) = fake_suno.requests
@@ -97,12 +103,12 @@ async def test_it_remembers_requests_and_personas(
         (b"\xff", 400, "invalid_json", None),
     ],
 )
-async def test_it_refuses_what_the_contract_refuses(
+async def test_it_rejects_what_the_contract_forbids(
     fake_suno: FakeSuno, body: object, status: int, code: str, param: str | None
 ) -> None:
-    """With an error envelope as gateways send it, and without creating anything."""
-    answered, document = await send(fake_suno, body)
-    assert answered == status
+    """A rejection has an error envelope as gateways send it, and creates nothing."""
+    received, document = await send(fake_suno, body)
+    assert received == status
     assert document["error"].keys() == {"message", "type", "param", "code"}
     assert (document["error"]["code"], document["error"]["param"]) == (code, param)
     assert fake_suno.personas == []
@@ -122,20 +128,20 @@ async def test_it_refuses_what_the_contract_refuses(
 async def test_it_checks_method_path_and_headers(
     fake_suno: FakeSuno, change: dict[str, Any], status: int, code: str
 ) -> None:
-    """A request that the service would not understand is refused."""
-    answered, document = await send(fake_suno, GOOD, **change)
-    assert (answered, document["error"]["code"]) == (status, code)
+    """A request with another method, path, key or content type is rejected."""
+    received, document = await send(fake_suno, GOOD, **change)
+    assert (received, document["error"]["code"]) == (status, code)
     assert fake_suno.personas == []
 
 
 async def test_a_charset_beside_the_content_type_is_fine(fake_suno: FakeSuno) -> None:
-    """`application/json` may have parameters."""
+    """The content type may be written in any case and have parameters."""
     status, _ = await send(fake_suno, GOOD, headers={"Content-Type": "Application/JSON; charset=utf-8"})
     assert status == 200
 
 
-async def test_refusals_arrive_as_the_right_errors(persona_api: PersonaAPI) -> None:
-    """Each kind of refused clip is told apart by the client."""
+async def test_rejections_are_raised_as_the_right_errors(persona_api: PersonaAPI) -> None:
+    """The client raises another class for each kind of rejected clip."""
     for clip, expected in (
         ("unknown-1", NotFoundError),
         ("uploaded-1", RejectedError),
@@ -149,7 +155,7 @@ async def test_refusals_arrive_as_the_right_errors(persona_api: PersonaAPI) -> N
 async def test_faults_are_used_once_and_in_order(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """After the last one the service works again."""
+    """Each request meets the next fault, and after the last one the service works again."""
     fake_suno.script(Fault.rate_limited(retry_after=0), Fault.unavailable(retry_after="soon"), Fault.rate_limited())
     fake_suno.script(Fault.unavailable())
     waits = []
@@ -168,40 +174,40 @@ async def test_faults_are_used_once_and_in_order(
 async def test_a_fault_can_create_before_it_strikes(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, creates: bool
 ) -> None:
-    """A server error may come before or after the persona was made."""
+    """A server error may happen before or after the persona is created."""
     fake_suno.script(Fault.server_error(502, creates=creates))
     with pytest.raises(ServerError):
         await persona_api.create(request_)
     assert len(fake_suno.personas) == creates
 
 
-async def test_a_fault_can_answer_anything(
+async def test_a_fault_can_be_any_response(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """Status, body and headers are the test's own."""
+    """The test chooses status, body and headers."""
     fake_suno.script(Fault.response(418, b'{"detail": "short and stout"}', headers={"x-request-id": "pot"}))
     with pytest.raises(RejectedError, match="short and stout") as caught:
         await persona_api.create(request_)
     assert (caught.value.status, caught.value.request_id) == (418, "pot")
 
 
-async def test_it_has_an_address_only_while_it_runs() -> None:
-    """Before and after, the error says how to start it."""
+async def test_it_has_a_base_url_only_while_it_runs() -> None:
+    """Before and after, the error shows how to start it."""
     fake = FakeSuno()
-    with pytest.raises(UsageError, match="async with FakeSuno"):
+    with pytest.raises(UsageError, match="with FakeSuno"):
         _ = fake.base_url
     async with fake:
         assert fake.base_url.startswith("http://127.0.0.1:")
-    with pytest.raises(UsageError, match="async with FakeSuno"):
+    with pytest.raises(UsageError, match="with FakeSuno"):
         _ = fake.base_url
     await fake.__aexit__(None, None, None)
 
 
 async def test_it_runs_once_at_a_time_and_again_later() -> None:
-    """Entering it twice is an error; after its end it can be started again, also in another loop."""
+    """Entering it twice is an error; after it was closed it can be started again, also in another loop."""
     fake = FakeSuno()
     async with fake:
-        with pytest.raises(UsageError, match="running already"):
+        with pytest.raises(UsageError, match="must not be running yet"):
             await fake.__aenter__()
 
     async def again() -> int:
@@ -211,8 +217,8 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
     assert await asyncio.to_thread(asyncio.run, again()) == 200
 
 
-def test_a_fault_that_is_none_is_refused_at_once() -> None:
-    """The mistake shows where it was made."""
+def test_an_invalid_fault_is_rejected_at_once() -> None:
+    """The mistake is an error where it is made."""
     mistakes: list[Callable[[], object]] = [
         lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # what this test is about
         lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # what this test is about
@@ -226,24 +232,81 @@ def test_a_fault_that_is_none_is_refused_at_once() -> None:
 async def test_a_port_that_is_taken_is_a_configuration_error(fake_suno: FakeSuno) -> None:
     """The error names the port."""
     port = int(fake_suno.base_url.rpartition(":")[2])
-    with pytest.raises(ConfigurationError, match=f"port: expected a free one, found {port}"):
+    with pytest.raises(ConfigurationError, match=f"port must be free; got {port}"):
         async with FakeSuno(port=port):
             pass
 
 
 async def test_it_stops_at_once_while_a_request_hangs() -> None:
-    """Nobody waits for an answer that was scripted never to come."""
+    """Closing the service ends a request that was scripted to hang."""
     async with FakeSuno() as fake:
         fake.script(Fault.hang())
         call = asyncio.create_task(send(fake, GOOD))
-        while not fake.requests:
-            await asyncio.sleep(0)
+        await fake.wait_for_requests(1)
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await call
 
 
-def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> None:
-    """The plugin is loaded in every project; a project with no asynchronous tests does not notice."""
+def test_it_serves_synchronous_code(request_: CreatePersonaRequest) -> None:
+    """With a plain `with`, it serves whatever event loop or thread sends requests."""
+
+    async def create(fake: FakeSuno) -> Persona:
+        async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+            return await api.create(request_)
+
+    with FakeSuno() as fake, ThreadPoolExecutor() as threads:
+        created = list(threads.map(asyncio.run, [create(fake) for _ in range(4)]))
+        fake.wait_for_requests(4).result(timeout=10)
+        assert sorted(fake.personas, key=hash) == sorted(created, key=hash)
+
+
+def test_an_application_can_be_tested_with_a_test_client(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
+    """FastAPI's `TestClient` runs the application in a loop of its own, in a test that is not asynchronous."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as app.state.api:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.post("/voices")
+    async def create_voice() -> str:
+        persona: Persona = await app.state.api.create(request_)
+        return persona.id
+
+    with TestClient(app) as client:
+        assert client.post("/voices").json() == fake_suno.personas[0].id
+
+
+async def test_requests_can_be_waited_for(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
+) -> None:
+    """A wait ends when so many requests were received, and it can be cancelled."""
+    cancelled = asyncio.ensure_future(fake_suno.wait_for_requests(1))
+    waiting = asyncio.ensure_future(fake_suno.wait_for_requests(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await persona_api.create(request_)
+    assert not waiting.done()
+    await persona_api.create(request_)
+    await waiting
+    assert cancelled.cancelled()
+    await fake_suno.wait_for_requests(2)
+
+
+def test_its_thread_ends_with_it() -> None:
+    """No thread is left after it was closed, or if it could not be started."""
+    before = threading.enumerate()
+    with FakeSuno() as fake:
+        port = int(fake.base_url.rpartition(":")[2])
+        with pytest.raises(ConfigurationError), FakeSuno(port=port):
+            pass
+    assert threading.enumerate() == before
+
+
+def test_the_plugin_does_not_need_pytest_asyncio(tmp_path: Path) -> None:
+    """The plugin is loaded in every project; without pytest-asyncio only a test that uses a fixture fails."""
     (tmp_path / "test_it.py").write_text(
         "def test_it():\n    pass\n\n\ndef test_with_a_fixture(persona_api):\n    pass\n"
     )
@@ -266,7 +329,7 @@ def test_projects_without_pytest_asyncio_are_left_in_peace(tmp_path: Path) -> No
 
 
 async def test_what_it_creates_can_be_read(fake_suno: FakeSuno) -> None:
-    """Its document is a persona without any leftovers."""
+    """The fields of `Persona` and `Clip` hold everything that the service sends."""
     _, document = await send(fake_suno, GOOD)
     persona = loads(json.dumps(document))
     assert persona.extra == {}

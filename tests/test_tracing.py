@@ -1,4 +1,4 @@
-"""What OpenTelemetry's instrumentation of aiohttp sees of the client, as the page on tracing says."""
+"""OpenTelemetry's instrumentation of aiohttp traces the client, as the page on tracing says."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,13 +20,13 @@ CAPTURED = {
 
 @pytest.fixture
 def exporter() -> InMemorySpanExporter:
-    """Where the spans are kept."""
+    """Return where the spans are stored."""
     return InMemorySpanExporter()
 
 
 @pytest.fixture
 def provider(exporter: InMemorySpanExporter) -> TracerProvider:
-    """What makes the spans."""
+    """Return what creates the spans."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     return provider
@@ -34,7 +34,7 @@ def provider(exporter: InMemorySpanExporter) -> TracerProvider:
 
 @asynccontextmanager
 async def traced(fake: FakeSuno, provider: TracerProvider) -> AsyncIterator[PersonaAPI]:
-    """A client of an application that instrumented aiohttp when it started."""
+    """Yield a client of an application that instrumented aiohttp when it started."""
     AioHttpClientInstrumentor().instrument(tracer_provider=provider)
     try:
         async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
@@ -46,7 +46,7 @@ async def traced(fake: FakeSuno, provider: TracerProvider) -> AsyncIterator[Pers
 async def test_the_spans_of_a_batch_are_children_of_the_span_around_it(
     fake_suno: FakeSuno, request_: CreatePersonaRequest, provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
-    """So a trace shows which batch a request belongs to."""
+    """A trace shows to which batch a request belongs."""
     async with traced(fake_suno, provider) as api:
         with provider.get_tracer("application").start_as_current_span("batch"):
             assert [outcome.error async for outcome in api.create_many([request_] * 3)] == [None] * 3
@@ -63,7 +63,7 @@ async def test_the_key_is_in_no_span(
     exporter: InMemorySpanExporter,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither as it is, nor where headers are asked for as the page says."""
+    """Neither by default, nor where headers are captured as the page says."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     async with traced(fake_suno, provider) as api:

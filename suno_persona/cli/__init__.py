@@ -108,7 +108,7 @@ def create(
     description: Annotated[str, typer.Option(metavar="TEXT", help="The voice and style in words.")],
     clip: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="A clip of the persona; repeat it for more. Default: the root clip."),
+        typer.Option(metavar="ID", help="A clip of the persona; may be used more than once. Default: the root clip."),
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make the persona public.")] = False,
     base_url: BaseUrlOption = None,

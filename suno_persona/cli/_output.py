@@ -26,7 +26,7 @@ _START = b'{"key":"'
 
 
 class Output:
-    """A file of outcomes, or stdout. An existing file is appended to, without repeating a line that it has.
+    """A file of outcomes, or stdout. An existing file is appended to, without the lines that it already has.
 
     If the outcome of a request has changed, a line is added: the last one counts.
     """

@@ -1,70 +1,42 @@
 """A service on a loopback port that behaves as the contract says."""
 
 import asyncio
-import json
+import concurrent.futures
+import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Self
 
-import attrs
 from aiohttp import web
 from multidict import CIMultiDict
 
 from suno_persona.conversion import loads
 from suno_persona.errors import ConfigurationError, UsageError
 from suno_persona.models import Persona
-from suno_persona.testing._faults import Fault, error_envelope
-
-_MEMBERS: dict[str, tuple[type, str]] = {
-    "root_clip_id": (str, "non-empty text"),
-    "name": (str, "non-empty text"),
-    "description": (str, "non-empty text"),
-    "clips": (list, "a non-empty list"),
-    "is_public": (bool, "true or false"),
-}
-
-# The contract: a clip must exist, must not come from the uploader, and cannot be used across accounts.
-_REJECTED_CLIPS = {
-    "unknown-": (404, "clip_not_found", "does not exist"),
-    "uploaded-": (400, "clip_from_uploader", "was uploaded and cannot become a persona"),
-    "foreign-": (403, "clip_of_other_account", "belongs to another account"),
-}
+from suno_persona.testing import _contract
+from suno_persona.testing._contract import ReceivedRequest
+from suno_persona.testing._faults import Fault
+from suno_persona.testing._music import Music
 
 
-@attrs.frozen(kw_only=True)
-class ReceivedRequest:
-    """A request as the fake service received it."""
+class Arrival(concurrent.futures.Future[None]):
+    """The arrival of requests: `await` it, or call `result(timeout)` in synchronous code."""
 
-    method: str
-    """The method: `"POST"`."""
-
-    path: str
-    """The path with its query."""
-
-    headers: Mapping[str, str] = attrs.field(hash=False)
-    """The headers; names are case-insensitive."""
-
-    body: bytes
-    """The body."""
-
-    def json(self) -> object:
-        """Return the body as a JSON value. Raises `ValueError` if it is not JSON."""
-        return json.loads(self.body)
-
-
-@attrs.define
-class _RejectedError(Exception):
-    status: int
-    body: bytes
+    def __await__(self) -> Generator[Any, None, None]:
+        return asyncio.wrap_future(self).__await__()
 
 
 class FakeSuno:
     """A fake service for your tests. It checks each request as the contract says, and creates its persona.
 
     It rejects a clip whose id starts with `unknown-`, `uploaded-` or `foreign-` as one that does not exist, came from
-    the uploader or belongs to another account. Every other clip exists.
+    the uploader or belongs to another account. Every other clip exists. It also takes music requests with the personas
+    that it created, at `/suno/submit/music` or `/suno/generate`, and serves their tasks at `/suno/fetch/`.
+
+    Use it with `with` or `async with`: it runs in a thread of its own, so that it also serves synchronous code, other
+    event loops and subprocesses.
 
     >>> import asyncio
     >>> from suno_persona import CreatePersonaRequest, PersonaAPI
@@ -96,61 +68,98 @@ class FakeSuno:
         self._create_path = create_path
         self._port = port
         self._faults: deque[Fault] = deque()
-        self._runner: web.AppRunner | None = None
+        self._music = Music()
+        self._arrivals: list[tuple[int, Arrival]] = []
+        self._lock = threading.Lock()  # for the faults, the requests and who waits for them
+        self._thread: threading.Thread | None = None
 
     def script(self, *faults: Fault) -> None:
         """Fail the next requests with these faults, one each, in order."""
         for fault in faults:
             if not isinstance(fault, Fault):
                 raise UsageError(message=f"faults must be Fault objects; got {fault!r}")
-        self._faults.extend(faults)
+        with self._lock:
+            self._faults.extend(faults)
 
     def clear_script(self) -> None:
         """Discard the faults that no request has met yet."""
-        self._faults.clear()
+        with self._lock:
+            self._faults.clear()
+
+    def wait_for_requests(self, count: int) -> Arrival:
+        """Wait until `requests` has this many, and `personas` those of them that were created.
+
+        Use `await fake.wait_for_requests(2)`, or `fake.wait_for_requests(2).result(timeout=10)` in synchronous code.
+        """
+        arrival = Arrival()
+        with self._lock:
+            self._arrivals.append((count, arrival))
+            self._announce()
+        return arrival
 
     @property
     def base_url(self) -> str:
         """The base URL of the service. Raises `UsageError` if it is not running."""
-        if self._runner is None:
-            raise UsageError(
-                message="FakeSuno must be running; got one that is not: use `async with FakeSuno() as fake`"
-            )
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
+        if self._thread is None:
+            raise UsageError(message="FakeSuno must be running; got one that is not: use `with FakeSuno() as fake`")
+        return self._base_url
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise UsageError(message="FakeSuno must not be running yet; got one that is: make another one")
+        started: concurrent.futures.Future[str] = concurrent.futures.Future()
+        thread = threading.Thread(target=asyncio.run, args=[self._run(started)], name="FakeSuno", daemon=True)
+        thread.start()
+        try:
+            self._base_url = started.result()
+        except OSError as error:
+            thread.join()
+            raise ConfigurationError(message=f"port must be free; got {self._port} ({error.strerror})") from error
+        self._thread = thread
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+            self._thread = None
 
     async def __aenter__(self) -> Self:
-        if self._runner is not None:
-            raise UsageError(message="FakeSuno must not be running yet; got one that is: make another one")
-        app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", self._port).start()
-        except OSError as error:
-            await runner.cleanup()
-            message = f"port must be free; got {self._port} ({error.strerror})"
-            raise ConfigurationError(message=message) from error
-        self._stopping = asyncio.Event()
-        self._runner = runner
-        return self
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._runner is not None:
-            self._stopping.set()
-            await self._runner.cleanup()
-            self._runner = None
+        self.__exit__(kind, error, traceback)  # blocks for milliseconds, and cannot be cancelled half-way
+
+    async def _run(self, started: "concurrent.futures.Future[str]") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", self._port).start()
+            host, port = runner.addresses[0][:2]
+            started.set_result(f"http://{host}:{port}")
+            await self._stopping.wait()
+        except Exception as error:
+            started.set_exception(error)
+        finally:
+            await runner.cleanup()
 
     async def _handle(self, http: web.Request) -> web.StreamResponse:
         request = ReceivedRequest(
             method=http.method, path=http.path_qs, headers=CIMultiDict(http.headers), body=await http.read()
         )
-        self.requests.append(request)
-        fault = self._faults.popleft() if self._faults else Fault(creates=True)
-        status, body = self._serve(request) if fault.creates else (200, b"")
+        with self._lock:
+            fault = self._faults.popleft() if self._faults else Fault(creates=True)
+            status, body = self._create(request) if fault.creates else (200, b"")
+            self.requests.append(request)  # after its persona, so that who sees one sees both
+            self._announce()
         if fault.status is not None:
             status, body = fault.status, fault.body
         headers = CIMultiDict({"Content-Type": "application/json", "X-Request-Id": uuid.uuid4().hex})
@@ -170,93 +179,21 @@ class FakeSuno:
                 return response
         return web.Response(status=status, body=body, headers=headers)
 
-    def _serve(self, request: ReceivedRequest) -> tuple[int, bytes]:
+    def _create(self, request: ReceivedRequest) -> tuple[int, bytes]:
+        number = len(self.personas) + 1
         try:
-            document = self._checked(request)
-        except _RejectedError as error:
+            if self._music.serves(request.path):
+                return 200, self._music.respond(request, self.personas, api_key=self.api_key)
+            body = _contract.create(request, api_key=self.api_key, create_path=self._create_path, number=number)
+        except _contract.RejectedError as error:
             return error.status, error.body
-        body = json.dumps(_persona(document, number=len(self.personas) + 1)).encode()
         self.personas.append(loads(body))
         return 200, body
 
-    def _checked(self, request: ReceivedRequest) -> dict[str, Any]:
-        if request.path != self._create_path:
-            raise _reject(404, "not_found", f"the path must be {self._create_path}; got {request.path}")
-        if request.method != "POST":
-            raise _reject(405, "method_not_allowed", f"the method must be POST; got {request.method}")
-        if request.headers.get("Authorization") != f"Bearer {self.api_key}":
-            raise _reject(401, "invalid_api_key", "the API key is missing or wrong")
-        content_type = request.headers.get("Content-Type", "")
-        if content_type.partition(";")[0].strip().lower() != "application/json":
-            raise _reject(415, "unsupported_media_type", f"Content-Type must be application/json; got {content_type!r}")
-        try:
-            document = request.json()
-        except ValueError:
-            raise _reject(400, "invalid_json", "the body must be JSON") from None
-        if not isinstance(document, dict):
-            raise _reject(400, "invalid_request", "the body must be a JSON object")
-        for name, (kind, form) in _MEMBERS.items():
-            if type(document.get(name)) is not kind or document[name] in ("", []):
-                raise _reject(400, "invalid_request", f"{name} must be {form}; got {document.get(name)!r}", name)
-        if any(type(clip) is not str for clip in document["clips"]):
-            raise _reject(400, "invalid_request", "clips must be a list of text", "clips")
-        for name, clip in [
-            ("root_clip_id", document["root_clip_id"]),
-            *(("clips", clip) for clip in document["clips"]),
-        ]:
-            for prefix, (status, code, reason) in _REJECTED_CLIPS.items():
-                if clip.startswith(prefix):
-                    raise _reject(status, code, f"clip {clip} {reason}", name)
-        return document
-
-
-def _reject(status: int, code: str, message: str, param: str | None = None) -> _RejectedError:
-    return _RejectedError(status, error_envelope(code, message, param=param))
-
-
-def _persona(request: dict[str, Any], *, number: int) -> dict[str, Any]:
-    clips = request["clips"]
-    return {
-        "id": str(uuid.uuid4()),
-        "name": request["name"],
-        "description": request["description"],
-        "root_clip_id": request["root_clip_id"],
-        "clip": _clip(request["root_clip_id"]),
-        "user_display_name": "Fake Account",
-        "user_handle": "fakeaccount",
-        "user_image_url": "https://cdn.example/avatar.webp",
-        "persona_clips": [{"clip": _clip(clip), "id": 1000 * number + index} for index, clip in enumerate(clips)],
-    }
-
-
-def _clip(clip_id: object) -> dict[str, Any]:
-    return {
-        "id": clip_id,
-        "video_url": f"https://cdn.example/{clip_id}.mp4",
-        "audio_url": f"https://cdn.example/{clip_id}.mp3",
-        "image_url": f"https://cdn.example/image_{clip_id}.jpeg",
-        "image_large_url": f"https://cdn.example/image_large_{clip_id}.jpeg",
-        "major_model_version": "v4",
-        "model_name": "chirp-v4",
-        "metadata": {
-            "tags": "electronic pop, tropical house fusion",
-            "prompt": "",
-            "type": "gen",
-            "duration": 190,
-            "refund_credits": False,
-            "stream": True,
-        },
-        "is_liked": False,
-        "user_id": "00000000-0000-4000-8000-000000000001",
-        "display_name": "Fake Account",
-        "handle": "fakeaccount",
-        "is_handle_updated": False,
-        "avatar_image_url": "https://cdn.example/avatar.webp",
-        "is_trashed": False,
-        "created_at": "2024-12-23T10:34:30.144Z",
-        "status": "complete",
-        "title": "A generated song",
-        "play_count": 0,
-        "upvote_count": 0,
-        "is_public": False,
-    }
+    def _announce(self) -> None:
+        """Complete the arrivals that are due. The caller holds the lock."""
+        due = [arrival for count, arrival in self._arrivals if count <= len(self.requests)]
+        self._arrivals = [(count, arrival) for count, arrival in self._arrivals if count > len(self.requests)]
+        for arrival in due:
+            if arrival.set_running_or_notify_cancel():
+                arrival.set_result(None)

@@ -3,23 +3,27 @@
 Their scope is one test. For another scope, open `FakeSuno` in a fixture of your own.
 """
 
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from suno_persona._client import PersonaAPI
 from suno_persona.testing._fake import FakeSuno
 
-_T = TypeVar("_T")
+
+@pytest.fixture
+def fake_suno() -> Iterator[FakeSuno]:
+    """A `FakeSuno` for one test, on a loopback port."""
+    with FakeSuno() as fake:
+        yield fake
 
 
-def fixture(function: Callable[..., AsyncIterator[_T]]) -> object:
+def async_fixture(function: Callable[[FakeSuno], AsyncIterator[PersonaAPI]]) -> object:
     """Make a pytest-asyncio fixture, or one that fails if pytest-asyncio is not installed."""
     try:
         import pytest_asyncio
     except ModuleNotFoundError:
-        # pytest loads this module in every project that has the package: only a test that uses a fixture may fail.
+        # pytest loads this module in every project that has the package: only a test that uses the fixture may fail.
         def missing() -> None:
             pytest.fail(f"{function.__name__} needs pytest-asyncio: pip install 'suno-persona[testing]'")
 
@@ -27,14 +31,7 @@ def fixture(function: Callable[..., AsyncIterator[_T]]) -> object:
     return pytest_asyncio.fixture(function)
 
 
-@fixture
-async def fake_suno() -> AsyncIterator[FakeSuno]:
-    """A `FakeSuno` for one test, on a loopback port."""
-    async with FakeSuno() as fake:
-        yield fake
-
-
-@fixture
+@async_fixture
 async def persona_api(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
     """A `PersonaAPI` for `fake_suno`."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:

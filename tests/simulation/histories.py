@@ -96,7 +96,7 @@ def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:
             process = BatchProcess(world, f"batch {name}", client(), ahead=ahead)
         began.append(process)
         for _ in range(rng.choice([0, 0, 1, 1, 2])):
-            surprise = partial(_disturb, world, process, retry)
+            surprise = partial(_disturb, world, process, retry if draw() < 0.5 else partial(look, hasty=True))
             if draw() < 0.5:
                 world.later(int(50 * draw()), surprise)
             else:
@@ -106,25 +106,29 @@ def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:
         began.append(BatchProcess(world, "retry", attrs.evolve(client(), retry_unknown=True)))
 
     def meddle(process: Process) -> None:
-        if draw() < 0.1:
-            world.note(process, "stalls, while somebody retries what is in doubt")
-            process.stall(1.0)
-            retry()
+        if draw() < 0.2:
+            stalled = [other for other in world.processes if other.is_stalled]
+            process.stall(1.0)  # while the state that it has seen changes
+            if stalled:
+                stalled[0].wake()
+            else:
+                retry()
 
     def enqueue() -> None:
         began.append(
             Enqueuer(world, "enqueuer", batch if draw() < 0.7 else batch[::-1], retry_not_created=draw() < 0.3)
         )
 
-    def look() -> None:
-        began.append(Person(world, "person", hasty=draw() < 0.3, looks=rng.choice([1, 1, 2])))
+    def look(*, hasty: bool | None = None) -> None:
+        is_hasty = draw() < 0.3 if hasty is None else hasty
+        began.append(Person(world, "person", hasty=is_hasty, looks=rng.choice([1, 1, 2])))
 
     world.meddle = meddle
     first = 0
     if has_workers:
         first = 12
         for number in range(rng.choice([1, 1, 2])):
-            world.later(number * int(80 * draw()), enqueue)
+            world.later(number * (int(80 * draw()) if draw() < 0.5 else _LATER), enqueue)
     for number in range(rng.choice([1, 2, 2, 2, 3])):
         world.later(first + (int(60 * draw()) if draw() < 0.7 else _LATER * number), partial(start, number))
     if draw() < 0.2:
@@ -135,12 +139,12 @@ def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:
     return batch
 
 
-def _disturb(world: World, process: Process, retry: Callable[[], None]) -> None:
+def _disturb(world: World, process: Process, meddle: Callable[[], None]) -> None:
     """Let something go wrong with a process."""
     if not process.is_alive:
         return
     rng = world.rng
-    kind = rng.choice(["crash", "crash", "cancel", "stop", "stall", "stall", "jump", "retry"])
+    kind = rng.choice(["crash", "crash", "cancel", "stop", "stall", "stall", "jump", "meddle"])
     if kind == "crash":
         process.crash()
     elif kind == "stall" and not process.is_stalled:
@@ -148,8 +152,8 @@ def _disturb(world: World, process: Process, retry: Callable[[], None]) -> None:
     elif kind == "jump" and not world.clocks_agree:
         process.ahead += rng.choice([-3600.0, -10.0, 3600.0])
         world.note(process, "its clock jumps, and is {} s ahead", process.ahead)
-    elif kind == "retry":
-        retry()
+    elif kind == "meddle":
+        meddle()
     elif isinstance(process, BatchProcess | Worker):
         if kind == "cancel":
             process.cancel()

@@ -43,7 +43,8 @@ class Queue:
         self.world = world
         self.jobs: dict[str, Job] = {}
         self.overlooked: set[str] = set()
-        """What was enqueued again while a job of it was about to end: it has no job then."""
+        """What may be pending without a job, until it is enqueued again: its job was aborted by hand, or was about to
+        end when it was enqueued."""
 
     def defer(self, records: Sequence[Record]) -> int:
         """Make jobs for records that have none, within the journal's transaction."""

@@ -73,8 +73,10 @@ class Worker(Process):
     def cancel(self) -> None:
         """Abort one job."""
         if self._running:
-            self.world.note(self, "aborts a job")
-            min(self._running, key=lambda task: self.keys[task]).cancel()
+            task = min(self._running, key=lambda task: self.keys[task])
+            self.world.note(self, "aborts the job of {}", named(self.keys[task]))
+            self.world.store.queue.overlooked.add(self.keys[task])
+            task.cancel()
 
     async def _run(self) -> None:
         client, queue = self._client, self.world.store.queue

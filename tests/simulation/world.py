@@ -170,10 +170,11 @@ class Process:
         self.world.note(self, "stalls for {:.0f} s", seconds)
         self.is_stalled = True
         self.silent_since = self.world.now
-        self.world.at(self.world.now + seconds, self._wake)
+        self.world.at(self.world.now + seconds, self.wake)
 
-    def _wake(self) -> None:
-        if self.is_alive:
+    def wake(self) -> None:
+        """Go on, and send heartbeats again."""
+        if self.is_alive and self.is_stalled:
             self.world.note(self, "wakes")
             self.silent_since = None
         self.is_stalled = False

@@ -26,32 +26,32 @@ class Exchange:
     body: bytes
 
     def create(self) -> bytes:
-        """Make a persona, as the request says, and give the document that describes it."""
+        """Create the persona that the request asks for, and return its document."""
         request = json.loads(self.body)
         self.service.personas.append(request["name"])
         document = {"id": f"persona-{len(self.service.personas)}", "name": request["name"]}
         return json.dumps(document).encode()
 
     def response(self, body: bytes | None = None) -> bytes:
-        """A whole answer with this body, or with the persona that it makes."""
+        """Return a complete response with this body, or with the persona that it creates."""
         body = self.create() if body is None else body
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
     async def send(self, data: bytes) -> None:
-        """Send these bytes, as far as the client takes them."""
+        """Send these bytes, as far as the client reads them."""
         self.writer.write(data)
         await self.writer.drain()
 
     def close(self) -> None:
-        """End the connection as polite servers do."""
+        """Close the connection in an orderly way."""
         self.writer.close()
 
     def reset(self) -> None:
-        """End the connection as a crash does."""
+        """Reset the connection, as a crash does."""
         reset(self.writer)
 
     async def until_the_client_leaves(self) -> None:
-        """Wait as long as the client does."""
+        """Wait until the client closes the connection."""
         await self.reader.read()
 
 
@@ -63,7 +63,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 class BrokenService:
-    """It meets its first requests with these acts, one each, in order, and all others properly, or with `then`."""
+    """Handle the first requests with these acts, one each, in order, and all others with `then`."""
 
     def __init__(
         self,
@@ -73,20 +73,20 @@ class BrokenService:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.requests: list[bytes] = []
-        """The head of every request that arrived whole."""
+        """The head of every request that was received whole."""
         self.personas: list[str] = []
-        """The name of every persona that was made."""
+        """The name of every persona that was created."""
         self.connections = 0
         """How many connections were opened."""
         self.acts = deque(acts)
-        """What it does to the next requests."""
+        """The acts for the next requests."""
         self._then = then or _serve_properly
         self._on_connect = on_connect
         self._tls = tls
 
     @property
     def base_url(self) -> str:
-        """Its address."""
+        """The address of the service."""
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 

@@ -14,7 +14,7 @@ CREATE = ("create", "--root-clip-id", "54834687", "--name", "Neon", "--descripti
 
 @attrs.frozen
 class Done:
-    """What a command left behind."""
+    """The exit status of a command, and what it printed."""
 
     status: int
     output: str
@@ -22,13 +22,13 @@ class Done:
 
 
 def environment() -> dict[str, str]:
-    """The environment of the tests, without what changes what the command does or shows."""
+    """Return the tests' environment, without the variables that change what the command does or prints."""
     ours = ("COLUMNS", "FORCE_COLOR", "NO_COLOR")
     return {name: value for name, value in os.environ.items() if not name.startswith("SUNO_") and name not in ours}
 
 
 async def start(*command: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
-    """Start a program with nothing configured but what the test names."""
+    """Start a program that is configured by the test alone."""
     return await asyncio.create_subprocess_exec(
         *command,
         env={**environment(), "COLUMNS": "80", **env},

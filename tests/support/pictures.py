@@ -45,7 +45,7 @@ def _box(kind: str, x: int, y: int, width: int, height: int) -> str:
 
 
 def _prose(words: str, x: int, y: int, width: int) -> list[str]:
-    """Lines of text, the first one below y."""
+    """Return lines of text, the first one below y."""
     lines = textwrap.wrap(words, int(width / _CHARACTER))
     return [f'<text x="{x}" y="{y + _LINE * place}">{escape(line)}</text>' for place, line in enumerate(lines, start=1)]
 
@@ -55,7 +55,7 @@ _PANELS = {False: ("no", f"{_QUESTION}No."), True: ("yes", f"{_QUESTION}Yes.")}
 
 
 def error_tree() -> str:
-    """Each error with the built-in that it also is, and the first sentence of its docstring."""
+    """Draw each error with its built-in parent, and the first sentence of its docstring."""
     y, panel = 6, None
     tops: dict[bool, int] = {}
     bottoms: dict[bool, int] = {}
@@ -90,7 +90,7 @@ def error_tree() -> str:
 def _tree(
     kind: type[PersonaError], parent: type[PersonaError] | None = None, depth: int = 0
 ) -> Iterator[tuple[type[PersonaError], type[PersonaError] | None, int]]:
-    """Each public error with the one above it; those that certainly created nothing come first."""
+    """Yield each public error with its parent; those that certainly created nothing come first."""
     yield kind, parent, depth
     for child in sorted(_below(kind), key=lambda error: error.may_have_created):
         yield from _tree(child, kind, depth + 1)

@@ -8,17 +8,17 @@ HEADER = "root_clip_id,name,description,clips,is_public\n"
 
 
 def write_file(folder: Path, content: str | bytes, name: str = "rows.csv") -> str:
-    """The path of a file with this content."""
+    """Write a file with this content, and return its path."""
     file = folder / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return str(file)
 
 
 def rows(count: int) -> str:
-    """So many rows of CSV."""
+    """Return so many rows of CSV."""
     return HEADER + "".join(f"clip,Voice {number},Airy pop,,\n" for number in range(count))
 
 
 def read_outcomes(text: str) -> list[dict[str, Any]]:
-    """The outcomes that were written."""
+    """Return the outcomes that were written."""
     return [json.loads(line) for line in text.splitlines()]

@@ -16,7 +16,7 @@ CTRL_C = b"\x03"
 
 
 class Terminal:
-    """A command in a terminal: what it shows, and what is typed."""
+    """A terminal in which a command runs: what it shows, and the keys that are typed."""
 
     def __init__(self, leader: int) -> None:
         self.shown = b""
@@ -36,7 +36,7 @@ class Terminal:
         self._changed.set()
 
     def leave(self) -> None:
-        """Look no more."""
+        """Stop reading."""
         asyncio.get_running_loop().remove_reader(self._leader)
 
     def type(self, keys: bytes) -> None:
@@ -51,7 +51,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What it showed, without colours and cursor movements."""
+        """What was shown, without colours and cursor movements."""
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown.decode(errors="replace"))
 
 
@@ -59,7 +59,7 @@ class Terminal:
 async def terminal(
     *command: str, env: dict[str, str], columns: int = 80
 ) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
-    """Run a command with a terminal as its stdin, stdout and stderr, in control of it."""
+    """Run a command in a terminal of its own: its stdin, stdout, stderr and controlling terminal."""
     leader, follower = pty.openpty()
     ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 

@@ -1,0 +1,252 @@
+"""A response belongs to its request: what arrives on a connection between two requests is the response to neither."""
+
+import asyncio
+import select
+import ssl
+import sys
+from typing import Any
+
+import aiohttp
+import pytest
+import trustme
+from support.broken_service import BrokenService, Exchange
+from support.calls import ONCE, requests
+from support.idle import idle
+
+from suno_persona import ConnectionFailedError, ConnectionLostError, CreatePersonaRequest, PersonaAPI, RetryPolicy
+from suno_persona._connector import Connector
+
+KEY = "sk-0123456789"
+TWICE = RetryPolicy(attempts=2, wait_initial=0)
+
+
+def response(status: str, body: bytes = b'{"id": "stray"}') -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
+
+
+WHOLE = {
+    "200": response("200 OK"),
+    "201": response("201 Created"),
+    "408": response("408 Request Timeout"),
+    "408, closing": response("408 Request Timeout\r\nConnection: close"),
+    "429": response("429 Too Many Requests\r\nRetry-After: 0"),
+    "503": response("503 Service Unavailable"),
+    "two": response("200 OK") * 2,
+    "100": b"HTTP/1.1 100 Continue\r\n\r\n",
+}
+HALVES = {
+    "a letter": b"H",
+    "half a status line": b"HTTP/1.1 20",
+    "a status line": b"HTTP/1.1 200 OK\r\n",
+    "half a header": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "half a header's value": b"HTTP/1.1 200 OK\r\nX-Request-Id: ",
+    "half a body": response("200 OK")[:-5],
+    "what looks like a probe": b"HTTP/1.1 204 Probe\r\nX: ",
+}
+STRAYS = WHOLE | HALVES
+MOMENTS = ("with the response", "after it", "while idle", "before the next request")
+
+
+class Service(BrokenService):
+    """Its first response is followed by something else on the same connection, at a moment of the test's choice."""
+
+    def __init__(self, stray: bytes, moment: str, **options: Any) -> None:
+        super().__init__(self._respond, **options)
+        self._stray = stray
+        self._moment = moment
+
+    async def _respond(self, exchange: Exchange) -> None:
+        if self._moment == "with the response":
+            await exchange.send(exchange.response() + self._stray)
+            return
+        await exchange.send(exchange.response())
+        if self._moment == "after it":
+            await exchange.send(self._stray)
+        self._exchange = exchange
+
+    async def send_stray(self) -> None:
+        """Send it now, if this is the moment, and let the client read it or not."""
+        if self._moment == "while idle":
+            await self._exchange.send(self._stray)
+            await idle()
+        elif self._moment == "before the next request":
+            self._exchange.writer.write(self._stray)  # at once: no loop has read it when the next call begins
+
+
+async def assert_own_personas(api: PersonaAPI, service: Service) -> None:
+    """Three calls, one after another, return the personas of their requests, each of which is sent once."""
+    first, *others = requests(3)
+    personas = [await api.create(first)]
+    await service.send_stray()
+    personas += [await api.create(request) for request in others]
+    assert [persona.name for persona in personas] == service.personas == ["0", "1", "2"]
+    assert [persona.id for persona in personas] == ["persona-1", "persona-2", "persona-3"]
+    assert len(service.requests) == 3
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("stray", STRAYS.values(), ids=STRAYS)
+async def test_a_stray_response_is_nobodys(stray: bytes, moment: str) -> None:
+    """The next call takes another connection, and no attempt fails."""
+    async with Service(stray, moment) as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+        await assert_own_personas(api, service)
+        assert service.connections == 2
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("stray", WHOLE.values(), ids=WHOLE)
+async def test_a_stray_response_is_nobodys_in_a_session_of_the_callers(stray: bytes, moment: str) -> None:
+    """The next attempt fails before it sends anything."""
+    async with Service(stray, moment) as service, aiohttp.ClientSession() as session:
+        api = PersonaAPI(KEY, retry=TWICE, base_url=service.base_url, session=session)
+        await assert_own_personas(api, service)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_stray_response_is_nobodys_with_tls(moment: str) -> None:
+    """Also what is not decrypted yet; the tickets that follow a handshake are no response."""
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    connector = Connector(limit=1, keepalive_timeout=4)
+    service = Service(WHOLE["200"], moment, tls=server)
+    async with service, aiohttp.ClientSession(connector=connector) as session:
+        connect = connector.connect
+
+        async def trusting(request: aiohttp.ClientRequest, *arguments: Any, **options: Any) -> Any:
+            request._ssl = client
+            return await connect(request, *arguments, **options)
+
+        connector.connect = trusting  # type: ignore[method-assign, assignment]
+        api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
+        await assert_own_personas(api, service)
+
+
+@pytest.mark.parametrize("moment", ["while idle", "before the next request"])
+async def test_what_is_not_http_is_nobodys(moment: str) -> None:
+    """In one piece with a response, it would make that unreadable."""
+    service = Service(b"what?\r\n", moment)
+    async with service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+        await assert_own_personas(api, service)
+
+
+async def test_every_idle_connection_may_have_a_stray_response() -> None:
+    """All of them are dropped, and the calls take new ones."""
+    exchanges: list[Exchange] = []
+    everyone = asyncio.Barrier(3)
+
+    async def respond(exchange: Exchange) -> None:
+        exchanges.append(exchange)
+        await everyone.wait()
+        await exchange.send(exchange.response())
+
+    first, others = requests(6)[:3], requests(6)[3:]
+    async with BrokenService(then=respond) as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+        await asyncio.gather(*map(api.create, first))
+        for exchange in exchanges:
+            exchange.writer.write(WHOLE["200"])
+        personas = await asyncio.gather(*map(api.create, others))
+    assert [persona.name for persona in personas] == ["3", "4", "5"]
+    assert service.connections == len(service.requests) == 6
+
+
+async def test_a_connection_without_a_stray_response_is_used_again() -> None:
+    """Also many times."""
+    async with BrokenService() as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+        for request in requests(5):
+            await api.create(request)
+    assert service.connections == 1
+
+
+async def test_a_system_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows: `select` looks into the connection."""
+    monkeypatch.delattr(select, "poll")
+    service = Service(WHOLE["200"], "before the next request")
+    async with service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+        await assert_own_personas(api, service)
+
+
+class Waiting:
+    """A session's trace, which waits at one point of each request until the service sent something."""
+
+    def __init__(self, point: str) -> None:
+        self.sent = asyncio.Event()
+        self.config = aiohttp.TraceConfig()
+        getattr(self.config, point).append(self._wait)
+
+    async def _wait(self, *_: object) -> None:
+        await self.sent.wait()
+        await idle()
+
+    async def send(self, exchange: Exchange) -> None:
+        """Send a persona that nobody asked for."""
+        await exchange.send(WHOLE["200"])
+        self.sent.set()
+
+
+@pytest.mark.parametrize(
+    ("point", "connector"),
+    [
+        ("on_connection_create_end", lambda: Connector(limit=1, keepalive_timeout=4)),
+        ("on_connection_create_end", aiohttp.TCPConnector),
+        ("on_request_headers_sent", aiohttp.TCPConnector),
+    ],
+)
+async def test_a_response_before_the_request_is_no_response(
+    point: str, connector: Any, request_: CreatePersonaRequest
+) -> None:
+    """A service that sends before it is asked: nothing is sent to it, and the next attempt takes another connection."""
+    waiting = Waiting(point)
+    async with (
+        BrokenService(on_connect=waiting.send) as service,
+        aiohttp.ClientSession(connector=connector(), trace_configs=[waiting.config]) as session,
+    ):
+        once = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
+        with pytest.raises(ConnectionFailedError, match="before the request"):
+            await once.create(request_)
+        assert service.requests == []
+        persona = await once.create(request_)
+    assert persona.id == "persona-1"
+    assert service.connections == 2
+
+
+async def test_a_middleware_may_respond_by_itself(request_: CreatePersonaRequest) -> None:
+    """Then no connection is there, and its response counts."""
+    async with BrokenService() as service, aiohttp.ClientSession() as other:
+
+        async def forward(request: aiohttp.ClientRequest, _: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            body = request.body
+            assert isinstance(body, aiohttp.Payload)
+            return await other.post(request.url, data=await body.as_bytes())
+
+        async with aiohttp.ClientSession(middlewares=[forward]) as session:
+            api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
+            assert (await api.create(request_)).id == "persona-1"
+
+
+async def again(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """A middleware that makes a second attempt by itself."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientError:
+        return await handler(request)
+
+
+async def test_a_middleware_may_make_another_attempt() -> None:
+    """What it sends after an attempt that sent nothing counts."""
+    service = Service(WHOLE["200"], "before the next request")
+    async with service, aiohttp.ClientSession(middlewares=[again]) as session:
+        api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
+        await assert_own_personas(api, service)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="aiohttp returns a response before it writes the request")
+async def test_a_stray_response_that_a_middleware_returns_leaves_the_outcome_unknown() -> None:
+    """It may have sent the request in its own way."""
+    service = Service(WHOLE["200"], "while idle")
+    async with service, aiohttp.ClientSession(middlewares=[again]) as session:
+        api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
+        with pytest.raises(ConnectionLostError, match="a response arrived before the request"):
+            await assert_own_personas(api, service)
+    assert len(service.requests) == 1

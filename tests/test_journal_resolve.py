@@ -1,0 +1,110 @@
+"""Resolving by hand: it is explicit, it can be corrected, and nothing that the service settled is overwritten."""
+
+import asyncio
+
+import pytest
+from support.calls import requests
+from support.held_service import HeldService, client
+from support.journals import entries, run_batch
+
+from suno_persona import InvalidRequestError, JournalError, Persona, PersonaAPI
+from suno_persona.journal import Entry, Journal
+from suno_persona.testing import FakeSuno, Fault
+
+
+async def unknown(url: str, fake: FakeSuno, api: PersonaAPI) -> Entry:
+    """An entry whose outcome is unknown."""
+    fake.script(Fault.lost_answer())
+    await run_batch(api, requests(1), Journal(url))
+    (entry,) = await entries(url)
+    assert (entry.state, entry.by_hand) == ("unknown", False)
+    return entry
+
+
+async def test_a_persona_that_was_found_is_recorded(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """The next run yields it, with its id and nothing else, and sends nothing."""
+    entry = await unknown(journal_url, fake_suno, once)
+    async with Journal(journal_url) as journal:
+        await journal.resolve(entry.key, persona_id="fd213afd")
+    outcome = (await run_batch(once, requests(1), Journal(journal_url)))[0]
+    assert outcome.result() == Persona(id="fd213afd")
+    assert len(fake_suno.requests) == 1
+
+
+async def test_what_was_not_created_is_sent_by_the_next_run(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """And then it belongs to the service: no person can overwrite that."""
+    entry = await unknown(journal_url, fake_suno, once)
+    async with Journal(journal_url) as journal:
+        await journal.resolve(entry.key, not_created=True)
+        (entry,) = [entry async for entry in journal.entries("not_created")]
+        assert (entry.by_hand, entry.reason) == (True, "resolved by hand")
+    outcome = (await run_batch(once, requests(1), Journal(journal_url)))[0]
+    assert (len(fake_suno.requests), outcome.result().name) == (2, "0")
+    async with Journal(journal_url) as journal:
+        with pytest.raises(JournalError, match=rf"'{entry.key}' cannot be resolved: the service settled it as created"):
+            await journal.resolve(entry.key, persona_id="fd213afd")
+    assert await entries(journal_url) != [entry]
+
+
+async def test_what_the_service_rejected_cannot_be_overwritten(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """It is certain that there is no persona."""
+    fake_suno.script(Fault.response(404))
+    await run_batch(once, requests(1), Journal(journal_url))
+    (entry,) = await entries(journal_url)
+    async with Journal(journal_url) as journal:
+        with pytest.raises(JournalError, match="the service settled it as not_created"):
+            await journal.resolve(entry.key, persona_id="fd213afd")
+
+
+async def test_a_mistake_can_be_corrected(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """Another id, or none after all; as often as it takes, before a run sends the request."""
+    entry = await unknown(journal_url, fake_suno, once)
+    async with Journal(journal_url) as journal:
+        await journal.resolve(entry.key, persona_id="wrong")
+        await journal.resolve(entry.key, not_created=True)
+        await journal.resolve(entry.key, persona_id="right")
+        found = await journal.find(entry.key)
+        assert found is not None
+        assert (found.state, found.persona, found.by_hand) == ("created", Persona(id="right"), True)
+
+
+async def test_what_a_person_resolved_stays(journal_url: str, service: HeldService) -> None:
+    """A process that was thought dead and comes back does not write over it."""
+    async with client(service) as api, Journal(journal_url) as journal:
+        batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
+        await service.receives(1)
+        (entry,) = [entry async for entry in journal.entries("claimed")]
+        await journal.resolve(entry.key, persona_id="fd213afd")
+        service.respond(0)
+        assert (await batch)[0].result().name == "0"
+        (entry,) = [entry async for entry in journal.entries()]
+        assert entry.persona_id == "fd213afd"
+
+
+@pytest.mark.parametrize("arguments", [{}, {"persona_id": "p", "not_created": True}])
+async def test_exactly_one_resolution_must_be_given(journal_url: str, arguments: dict[str, object]) -> None:
+    """A look-up that found nothing says nothing: `resolve(key, persona_id=None)` is an error."""
+    async with Journal(journal_url) as journal:
+        with pytest.raises(InvalidRequestError, match="must have exactly one of persona_id and not_created; got "):
+            await journal.resolve("key", **arguments)  # type: ignore[arg-type]  # what is tried
+
+
+@pytest.mark.parametrize("persona_id", ["", " ", "fd21 3afd", "fd213afd\n", 12])
+async def test_an_id_must_be_one(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI, persona_id: str) -> None:
+    """Nothing is recorded, and the journal stays usable."""
+    entry = await unknown(journal_url, fake_suno, once)
+    async with Journal(journal_url) as journal:
+        with pytest.raises(InvalidRequestError, match="persona_id must be an id without white space; got "):
+            await journal.resolve(entry.key, persona_id=persona_id)
+    assert await entries(journal_url) == [entry]
+
+
+async def test_a_key_must_be_one_of_the_journal(journal_url: str) -> None:
+    """The error names it."""
+    async with Journal(journal_url) as journal:
+        with pytest.raises(JournalError, match="'none' cannot be resolved: the journal has no request with this key"):
+            await journal.resolve("none", not_created=True)
