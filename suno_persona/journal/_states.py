@@ -41,6 +41,8 @@ class Record:
     request_id: str | None = None
     reason: str | None = None
     index: int | None = None
+    doubt: str | None = None
+    """Why an earlier claim may have created a persona, where this one was granted all the same."""
 
     @property
     def by_hand(self) -> bool:
@@ -134,6 +136,7 @@ def claim(record: Record | None, event: Claim) -> Decision:
     What was not created in this run is not retried. What may have been created is retried only on demand. A stale claim
     becomes unknown; its holder may still report another outcome.
     """
+    doubt = persona_id = None
     match record:
         case None | Record(state="queued"):
             granted = True
@@ -141,6 +144,8 @@ def claim(record: Record | None, event: Claim) -> Decision:
             granted = record.settled_at is not None and record.settled_at <= event.since
         case Record(state="claimed" | "unknown"):
             granted = event.retry_unknown and record.claimed_at <= event.since
+            doubt = record.doubt or record.reason or _stopped(record)
+            persona_id = record.persona_id
         case _:
             granted = False
     if granted:
@@ -152,11 +157,12 @@ def claim(record: Record | None, event: Claim) -> Decision:
             claimed_at=event.at,
             claimed_by=event.by,
             holder=event.holder,
+            persona_id=persona_id,
             index=index,
+            doubt=doubt,
         )
     if record is not None and record.state == "claimed" and record.claimed_at < event.stale_before:
-        reason = f"no outcome was recorded: {record.claimed_by} was stopped"
-        unknown = Settlement(state="unknown", reason=reason)
+        unknown = Settlement(state="unknown", reason=_stopped(record))
         return _settled(record, Settle(key=event.key, holder=record.holder, at=event.at, settlement=unknown))
     return Refusal("it has an outcome, or another run may be sending it", record)
 
@@ -169,7 +175,8 @@ def is_granted(decision: Decision) -> bool:
 def settle(record: Record | None, event: Settle) -> Decision:
     """Record the outcome of the holder's claim, also after it was given up; and a persona, whoever holds the claim.
 
-    Nothing is written over a persona. A job that was given up has ended: it cannot be queued again.
+    Nothing is written over a persona. A job that was given up has ended: it cannot be queued again. Where an earlier
+    claim may have created a persona, the outcome stays unknown until there is one.
     """
     if not event.holder:
         return _resolve(record, event)
@@ -214,8 +221,18 @@ def bind(bound: Account | None, wanted: Account, *, accept_new_key: bool = False
 
 
 def _settled(record: Record, event: Settle) -> Record:
-    changes = {"settled_at": event.at, "holder": event.holder}
-    return Record(**vars(record) | vars(event.settlement) | changes)
+    made = event.settlement
+    if record.doubt is not None and event.holder and made.state != "created":
+        reason = made.reason if made.state == "unknown" else record.doubt
+        persona_id = made.persona_id or record.persona_id
+        made = attrs.evolve(made, state="unknown", reason=reason, persona_id=persona_id)
+    doubt = record.doubt if made.state == "unknown" else None
+    changes = {"settled_at": event.at, "holder": event.holder, "doubt": doubt}
+    return Record(**vars(record) | vars(made) | changes)
+
+
+def _stopped(record: Record) -> str:
+    return f"no outcome was recorded: {record.claimed_by} was stopped"
 
 
 def settlement_of(
