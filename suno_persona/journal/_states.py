@@ -101,7 +101,7 @@ class Settle:
 
 @attrs.frozen
 class Enqueue:
-    """A batch gives a request to the workers."""
+    """A batch leaves a request to the workers."""
 
     key: str
     body: str
@@ -116,7 +116,7 @@ Event: TypeAlias = Claim | Settle | Enqueue
 
 
 def decide(record: Record | None, event: Event) -> Decision:
-    """Apply an event to a record. Returns the new record, or a refusal where it stays as it is."""
+    """Return the record after an event, or a `Refusal` where it stays as it is."""
     if isinstance(event, Claim):
         return claim(record, event)
     return settle(record, event) if isinstance(event, Settle) else enqueue(record, event)
@@ -214,7 +214,7 @@ def settlement(
 ) -> dict[str, Any]:
     """Return what is recorded of a call that returned a persona or raised an error: members of `Settle`.
 
-    `may_have_created` counts where the error itself does not tell. With `requeue`, what was not created is queued.
+    `may_have_created` counts where the error itself does not say. With `requeue`, what was not created is queued.
     """
     members: dict[str, Any] = {"request_id": getattr(result, "request_id", None) or request_id}
     if isinstance(result, Persona):
@@ -234,9 +234,15 @@ def settlement(
     return {name: text and _storable(text) for name, text in members.items()}
 
 
+<<<<<<< HEAD
+def _storable(text: str | None) -> str | None:
+    """Replace what databases do not store: lone surrogates, and in PostgreSQL, NUL."""
+    return text and text.replace("\0", "\ufffd").encode(errors="replace").decode()
+=======
 def _storable(text: str) -> str:
     """Replace what databases refuse: lone surrogates, and NUL, which PostgreSQL does not store."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+>>>>>>> w-journal
 
 
 class Keys:
@@ -248,6 +254,6 @@ class Keys:
     def next(self, body: bytes) -> str:
         """Return the key of the next request: the SHA-256 of its wire body, and its ordinal among identical ones."""
         digest = hashlib.sha256(body)
-        half = digest.digest()[:16]  # enough to tell requests apart, in less memory
+        half = digest.digest()[:16]  # enough to distinguish requests, in less memory
         self._seen[half] += 1
         return f"{digest.hexdigest()}:{self._seen[half]}"

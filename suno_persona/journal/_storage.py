@@ -112,7 +112,7 @@ class Storage:
             try:
                 with self._engine.begin() as connection:
                     if write and connection.dialect.name == "sqlite":
-                        # Otherwise two processes read at once, and then one of them is refused to write.
+                        # Otherwise two processes read at once, and then one of them cannot write.
                         connection.exec_driver_sql("BEGIN IMMEDIATE")
                     return work(connection)
             except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
@@ -161,7 +161,7 @@ class Storage:
     def _bind(
         self, connection: sql.Connection, accounts: Collection[Account], *, accept_new_key: bool = False
     ) -> dict[Account, Refusal]:
-        """Bind the journal, unless it belongs to another account. Returns who is refused."""
+        """Bind the journal, unless it belongs to another account. Return the refusals."""
         refused: dict[Account, Refusal] = {}
         for account in accounts:
             row = connection.execute(sql.select(schema).with_for_update()).all()[0]
