@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from suno_persona import _options as options
 from suno_persona.errors import InvalidRequestError, JournalError, UsageError
@@ -198,7 +198,7 @@ class Journal:
             )
             raise InvalidRequestError(message=message)
         if persona_id is None:
-            members = {"state": "not_created", "reason": "resolved by hand"}
+            members: dict[str, Any] = {"state": "not_created", "reason": "resolved by hand"}
         elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
             members = ledger.settlement(Persona(id=persona_id), may_have_created=True, request_id=None)
         else:
