@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import attrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from suno_persona._error_body import (
@@ -26,6 +27,7 @@ from suno_persona._error_body import (
     text_of,
     unwrapped,
 )
+from suno_persona._secret import Secret
 from suno_persona.conversion import load_usual, parse_json, to_persona
 from suno_persona.errors import (
     AuthenticationError,
@@ -52,13 +54,24 @@ class Response:
     """Why the body is incomplete; `None` where it is complete."""
 
 
+def read_usual(response: Response) -> Persona | None:
+    """Return the persona of a success that holds nothing but a persona's own members; `None` for any other response."""
+    return load_usual(response.body) if 200 <= response.status < 300 and response.flaw is None else None
+
+
+def without_secret(response: Response, secret: Secret) -> Response:
+    """Return the response with every echo of a secret masked: some gateways include the key in their errors."""
+    headers = CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items())
+    return attrs.evolve(response, headers=headers, body=secret.masked(response.body))
+
+
 def read_persona(response: Response) -> tuple[Persona, str | None]:
     """Return the persona in a response, and the `request_id` in its body; or raise the error that it means."""
     if not 200 <= response.status < 300:
         raise _failure(response)
     if response.flaw is not None:
         raise _unknown(attrs.evolve(response.flaw), response, None) from response.flaw.__cause__
-    if (persona := load_usual(response.body)) is not None:  # so it has no member of an error or an envelope
+    if (persona := read_usual(response)) is not None:  # so it has no member of an error or an envelope
         return persona, None
     document = None
     try:
