@@ -196,8 +196,8 @@ def test_a_retry_does_not_end_the_doubt() -> None:
     assert isinstance(retried, Record)
     given_up = decide(retried, claim("", stale_before="2027-01-01"))
     assert isinstance(given_up, Record)
-    for record, settlement in itertools.product((retried, given_up), (NOT_CREATED, UNKNOWN, QUEUED)):
-        result = decide(record, settle(settlement, "run"))
+    for record, reported in itertools.product((retried, given_up), (NOT_CREATED, UNKNOWN, QUEUED)):
+        result = decide(record, settle(reported, "run"))
         assert isinstance(result, Record)
         assert (result.state, result.persona_id, result.doubt) == ("unknown", "seen", "lost")
     created = decide(retried, settle(CREATED, "run"))
