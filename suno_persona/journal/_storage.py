@@ -202,9 +202,10 @@ class Storage:
         while True:
             try:
                 with self._engine.connect() as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                    for pragma in ("busy_timeout=0", "journal_mode=WAL", f"busy_timeout={_LOCKED * 1000}"):
+                        connection.exec_driver_sql(f"PRAGMA {pragma}")
             except SQLAlchemyError as error:
-                # SQLite does not wait here for another process that does the same.
+                # SQLite does not always wait here for another process that does the same.
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise self._failure(error) from error
                 time.sleep(0.01)

@@ -5,6 +5,7 @@ their names, and its test asserts them: a refactoring that hides a wait from the
 """
 
 import asyncio
+import gc
 import itertools
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -33,35 +34,38 @@ def cancelled_at(
     """
     task = asyncio.current_task()
     assert task is not None
-    value, error, cancellation, counted = None, None, None, 0
-    try:
-        for number in itertools.count():
-            try:
-                waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            if number == point:
-                counted = count()
-                task.cancel()
-            value, error = None, None
-            try:
-                value = yield waits_for
-            except BaseException as raised:
-                error = raised
-                if number == point:
-                    cancellation = raised
-    finally:
-        if cancellation is not None and reached is not None:
-            reached.add((_phase(cancellation), counted))
+    value, error = None, None
+    for number in itertools.count():
+        try:
+            waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
+        except StopIteration as stop:
+            return stop.value
+        if number == point:
+            if reached is not None:
+                reached.add((_phase(coroutine), count()))
+            task.cancel()
+        value, error = None, None
+        try:
+            value = yield waits_for
+        except BaseException as raised:
+            error = raised
 
 
-def _phase(cancellation: BaseException) -> str:
-    """Return what a coroutine waited for when it was cancelled: its traceback has every frame that it suspended in."""
-    return next((PHASES[name] for name in _functions(cancellation.__traceback__) if name in PHASES), OWN)
+def _phase(coroutine: Coroutine[Any, Any, Any]) -> str:
+    """Return what a suspended coroutine waits for."""
+    return next((PHASES[name] for name in _functions(coroutine) if name in PHASES), OWN)
 
 
-def _functions(traceback: types.TracebackType | None) -> Iterator[str]:
-    while traceback is not None:
-        frame = traceback.tb_frame
-        yield f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}"
-        traceback = traceback.tb_next
+def _functions(awaited: object) -> Iterator[str]:
+    """Yield the functions in which a coroutine is suspended, from the outermost to the innermost.
+
+    What `__await__` returned does not show its coroutine, except to the garbage collector. The error of a cancellation
+    would not do: the package takes frames that hold the key out of its traceback.
+    """
+    while awaited is not None:
+        if type(awaited).__name__ == "coroutine_wrapper":
+            (awaited,) = gc.get_referents(awaited)
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None:
+            yield f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)

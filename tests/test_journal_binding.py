@@ -1,0 +1,167 @@
+"""A journal belongs to one service and one account: a run of another client fails before anything is sent."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+from support.calls import KEY, requests
+from support.held_service import HeldService, client
+from support.journals import entries, run_batch, states
+
+from suno_persona import JournalError, PersonaAPI
+from suno_persona._engine import Call
+from suno_persona.journal import Journal
+from suno_persona.journal._states import Keys
+from suno_persona.testing import FakeSuno
+
+VERSION_1 = """
+    CREATE TABLE suno_persona_schema (version INTEGER NOT NULL);
+    INSERT INTO suno_persona_schema VALUES (1);
+    CREATE TABLE suno_persona_requests (
+        key VARCHAR(80) NOT NULL PRIMARY KEY, body TEXT NOT NULL, state VARCHAR(16) NOT NULL,
+        claimed_at VARCHAR(32) NOT NULL, claimed_by VARCHAR(300) NOT NULL, settled_at VARCHAR(32), persona TEXT,
+        persona_id TEXT, reason TEXT, holder VARCHAR(32) NOT NULL, place INTEGER
+    );
+    INSERT INTO suno_persona_requests VALUES (
+        '{key}', '{body}', 'created', '2026-01-01T00:00:00.000000+00:00', 'host', '2026-01-01T00:00:01.000000+00:00',
+        '{{"id":"p-1"}}', 'p-1', NULL, 'holder', 3
+    );
+"""
+
+
+def execute(url: str, script: str) -> list[tuple[object, ...]]:
+    """Run statements on a journal's database, and return the rows of the last one."""
+    if url.startswith("postgres"):
+        with psycopg.connect(url) as connection:
+            cursor = connection.execute(script.encode())
+            return cursor.fetchall() if cursor.description else []
+    with sqlite3.connect(url) as file:
+        *first, last = script.strip().rstrip(";").split(";")
+        for statement in first:
+            file.execute(statement)
+        rows = file.execute(last).fetchall()
+    file.close()
+    return rows
+
+
+@pytest.fixture
+async def other(fake_suno: FakeSuno) -> AsyncIterator[FakeSuno]:
+    """Another service."""
+    async with FakeSuno() as other:
+        yield other
+
+
+async def test_another_service_is_refused(
+    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
+) -> None:
+    """The error names both endpoints, and nothing is sent: neither what is recorded nor what is new."""
+    await run_batch(persona_api, requests(1), Journal(journal_url))
+    async with PersonaAPI(fake_suno.api_key, base_url=other.base_url) as api:
+        with pytest.raises(JournalError) as caught:
+            await run_batch(api, requests(2), Journal(journal_url, accept_new_key=True))
+    assert f"belongs to {fake_suno.base_url}/suno/persona/create, " in caught.value.message
+    assert caught.value.message.endswith(f"this client sends to {other.base_url}/suno/persona/create")
+    assert other.requests == []
+
+
+async def test_another_key_is_refused(journal_url: str, service: HeldService) -> None:
+    """The error says what to do where the key was rotated within the account."""
+    async with client(service) as api:
+        batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
+        await service.receives(1)
+        service.respond(0)
+        await batch
+    async with PersonaAPI(f"{KEY}-new", base_url=service.base_url) as api:
+        with pytest.raises(JournalError, match=r"another API key of .*; accept_new_key=True \(--accept-new-key\)"):
+            await run_batch(api, requests(1), Journal(journal_url))
+        found = await run_batch(api, requests(1), Journal(journal_url, accept_new_key=True))
+        assert found[0].persona is not None
+        again = await run_batch(api, requests(1), Journal(journal_url))
+        assert again[0].persona is not None
+    async with client(service) as api:
+        with pytest.raises(JournalError, match="another API key"):
+            await run_batch(api, requests(1), Journal(journal_url))
+    await service.receives(1)
+
+
+async def test_the_slash_and_the_case_of_the_host_make_no_other_service(
+    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """The endpoint is compared without its trailing slash."""
+    await run_batch(persona_api, requests(1), Journal(journal_url))
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, create_path="/suno/persona/create") as api:
+        assert (await run_batch(api, requests(1), Journal(journal_url)))[0].persona is not None
+
+
+async def test_the_first_claim_binds(
+    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
+) -> None:
+    """Not the opening, and not a run without a request."""
+    async with Journal(journal_url) as journal:
+        assert await journal.counts() == {}
+    await run_batch(persona_api, [], Journal(journal_url))
+    async with PersonaAPI(other.api_key, base_url=other.base_url) as api:
+        await run_batch(api, requests(1), Journal(journal_url))
+        with pytest.raises(JournalError, match="belongs to"):
+            await run_batch(persona_api, requests(1), Journal(journal_url))
+    assert fake_suno.requests == []
+
+
+async def test_runs_that_bind_at_the_same_moment_cannot_both(
+    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
+) -> None:
+    """Both found the journal unbound; the second claim fails, and nothing of its run is sent."""
+    async with PersonaAPI(other.api_key, base_url=other.base_url) as api, Journal(journal_url) as journal:
+        runs = asyncio.gather(
+            run_batch(persona_api, requests(3), journal), run_batch(api, requests(3), journal), return_exceptions=True
+        )
+        results = await runs
+    assert sorted(type(result).__name__ for result in results) == ["JournalError", "dict"]
+    assert sorted([len(fake_suno.requests), len(other.requests)]) == [0, 3]
+    assert await states(journal_url) == ["created"] * 3
+
+
+async def test_a_claim_that_is_refused_is_not_recorded(
+    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
+) -> None:
+    """The journal stays as the other account left it."""
+    async with (
+        PersonaAPI(other.api_key, base_url=other.base_url) as api,
+        Journal(journal_url) as one,
+        Journal(journal_url) as two,
+    ):
+        batches = [run_batch(persona_api, requests(1), one), run_batch(api, requests(2), two)]
+        await asyncio.gather(*batches, return_exceptions=True)
+    bound = [fake for fake in (fake_suno, other) if fake.requests]
+    assert len(bound) == 1
+    assert len(await entries(journal_url)) == len(bound[0].requests)
+
+
+async def test_the_fingerprint_tells_nothing_of_the_key(journal_url: str, persona_api: PersonaAPI) -> None:
+    """It is salted: two journals of one account have different ones."""
+    await run_batch(persona_api, requests(1), Journal(journal_url))
+    ((version, salt, endpoint, fingerprint),) = execute(
+        journal_url, "SELECT version, salt, endpoint, fingerprint FROM suno_persona_schema"
+    )
+    assert version == 2
+    assert len(str(salt)) == 32
+    assert str(endpoint).endswith("/suno/persona/create")
+    assert len(str(fingerprint)) >= 32
+
+
+async def test_a_journal_of_version_1_is_upgraded_and_binds_at_its_next_run(
+    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
+) -> None:
+    """Nothing that it recorded is sent again, and from then on it belongs to the client's account."""
+    body = Call(requests(1)[0]).body
+    execute(journal_url, VERSION_1.format(key=Keys().next(body), body=body.decode()))
+    async with Journal(journal_url) as journal:
+        (entry,) = [entry async for entry in journal.entries()]
+        assert (entry.state, entry.index, entry.request_id) == ("created", 3, None)
+    found = await run_batch(persona_api, requests(2), Journal(journal_url))
+    assert [found[0].result().id, len(fake_suno.requests)] == ["p-1", 1]
+    async with PersonaAPI(other.api_key, base_url=other.base_url) as api:
+        with pytest.raises(JournalError, match="belongs to"):
+            await run_batch(api, requests(1), Journal(journal_url))
