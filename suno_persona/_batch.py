@@ -100,7 +100,7 @@ async def send_recorded(engine: Engine, run: Run | None, key: str | None, call: 
         raise
     except BaseException as error:  # a cancellation too: what was in flight is recorded
         result = error
-    ident = recorded.request_id if recorded is not None else call.request_id
+    ident = recorded.request_id if recorded is not None else engine.request_id(call)
     if run is None or key is None or not is_claimed:
         return Sent(result, ident, None)
     committed = run.settle(key, result, may_have_created=call.may_have_created, request_id=ident)

@@ -14,8 +14,8 @@ from yarl import URL
 
 from suno_persona import _transport as transport
 from suno_persona._admission import Admission
-from suno_persona._error_body import request_id
-from suno_persona._response import Response, read_persona, slash_redirect
+from suno_persona._error_body import one_line, request_id
+from suno_persona._response import Response, read_persona, read_usual, slash_redirect, without_secret
 from suno_persona._retry import RetryPolicy, backoff, cools_down_all, should_retry
 from suno_persona._secret import Secret
 from suno_persona.conversion import dump_request
@@ -28,7 +28,7 @@ _log = logging.getLogger("suno_persona")
 class Call:
     """One request on its way, and what is known of it so far."""
 
-    __slots__ = ("_body", "attempts", "headers", "may_have_created", "may_retry", "request")
+    __slots__ = ("_body", "attempts", "body_request_id", "headers", "may_have_created", "may_retry", "request")
 
     def __init__(self, request: CreatePersonaRequest) -> None:
         if not isinstance(request, CreatePersonaRequest):
@@ -43,6 +43,8 @@ class Call:
         """Whether an attempt is in flight, or one has failed with an unknown outcome."""
         self.headers: Mapping[str, str] = {}
         """The headers of the response that holds the persona."""
+        self.body_request_id: str | None = None
+        """The `request_id` in the body of that response."""
         self._body: bytes | None = None
 
     @property
@@ -51,11 +53,6 @@ class Call:
         if self._body is None:
             self._body = dump_request(self.request)
         return self._body
-
-    @property
-    def request_id(self) -> str | None:
-        """The service's id of the exchange that created the persona."""
-        return request_id(self.headers)
 
 
 @attrs.frozen(eq=False)
@@ -115,6 +112,10 @@ class Engine:
             if isinstance(error, NotCreatedError | OutcomeUnknownError):
                 error.attempts = call.attempts
             raise
+        except Exception as error:  # of a hook, or a bug: what is known of the call decides all the same
+            kind = OutcomeUnknownError if call.may_have_created else NotCreatedError
+            message = one_line(self.key.mask(f"unexpected {type(error).__name__}: {error}"))
+            raise kind(message=message, request=call.request, attempts=call.attempts) from error.with_traceback(None)
 
     async def _send(self, call: Call) -> Persona:
         """Make attempts until one succeeds, or fails with an error that is not retried."""
@@ -149,7 +150,10 @@ class Engine:
         if may_redirect and (target := slash_redirect(self.url, response)):
             self.url = target  # for later calls too
             return None
-        persona = read_persona(response)
+        persona = read_usual(response)
+        if persona is None or self.key.begins_in(response.body):
+            response = without_secret(response, self.key)  # so that no model, error or frame holds an echo of it
+            persona, call.body_request_id = read_persona(response)
         call.headers = response.headers
         return persona
 
@@ -172,6 +176,13 @@ class Engine:
             if _log.isEnabledFor(logging.DEBUG):
                 self._log_attempt(call.attempts, response, time.perf_counter() - started)
 
+    def request_id(self, call: Call) -> str | None:
+        """Return the service's id of the exchange that created a call's persona."""
+        return self._masked(request_id(call.headers) or call.body_request_id)
+
+    def _masked(self, text: str | None) -> str | None:
+        return None if text is None else self.key.mask(text)
+
     async def _back_off(self, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> None:
         shared = cools_down_all(error)
         wait = self.admission.remaining() if shared else backoff(self.retry, error, attempt)
@@ -182,5 +193,5 @@ class Engine:
     def _log_attempt(self, attempt: int, response: Response | None, elapsed: float) -> None:
         status, ident = "no response", None
         if response is not None:
-            status, ident = f"HTTP {response.status}", request_id(response.headers)
+            status, ident = f"HTTP {response.status}", self._masked(request_id(response.headers))
         _log.debug("attempt %d: %s, request id %s, %.3f s", attempt, status, ident, elapsed)

@@ -1,14 +1,54 @@
-"""What an error body says, in every shape that gateways use: message, code and ids. Pure; raises nothing."""
+"""What the body of a response says beside a persona, in every shape that gateways use: success or failure, message,
+code and ids. Pure; raises nothing; its work is bounded, whatever the body.
+"""
 
 import json
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import islice
+
+WRAPPERS = ("persona", "data", "result", "response")
+"""The members of an envelope that hold what was asked for."""
+
+_SUCCESS = re.compile(r"0|ok|success|succeeded|2[0-9][0-9]", re.IGNORECASE)
 
 
 def member(value: object, name: str) -> object:
     """Return a member of an object, and `None` of anything else."""
     return value.get(name) if isinstance(value, dict) else None
+
+
+def is_failure(document: object) -> bool:
+    """Return whether a body has a sign of failure: an `error`, `success: false`, or a `code` that is no success."""
+    if not isinstance(document, dict):
+        return False
+    code = document.get("code")
+    is_code = type(code) in (int, str) and code != ""
+    return bool(
+        document.get("error") or document.get("success") is False or (is_code and not _SUCCESS.fullmatch(str(code)))
+    )
+
+
+def has_id(value: object) -> bool:
+    """Return whether a value is an object with a non-empty text `id`, as every persona is."""
+    found = member(value, "id")
+    return isinstance(found, str) and bool(found)
+
+
+def unwrapped(document: object) -> object:
+    """Return what an envelope wraps, where that may be a persona; otherwise the document itself.
+
+    >>> unwrapped({"code": 0, "data": {"id": "fd213afd"}})
+    {'id': 'fd213afd'}
+    """
+    inner = next(filter(has_id, (member(document, name) for name in WRAPPERS)), document)
+    is_persona = has_id(document) and not _PERSONA_MEMBERS.isdisjoint(document)  # type: ignore[arg-type]  # a dict
+    return document if is_persona else inner
+
+
+# The envelope may have an id of its own, but none of these.
+_PERSONA_MEMBERS = {"name", "description", "root_clip_id", "clip", "persona_clips"}
 
 
 def code_of(document: object) -> str | int | None:
@@ -25,7 +65,7 @@ _REQUEST_ID_HEADERS = ("X-Request-Id", "Request-Id", "X-Oneapi-Request-Id", "CF-
 
 def request_id(headers: Mapping[str, str], document: object = None) -> str | None:
     """Return the service's id of the exchange, from a header or else from the body."""
-    found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), member(document, "request_id"))
+    found = next(filter(None, map(headers.get, _REQUEST_ID_HEADERS)), member(document, "request_id"))
     return one_line(found) if isinstance(found, str) else None
 
 
@@ -40,7 +80,7 @@ def message_of(value: object, depth: int = 5) -> str:
         case str():
             return one_line(value)
         case list():
-            return one_line("; ".join(filter(None, (message_of(item, depth - 1) for item in value[:20]))))
+            return one_line("; ".join(filter(None, (message_of(item, depth - 1) for item in value[:10]))))
         case dict():
             message = next(filter(None, (message_of(value.get(name), depth - 1) for name in _MESSAGE_MEMBERS)), "")
             # FastAPI names the path of an invalid member beside its message.
@@ -75,47 +115,75 @@ def one_line(text: str) -> str:
     return text if len(text) <= 500 else f"{text[:499]}…"
 
 
-# Also matches a quote that is not closed, so that the search is linear, whatever the bytes.
-_LEXEME = r'(?s)"((?:[^"\\]|\\.)*+)("?)|[{}\[\],:]'
-_WRAPPERS = {"data", "persona", "response", "result"}
+_ID_MEMBERS = ("persona_id", "personaId", "id")
+_BARE_ID = re.compile(r"(?=[^0-9]*[0-9])[\w-]{8,64}", re.ASCII)  # words such as "insufficient_quota" are no ids
 
 
-def find_persona_id(body: bytes) -> str | None:
-    """Return the persona's id in a response that is not a persona: wrapped in another object, cut off or broken.
+def find_persona_id(body: bytes, document: object = None) -> str | None:
+    """Return the persona's id in a response that is not a persona; `document` is its JSON value, where it has one.
 
-    Only the persona's own id counts, never that of a clip.
+    Only the persona's own id counts, never that of a clip. It may be under another name, bare, in a list, in an
+    envelope, or in JSON that is cut off or broken.
 
-    >>> find_persona_id(b'{"code": 0, "data": {"id": "fd213afd"}}')
+    >>> find_persona_id(b"", {"code": 0, "data": ["fd213afd"]})
+    'fd213afd'
+    >>> find_persona_id(b'{"code": 0, "data": {"id": "fd213afd", "cl')
     'fd213afd'
     >>> find_persona_id(b'{"clip": {"id": "54834687"}, "id": "fd213') is None
     True
     """
-    text = body.decode("utf-8", "replace")
-    if not text.lstrip("\ufeff \t\r\n").startswith("{"):
+    return _id_in_text(body) if document is None else _id_in(document)
+
+
+def _id_in(value: object, depth: int = 5) -> str | None:
+    match value:
+        case str() if _BARE_ID.fullmatch(value):
+            return value
+        case dict():
+            named = (value.get(name) for name in _ID_MEMBERS)
+            if found := next((text for text in named if isinstance(text, str) and text), None):
+                return found
+            inner = [value.get(name) for name in WRAPPERS]
+        case list():
+            inner = value[:5]
+        case _:
+            return None
+    return next(filter(None, (_id_in(item, depth - 1) for item in inner)), None) if depth else None
+
+
+# A string, also one that is not closed, so that the search is linear, whatever the bytes.
+_STRING = rb'"([^"\\]*+(?:\\.?[^"\\]*+)*+)'
+# The name of a member with its text or the bracket that opens its value; any other string; any other bracket; the end.
+_LEXEME = re.compile(
+    rb'(?s)[^"{}\[\]]*+(?:%b(?:"\s*+(?::\s*+(?:%b("?)|([{\[]))?)?|\Z)|([{\[])|[}\]]|\Z)' % (_STRING, _STRING)
+)
+_NAMES_OF_ID = {name.encode() for name in _ID_MEMBERS}
+_NAMES_OF_WRAPPER = {name.encode() for name in WRAPPERS}
+_SEARCHED, _LEXEMES = 64 * 1024, 4_000  # a few milliseconds at most
+
+
+def _id_in_text(body: bytes) -> str | None:
+    text = body[:_SEARCHED].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text.startswith((b"{", b"[")):
         return None
     foreign: list[bool] = []  # for each open object or list, whether it is part of something other than the persona
-    name, named = "", False  # the last string, and whether a colon followed it
-    for token in re.finditer(_LEXEME, text):
-        match token[0]:
-            case "{" | "[":
-                foreign.append(bool(foreign) and (foreign[-1] or not named or name not in _WRAPPERS))
-                name, named = "", False
-            case "}" | "]":
-                del foreign[-1:]
-                name, named = "", False
-            case ",":
-                name, named = "", False
-            case ":":
-                named = True
-            case _ if not named:
-                name = token[1]
-            case _ if name in ("id", "persona_id") and token[2] and foreign[-1:] == [False]:
-                try:
-                    value = json.loads(token[0])
-                except ValueError:
-                    continue
-                if isinstance(value, str) and value:
-                    return value
-            case _:
-                pass  # another string
+    for name, literal, quote, opens, opens_unnamed in map(re.Match.groups, islice(_LEXEME.finditer(text), _LEXEMES)):
+        if opens or opens_unnamed:
+            foreign.append(bool(foreign) and (foreign[-1] or name not in (None, *_NAMES_OF_WRAPPER)))
+        elif name is None:
+            del foreign[-1:]
+        elif not quote or not literal or foreign[-1:] != [False]:
+            continue
+        elif name in _NAMES_OF_ID:
+            return _decoded(literal)
+        elif name in _NAMES_OF_WRAPPER and _BARE_ID.fullmatch(literal.decode("latin-1")):
+            return literal.decode()
     return None
+
+
+def _decoded(literal: bytes) -> str | None:
+    """Return a text from between its quotes in JSON."""
+    try:
+        return str(json.loads(b'"%b"' % literal))
+    except ValueError:
+        return None

@@ -15,7 +15,8 @@ from suno_persona.models import Clip, ClipMetadata, Persona, PersonaClip
 
 _MODELS: tuple[type, ...] = (ClipMetadata, Clip, PersonaClip, Persona)
 
-# `json` reads what these are raised for, or says what is wrong: a byte order mark, lone surrogates, deep nesting.
+# `json` reads what these are raised for, or says what is wrong: a byte order mark, lone surrogates (also in the name of
+# a member), deep nesting.
 _FAILURES = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
@@ -50,7 +51,7 @@ def convert(document: object, model: type) -> object:
     try:
         msgspec.convert(document, _shape(model))
         return msgspec.convert(document, model)
-    except msgspec.ValidationError:
+    except _FAILURES:
         return None
 
 

@@ -6,14 +6,28 @@ Pure: no aiohttp, no awaits. It reads errors in every shape that gateways use, a
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import attrs
+from multidict import CIMultiDict
 from yarl import URL
 
-from suno_persona._error_body import code_of, find_persona_id, member, message_of, one_line, request_id, text_of
+from suno_persona._error_body import (
+    WRAPPERS,
+    code_of,
+    find_persona_id,
+    is_failure,
+    member,
+    message_of,
+    one_line,
+    request_id,
+    text_of,
+    unwrapped,
+)
+from suno_persona._secret import Secret
 from suno_persona.conversion import load_usual, parse_json, to_persona
 from suno_persona.errors import (
     AuthenticationError,
@@ -40,29 +54,45 @@ class Response:
     """Why the body is incomplete; `None` where it is complete."""
 
 
-def read_persona(response: Response) -> Persona:
-    """Return the persona in a response, or raise the error that it means."""
+def read_usual(response: Response) -> Persona | None:
+    """Return the persona of a success that holds nothing but a persona's own members; `None` for any other response."""
+    return load_usual(response.body) if 200 <= response.status < 300 and response.flaw is None else None
+
+
+def without_secret(response: Response, secret: Secret) -> Response:
+    """Return the response with every echo of a secret masked: some gateways include the key in their errors."""
+    headers = CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items())
+    return attrs.evolve(response, headers=headers, body=secret.masked(response.body))
+
+
+def read_persona(response: Response) -> tuple[Persona, str | None]:
+    """Return the persona in a response, and the `request_id` in its body; or raise the error that it means."""
     if not 200 <= response.status < 300:
         raise _failure(response)
     if response.flaw is not None:
         raise _unknown(attrs.evolve(response.flaw), response, None) from response.flaw.__cause__
-    if (persona := load_usual(response.body)) is not None:  # so it has no member of an error
-        return persona
+    if (persona := read_usual(response)) is not None:  # so it has no member of an error or an envelope
+        return persona, None
     document = None
     try:
         document = parse_json(response.body)
-        if not _is_error_envelope(document):
-            return to_persona(document)
+        if not is_failure(document):
+            return to_persona(unwrapped(document)), request_id({}, document)
     except ValueError as error:
         reason = str(error)
     else:
-        # An error that holds the id of a persona does not certainly mean that there is none.
-        if find_persona_id(response.body) is None:
+        if not _may_hold_persona(document):
             raise _error(RejectedError, response, document)
-        reason = "it is an error"
+        reason = "it is an error, beside what may be a persona"
     said = message_of(document) or text_of(response.status, response.body)
     message = f"the response is not a persona ({reason}); it says: {said}"
     raise _unknown(UnreadableResponseError(message=message), response, document)
+
+
+def _may_hold_persona(document: object) -> bool:
+    """Return whether there is anything in an error that could be a persona, or its id: more than text or nothing."""
+    inner = (member(document, name) for name in WRAPPERS)
+    return any(value and not isinstance(value, str) for value in inner) or find_persona_id(b"", document) is not None
 
 
 def slash_redirect(url: URL, response: Response) -> URL | None:
@@ -96,12 +126,15 @@ _ERRORS: dict[int, type[RejectedError]] = {
 }
 
 
+_LARGEST_ERROR = 256 * 1024  # bytes; parsing more would block the event loop, and no gateway says so much
+
+
 def _failure(response: Response) -> RejectedError | OutcomeUnknownError:
     """Return the error that a status other than 2xx means. The status decides, whatever the body says."""
-    try:
-        document = parse_json(response.body)
-    except ValueError:
-        document = None
+    document = None
+    if len(response.body) <= _LARGEST_ERROR:
+        with suppress(ValueError):
+            document = parse_json(response.body)
     status = response.status
     if status < 200:
         return _error(UnreadableResponseError, response, document)
@@ -132,22 +165,6 @@ def _is_invalid_request(document: object) -> bool:
     return isinstance(document, dict) and member(document.get("error"), "code") == "invalid_request"
 
 
-_SUCCESS = {"0", "ok", "success", "succeeded"}
-
-
-def _is_error_envelope(document: object) -> bool:
-    """Return whether a 2xx is an error: it holds an `error` object, or a `code` that does not mean success."""
-    if not isinstance(document, dict):
-        return False
-    error, code = document.get("error"), document.get("code")
-    if isinstance(error, dict) and error:
-        return True
-    if type(code) not in (int, str) or code == "":
-        return False
-    text = str(code).lower()
-    return text not in _SUCCESS and not re.fullmatch("2[0-9][0-9]", text)
-
-
 _E = TypeVar("_E", RejectedError, OutcomeUnknownError)
 
 
@@ -158,7 +175,7 @@ def _error(kind: type[_E], response: Response, document: object) -> _E:
 
 
 def _unknown(error: OutcomeUnknownError, response: Response, document: object) -> OutcomeUnknownError:
-    error.persona_id = find_persona_id(response.body)
+    error.persona_id = find_persona_id(response.body, document)
     return _with_response(error, response, document)
 
 

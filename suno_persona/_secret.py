@@ -90,13 +90,20 @@ class Secret:
         return text if masked is data else masked.decode("utf-8", "surrogatepass")
 
     def masked(self, data: bytes) -> bytes:
-        """As `mask`, for bytes: the same object where there is no echo, after microseconds."""
-        if len(self) < _SHORT or not self._may_be_in(data):
+        """Return the bytes with each echo masked, as `mask` does; the same object where there is none."""
+        if not self.may_be_in(data):
             return data
         masked = _masked(data, self._key.plain())
         return data if masked == data else masked
 
-    def _may_be_in(self, data: bytes) -> bool:
+    def begins_in(self, data: bytes) -> bool:
+        """Whether data holds the beginning of the key as it is."""
+        return len(self) >= _SHORT and self._key.plain()[:_HEAD] in data
+
+    def may_be_in(self, data: bytes) -> bool:
+        """Whether there may be an echo; takes microseconds where there is none."""
+        if len(self) < _SHORT:
+            return False
         lower = data.lower()
         probes = self._probes.plain().split(b"\n")
         for probe in probes:
@@ -239,9 +246,10 @@ def _echoes(text: bytes, spelling: bytes, *, is_plain: bool) -> Iterator[tuple[i
     start, found = text.find(head), 0
     while start >= 0:
         end = start + _common(spelling, text[start : start + len(spelling)])
-        if cut := _CUT.match(text, end):
+        length = end - start
+        if length < len(spelling) and (cut := _CUT.match(text, end)):
             end = cut.end() + _tail(spelling, text[cut.end() : cut.end() + _ENOUGH])
-        elif end - start < min(_ENOUGH, len(spelling)) and (end < len(text) or end - start < _SHORT):
+        elif length < min(_ENOUGH, len(spelling)) and (end < len(text) or length < _SHORT):
             end = start
         if end > start:
             yield start, end

@@ -5,8 +5,6 @@ It separates "never sent" from "may have been received", and does not know what 
 
 import asyncio
 import sys
-from collections.abc import Mapping
-from itertools import chain
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -70,9 +68,9 @@ class _Body(aiohttp.BytesPayload):
 
     def _is_too_late(self, writer: AbstractStreamWriter) -> bool:
         protocol = writer.transport and writer.transport.get_protocol()
-        if not isinstance(protocol, ResponseHandler):
-            return False
-        return is_disturbed(protocol) or (not self._is_checked and is_readable(protocol, may_be_new=True))
+        return isinstance(protocol, ResponseHandler) and (
+            is_disturbed(protocol) or (not self._is_checked and is_readable(protocol, may_be_new=True))
+        )
 
     async def close(self) -> None:
         # aiohttp closes the body after a failed request, but also where a middleware of the caller's session replaces
@@ -94,7 +92,7 @@ async def post(
 ) -> Response:
     """Send one POST with the key `secret` and return its response; one whose body is incomplete has a `flaw`.
 
-    `timeout` bounds the exchange. Redirects are not followed. Neither the response nor an error shows the key.
+    `timeout` bounds the exchange. Redirects are not followed. No error shows the key.
 
     Raises `ConnectionFailedError` if nothing was sent, and an `OutcomeUnknownError` if something was sent and no status
     came back.
@@ -145,8 +143,8 @@ async def post(
     if response is None or (failure is not None and flaw is None):
         response, received = None, []
         raise failure  # type: ignore[misc]  # without a response there is one
-    body = secret.masked(b"".join(received)[:max_response_size])
-    return Response(status=response.status, headers=_headers(response, secret), body=body, flaw=flaw)
+    body = b"".join(received)[:max_response_size]
+    return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
 
 
 def _signed(headers: CIMultiDict[str], secret: Secret) -> CIMultiDict[str]:
@@ -163,14 +161,6 @@ def _is_stray(session: aiohttp.ClientSession, response: aiohttp.ClientResponse) 
 def _is_plain(session: aiohttp.ClientSession) -> bool:
     """Whether all that a session returns comes from its connections, and all that it sends is what it was passed."""
     return type(session) is aiohttp.ClientSession and not getattr(session, "_middlewares", ())
-
-
-def _headers(response: aiohttp.ClientResponse, secret: Secret) -> Mapping[str, str]:
-    """The headers of a response, without echoes of the key."""
-    raw = b"\n".join(chain.from_iterable(response.raw_headers))
-    if secret.masked(raw) is raw:
-        return response.headers
-    return CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items())
 
 
 def _is_closed_session(error: BaseException) -> bool:

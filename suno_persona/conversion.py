@@ -15,6 +15,7 @@ from typing import Any, cast, get_args
 import attrs
 from cattrs import Converter
 
+from suno_persona._checks import OWN_MEMBERS
 from suno_persona.errors import InvalidRequestError
 from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
 
@@ -28,7 +29,7 @@ except ModuleNotFoundError:
 
 _MODELS: tuple[type, ...] = (ClipMetadata, Clip, PersonaClip, Persona)
 
-REQUEST_MEMBERS: tuple[str, ...] = tuple(field.name for field in attrs.fields(CreatePersonaRequest))
+REQUEST_MEMBERS: tuple[str, ...] = OWN_MEMBERS
 REQUIRED_MEMBERS: tuple[str, ...] = REQUEST_MEMBERS[:3]
 
 _Hook = Callable[[object, type], object]
@@ -97,8 +98,11 @@ def dump_json(document: object) -> bytes:
 
 
 def dump_request(request: CreatePersonaRequest) -> bytes:
-    """Return the contract's body of a request: always its five members, always in the same order."""
-    return dump_json(
+    """Return the wire body of a request: always the contract's five members in their order, then those of `extra`.
+
+    Equal requests have the same bytes, with and without the shortcut: a journal's key is a hash of them.
+    """
+    body = dump_json(
         {
             "root_clip_id": request.root_clip_id,
             "name": request.name,
@@ -107,21 +111,27 @@ def dump_request(request: CreatePersonaRequest) -> bytes:
             "is_public": request.is_public,
         }
     )
+    if not request.extra:
+        return body
+    extra = json.dumps(request.extra, separators=(",", ":"), ensure_ascii=False).encode()
+    return b"%b,%b" % (body[:-1], extra[1:])
 
 
 def to_request(document: object) -> CreatePersonaRequest:
-    """Return the request in a JSON value; raises `InvalidRequestError`, which names the member."""
+    """Return the request whose wire body a JSON value is; members that are not the contract's go to `extra`.
+
+    Raises `InvalidRequestError`, which names the member.
+    """
     if type(document) is not dict:
         raise InvalidRequestError(message=f"a request must be an object; got {_shown(document)}")
-    if unknown := document.keys() - REQUEST_MEMBERS:
-        message = f"the members of a request must be {', '.join(REQUEST_MEMBERS)}; got {min(unknown)!r}"
-        raise InvalidRequestError(message=message)
     for name in REQUIRED_MEMBERS:
         if name not in document:
             raise InvalidRequestError(message=f"{name} must be non-empty text; got no such member")
     if "clips" in document and type(document["clips"]) is not list:
         raise InvalidRequestError(message=f"clips must be a list of clip ids; got {_shown(document['clips'])}")
-    return CreatePersonaRequest(**document)
+    own = {name: document[name] for name in REQUEST_MEMBERS if name in document}
+    extra = {name: value for name, value in document.items() if name not in own}
+    return CreatePersonaRequest(**own, extra=extra)
 
 
 def make_converter() -> Converter:

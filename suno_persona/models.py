@@ -1,13 +1,13 @@
 """What is sent and what comes back: frozen attrs classes, with no knowledge of JSON."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NoReturn, Self
 
 import attrs
 
-from suno_persona.errors import InvalidRequestError, PersonaError, UsageError
+from suno_persona import _checks
+from suno_persona.errors import PersonaError, UsageError
 
 
 class _Extra(dict[str, object]):
@@ -58,6 +58,15 @@ class ClipMetadata:
 
     stream: bool | None = None
     """Whether it could be streamed while it was made."""
+
+    can_remix: bool | None = None
+    """Whether it may be remixed. Not in the contract, as the two below; some gateways send them."""
+
+    is_remix: bool | None = None
+    """Whether it is a remix itself."""
+
+    priority: int | None = None
+    """Its priority in the queue, a number without a unit: `10`."""
 
     extra: Mapping[str, object] = _extra()
     """What the fields cannot hold, as received."""
@@ -130,6 +139,18 @@ class Clip:
     is_public: bool | None = None
     """Whether everybody can see it."""
 
+    entity_type: str | None = None
+    """The kind of object it is: `"song_schema"`. Not in the contract, as the three below; some gateways send them."""
+
+    flag_count: int | None = None
+    """How often it was reported."""
+
+    display_tags: str | None = None
+    """The style as it is shown, separated by commas: `"folk, spoken-word"`."""
+
+    allow_comments: bool | None = None
+    """Whether others may comment on it."""
+
     extra: Mapping[str, object] = _extra()
     """What the fields cannot hold, as received."""
 
@@ -182,65 +203,56 @@ class Persona:
     persona_clips: tuple[PersonaClip, ...] = ()
     """The clips that belong to it."""
 
+    image_s3_id: str | None = None
+    """The id of its picture in the service's store: `"image_54834687"`. Not in the contract, as all fields below; some
+    gateways send them."""
+
+    is_public: bool | None = None
+    """Whether everybody can see it."""
+
+    is_owned: bool | None = None
+    """Whether it belongs to the account of the key."""
+
+    is_trashed: bool | None = None
+    """Whether it lies in the trash."""
+
+    clip_count: int | None = None
+    """How many clips belong to it: `1`."""
+
+    persona_type: str | None = None
+    """Its kind: `"vox"` for one that was made from a voice."""
+
+    vox_audio_id: str | None = None
+    """The id of the voice it was made from: `"9e196fa1-20f3-43c1-8066-06a2a6b6bea9"`."""
+
+    vocal_start_s: float | None = None
+    """Where the voice begins in its clip, in seconds: `0`."""
+
+    vocal_end_s: float | None = None
+    """Where the voice ends in its clip, in seconds: `23.24`."""
+
+    user_input_styles: str | None = None
+    """The style that its user described, as text: `"pop"`."""
+
     extra: Mapping[str, object] = _extra()
-    """What the fields cannot hold, as received: members that the contract does not name, and
-    members whose value has another type than the contract says. Takes no part in the hash."""
+    """What the fields cannot hold, as received: members without a field, and members whose value has another type than
+    the field. Takes no part in the hash."""
+
+    def music_fields(self) -> dict[str, str]:
+        """Return what the next step needs of this persona, to be merged into the body of a music request.
+
+        Without a `root_clip_id`, there is no `artist_clip_id`. It picks no model: which one sings with a persona
+        depends on the gateway.
+
+        >>> Persona(id="fd213afd", root_clip_id="54834687").music_fields()
+        {'task': 'artist_consistency', 'persona_id': 'fd213afd', 'artist_clip_id': '54834687'}
+        """
+        fields = {"task": "artist_consistency", "persona_id": self.id}
+        return fields if self.root_clip_id is None else {**fields, "artist_clip_id": self.root_clip_id}
 
 
-def _invalid(field: str, required: str, found: object) -> InvalidRequestError:
-    shown = repr(found)
-    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
-    return InvalidRequestError(message=f"{field} must be {required}; got {shown} ({type(found).__name__})")
-
-
-def _check_text(field: str, value: object) -> str:
-    if type(value) is not str or not value:
-        is_subclass = isinstance(value, str) and bool(value)
-        raise _invalid(field, "non-empty text (a plain str)" if is_subclass else "non-empty text", value)
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _invalid(field, "text without lone surrogates", value) from None
-    return value
-
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-
-
-def _check_id(field: str, value: object) -> None:
-    text = _check_text(field, value)
-    if not text.isprintable() and _CONTROL.search(text):  # the search is slower
-        raise _invalid(field, "an id without control characters", value)
-
-
-def _is_text(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
-    _check_text(attribute.name, value)
-
-
-def _is_id(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
-    _check_id(attribute.name, value)
-
-
-def _are_ids(_: object, attribute: "attrs.Attribute[tuple[str, ...]]", value: tuple[object, ...]) -> None:
-    if not value:
-        raise _invalid(attribute.name, "at least one clip id", value)
-    for index, clip in enumerate(value):
-        _check_id(f"clips[{index}]", clip)
-
-
-def _is_bool(_: object, attribute: "attrs.Attribute[bool]", value: object) -> None:
-    if type(value) is not bool:
-        raise _invalid(attribute.name, "True or False", value)
-
-
-def _freeze_clips(clips: Iterable[str]) -> tuple[str, ...]:
-    if type(clips) in (list, tuple):
-        return tuple(clips)
-    # A str is an iterable too, of its characters.
-    if isinstance(clips, str | bytes) or not isinstance(clips, Iterable):
-        raise _invalid("clips", "a list of clip ids", clips)
-    return tuple(clips)
+def _frozen(members: Mapping[str, object]) -> Mapping[str, object]:
+    return members if members is _NOTHING_EXTRA else _Extra(_checks.extra_members(members))
 
 
 def _root_clip_alone(request: "CreatePersonaRequest") -> tuple[str, ...]:
@@ -251,8 +263,9 @@ def _root_clip_alone(request: "CreatePersonaRequest") -> tuple[str, ...]:
 class CreatePersonaRequest:
     """What to create a persona from. Its values are checked when it is made.
 
-    Raises `InvalidRequestError`, which names the field, for empty text, text that cannot be encoded as UTF-8, an id
-    with control characters, no clips, or an `is_public` that is not a `bool`.
+    Raises `InvalidRequestError`, which names the field, for blank text, text that cannot be encoded as UTF-8, an id
+    with white space or control characters, a URL instead of an id, no clips, an `is_public` that is not a `bool`, or
+    an `extra` that JSON cannot express.
 
     >>> CreatePersonaRequest(
     ...     root_clip_id="54834687", name="Neon", description="Night drive"
@@ -263,23 +276,27 @@ class CreatePersonaRequest:
     suno_persona.errors.InvalidRequestError: name must be non-empty text; got '' (str)
     """
 
-    root_clip_id: str = attrs.field(validator=_is_id)
+    root_clip_id: str = attrs.field(validator=_checks.is_id)
     """The id of the clip to create the persona from. The clip must exist, must not have been uploaded, and must belong
     to the key's account (the contract)."""
 
-    name: str = attrs.field(validator=_is_text)
+    name: str = attrs.field(validator=_checks.is_text)
     """The name of the persona."""
 
-    description: str = attrs.field(validator=_is_text)
+    description: str = attrs.field(validator=_checks.is_text)
     """What it sounds like, in words."""
 
     clips: tuple[str, ...] = attrs.field(
-        default=attrs.Factory(_root_clip_alone, takes_self=True), converter=_freeze_clips, validator=_are_ids
+        default=attrs.Factory(_root_clip_alone, takes_self=True), converter=_checks.clips, validator=_checks.are_ids
     )
     """The ids of the clips that belong to the persona, at least one; defaults to `root_clip_id` alone."""
 
-    is_public: bool = attrs.field(default=False, validator=_is_bool)
+    is_public: bool = attrs.field(default=False, validator=_checks.is_bool)
     """Whether to publish the persona: everybody can see it then. Private by default."""
+
+    extra: Mapping[str, object] = attrs.field(default=_NOTHING_EXTRA, converter=_frozen, hash=False)
+    """More members of the body, for gateways that take them: `{"persona_type": "vox", "vocal_start_s": 0}`. A read-only
+    mapping of names to JSON values; none may have the name of another field. Takes no part in the hash."""
 
 
 @attrs.frozen

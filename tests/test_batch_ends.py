@@ -9,7 +9,7 @@ from support.calls import requests
 from support.held_service import HeldService, client
 from support.idle import idle
 
-from suno_persona import CreatePersonaRequest, OutcomeUnknownError
+from suno_persona import CreatePersonaRequest, NotCreatedError, OutcomeUnknownError
 from suno_persona._client import open_batch
 
 pytestmark = pytest.mark.timeout(30)
@@ -88,6 +88,31 @@ async def test_a_reader_that_swallowed_a_cancellation_is_not_in_a_hurry_for_ever
         service.respond_to_all()
         await reader
     assert len(service.personas) == len(service.received)
+
+
+async def test_an_unexpected_error_of_one_call_is_its_outcome(service: HeldService) -> None:
+    """It never ends the batch without an outcome: a journal that raises anything is met as any failure is."""
+
+    class Broken:
+        async def __aenter__(self) -> None: ...
+        async def __aexit__(self, *_: object) -> None: ...
+        async def begin(self, _: object) -> "Broken":
+            return self
+
+        def key(self, body: bytes) -> str:
+            return str(len(body))
+
+        async def claim(self, key: str, body: bytes) -> None:
+            raise KeyError(key)
+
+        def settle(self, *_: object, **__: object) -> asyncio.Future[None]:
+            raise AssertionError("nothing was claimed")
+
+    async with client(service) as api:
+        outcomes = [outcome async for outcome in api.create_many(requests(2), journal=Broken())]
+    assert [type(outcome.error) for outcome in outcomes] == [NotCreatedError, NotCreatedError]
+    assert "unexpected KeyError" in str(outcomes[0].error)
+    assert service.received == []
 
 
 async def test_a_batch_that_is_cancelled_has_an_outcome_for_each_call_in_flight(service: HeldService) -> None:

@@ -68,8 +68,9 @@ def test_the_examples_of_members_are_those_of_the_contract(example: dict[str, An
         "PersonaClip": place,
     }
     for heading, document in documents.items():
-        assert len(table(heading)) == len(document)
-        for name, kind, _, shown in table(heading):
+        rows = [row for row in table(heading) if not row[2].endswith("(added)")]
+        assert len(rows) == len(document)
+        for name, kind, _, shown in rows:
             value = document[name.strip("`")]
             if "(#" in kind:
                 assert isinstance(value, dict | list)

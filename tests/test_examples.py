@@ -45,8 +45,6 @@ SHOWN = {"console", "csv", "ini", "json", "output", "text", "toml", "yaml"}
 FAULTS = {  # what the service does to the first requests of each example of a page
     "docs/how-to/batches.md": [Fault.lost_answer(), Fault.lost_answer()],
     "docs/how-to/logging.md": [Fault.rate_limited()],
-    # It serves the first, and then stands for an endpoint that is not part of it.
-    "docs/how-to/persona-id.md": [Fault(creates=True), Fault.response(200, b'{"id": "song-1"}')],
     "docs/how-to/unknown-outcomes.md": [Fault.truncated_response()],
 }
 SHOWS = {  # what the commands of a page print, beside what the page shows
@@ -176,16 +174,21 @@ async def test_the_first_example_creates_a_persona(fake_suno: FakeSuno, env: dic
     assert output == f"Pass this on as persona_id: {fake_suno.personas[0].id}\n"
 
 
-async def test_the_id_is_handed_on(fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest) -> None:
-    """The second request of the page holds the id of the persona, and the key."""
+async def test_the_page_on_music_generates_with_the_persona(
+    fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    """The music request has the persona, its root clip and the key; the clips of its task are printed."""
     page = "docs/how-to/persona-id.md"
     (example,) = (block.code for block in BLOCKS[page] if block.language == "python")
     async with surroundings(page, example, fake_suno, folder, request) as env:
-        await run_python(example, env, folder)
-    document = fake_suno.requests[-1].json()
+        output = await run_python(example, env, folder)
+    create, submit, *fetches = fake_suno.requests
+    document = submit.json()
     assert isinstance(document, dict)
-    assert document["persona_id"] == fake_suno.personas[0].id
-    assert fake_suno.requests[-1].headers["Authorization"] == f"Bearer {fake_suno.api_key}"
+    assert fake_suno.personas[0].music_fields().items() <= document.items()
+    assert {fetch.path for fetch in fetches} == {fetches[0].path}
+    assert output.count("Last Train https://cdn.example/") == 2
+    assert {each.headers["Authorization"] for each in (create, submit, *fetches)} == {f"Bearer {fake_suno.api_key}"}
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

@@ -130,7 +130,7 @@ async def test_a_file_is_enqueued_and_its_results_are_read(
         persona.id for persona in fake_suno.personas
     } | {None}
     again = await run(COMMAND, "enqueue", file, env=env)
-    assert again.output == "0 of 21 requests enqueued; the others were before\n"
+    assert again.output == "0 of 21 requests enqueued; the others were enqueued before\n"
     assert (await run(COMMAND, "results", "--output", str(output), env=env)).status == 1
     assert len(read_outcomes(output.read_text())) == 21
     to_stdout = await run(COMMAND, "results", env=env)

@@ -24,6 +24,7 @@ from suno_persona import (
     NotFoundError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    Persona,
     PersonaAPI,
     PersonaError,
     RateLimitedError,
@@ -33,6 +34,7 @@ from suno_persona import (
     ServiceUnavailableError,
     UnreadableResponseError,
     UsageError,
+    conversion,
 )
 
 Way = Callable[[CreatePersonaRequest], Awaitable[Any]]
@@ -164,6 +166,20 @@ def hooked(error: Exception) -> Way:
     return way
 
 
+async def failing_hook(request: CreatePersonaRequest) -> None:
+    """Read personas with a hook of the caller's that fails."""
+    made = conversion.make_converter()
+
+    def fail(*_: object) -> Persona:
+        raise KeyError("no such hook")
+
+    made.register_structure_hook(Persona, fail)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "converter", made)
+        async with client(BrokenService()) as api:
+            await api.create(request)
+
+
 WAYS: dict[str, tuple[Way, type[PersonaError], int]] = {
     "a closed client": (closed, UsageError, 0),
     "a closed session": (closed_session, UsageError, 0),
@@ -200,6 +216,7 @@ WAYS: dict[str, tuple[Way, type[PersonaError], int]] = {
         UnreadableResponseError,
         1,
     ),
+    "a hook of the converter fails": (failing_hook, OutcomeUnknownError, 1),
     "not HTTP": (met(no_http), UnreadableResponseError, 1),
     "half a response": (met(half), ConnectionLostError, 1),
     "a reset connection": (met(reset), ConnectionLostError, 1),

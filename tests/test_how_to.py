@@ -21,6 +21,7 @@ PROMISED = {
     "many machines": "many-machines",
     "moving from hand-written aiohttp": "from-aiohttp",
     "persona_id in the next step": "persona-id",
+    "what gateways vary": "gateways",
 }
 
 

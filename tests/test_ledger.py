@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -13,20 +13,18 @@ from suno_persona import ConnectionFailedError, Persona, RejectedError, ServerEr
 from suno_persona.journal import State
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._states import (
-    Bind,
-    Binding,
+    Account,
     Claim,
     Enqueue,
     Event,
-    GiveUp,
     Keys,
     Record,
     Refusal,
-    Resolve,
     Settle,
     Settlement,
     bind,
     decide,
+    is_granted,
     settlement_of,
 )
 
@@ -60,8 +58,8 @@ RECORDS: dict[str, Record | None] = {
 """A record in each state; all of them were changed by `holder` before the run began."""
 
 
-def claim(since: str = BEGAN, *, retry_unknown: bool = False) -> Claim:
-    return Claim(key=KEY, body=BODY, holder="run", at=NOW, by="host", since=since, retry_unknown=retry_unknown)
+def claim(since: str = BEGAN, **options: Any) -> Claim:
+    return Claim(key=KEY, body=BODY, holder="run", at=NOW, by="host", since=since, **options)
 
 
 def settle(settlement: Settlement, holder: str = "holder") -> Settle:
@@ -69,14 +67,14 @@ def settle(settlement: Settlement, holder: str = "holder") -> Settle:
 
 
 def enqueue(*, retry_not_created: bool = False) -> Enqueue:
-    return Enqueue(key=KEY, body=BODY, index=7, at=NOW, by="host", retry_not_created=retry_not_created)
+    return Enqueue(KEY, BODY, 7, NOW, "host", retry_not_created)
 
 
 EVENTS: dict[str, Event] = {
     "claim": claim(),
-    "claim, changed since the run began": claim(""),
     "claim, `retry_unknown`": claim(retry_unknown=True),
-    "claim, `retry_unknown`, changed since the run began": claim("", retry_unknown=True),
+    "claim, by a job": claim(""),
+    "claim, by a job, of what is stale": claim("", stale_before=NOW),
     "settle: created": settle(CREATED),
     "settle: not created": settle(NOT_CREATED),
     "settle: unknown": settle(UNKNOWN),
@@ -85,10 +83,8 @@ EVENTS: dict[str, Event] = {
     "settle, by another holder: not created": settle(NOT_CREATED, "another"),
     "settle, by another holder: unknown": settle(UNKNOWN, "another"),
     "settle, by another holder: deliver again": settle(QUEUED, "another"),
-    "give up": GiveUp(key=KEY, holder="holder", at=NOW),
-    "give up another holder's claim": GiveUp(key=KEY, holder="another", at=NOW),
-    "resolve: created": Resolve(key=KEY, at=NOW, settlement=CREATED),
-    "resolve: not created": Resolve(key=KEY, at=NOW, settlement=NOT_CREATED),
+    "resolve: created": settle(CREATED, ""),
+    "resolve: not created": settle(NOT_CREATED, ""),
     "enqueue": enqueue(),
     "enqueue, `retry_not_created`": enqueue(retry_not_created=True),
 }
@@ -155,14 +151,15 @@ def test_only_a_person_overwrites_a_persona_and_only_their_own() -> None:
     """What the service created stays as it is, whatever comes."""
     for record, event, result in pairs():
         if record is not None and record.state == "created" and isinstance(result, Record):
-            assert isinstance(event, Resolve)
+            assert isinstance(event, Settle)
+            assert not event.holder
             assert record.by_hand
 
 
 def test_nothing_is_granted_that_may_have_created_unless_it_is_asked_for() -> None:
     """A claim of a request that was claimed, unknown or created needs `retry_unknown`."""
     for record, event, result in pairs():
-        if isinstance(event, Claim) and isinstance(result, Record) and record is not None:
+        if isinstance(event, Claim) and is_granted(result) and record is not None:
             assert record.state in ("queued", "not_created") or event.retry_unknown
             assert record.state != "created"
 
@@ -170,15 +167,17 @@ def test_nothing_is_granted_that_may_have_created_unless_it_is_asked_for() -> No
 def test_only_the_holder_calls_its_request_not_created() -> None:
     """Nobody else knows whether the request was sent: but a person who looked."""
     for record, event, result in pairs():
-        if isinstance(event, Settle | GiveUp) and isinstance(result, Record) and result.state != "created":
+        if isinstance(event, Settle) and isinstance(result, Record) and result.state != "created":
             assert record is not None
-            assert record.holder == event.holder
+            assert event.holder in (record.holder, "")
 
 
 def test_a_persona_is_recorded_whoever_reports_it() -> None:
     """In each state but that of a persona that is recorded already."""
     for record, event, result in pairs():
-        if isinstance(event, Settle) and event.settlement is CREATED and record and record.state != "created":
+        if not isinstance(event, Settle) or event.settlement is not CREATED or not event.holder:
+            continue
+        if record is not None and record.state != "created":
             assert isinstance(result, Record)
             assert (result.persona, result.persona_id, result.request_id) == (CREATED.persona, "p", "r")
             assert not result.by_hand
@@ -188,6 +187,19 @@ def test_a_new_claim_forgets_the_last_outcome() -> None:
     """What is recorded of it is of the claim alone."""
     result = decide(RECORDS["not created"], claim())
     assert result == attrs.evolve(OLD, holder="run", claimed_at=NOW)
+
+
+def test_a_stale_claim_becomes_unknown_and_stays_its_holders() -> None:
+    """Its process may come back, and report another outcome."""
+    given_up = decide(OLD, claim("", stale_before=NOW))
+    assert isinstance(given_up, Record)
+    assert (given_up.state, given_up.holder, given_up.reason) == (
+        "unknown",
+        "holder",
+        "no outcome was recorded: host was stopped",
+    )
+    assert not is_granted(given_up)
+    assert decide(given_up, settle(CREATED)) == settled(CREATED, settled_at=NOW)
 
 
 def test_what_others_changed_since_the_run_began_is_not_retried() -> None:
@@ -247,15 +259,15 @@ def test_identical_requests_have_ordinals() -> None:
     ("bound", "accept_new_key", "reason"),
     [
         (None, False, None),
-        (Binding("https://a/", "1"), False, None),
-        (Binding("https://a/", "2"), True, None),
-        (Binding("https://a/", "2"), False, "another API key of https://a/; accept_new_key=True"),
-        (Binding("https://b/", "1"), True, "belongs to https://b/, and this client sends to https://a/"),
+        (Account("https://a/", "1"), False, None),
+        (Account("https://a/", "2"), True, None),
+        (Account("https://a/", "2"), False, "another API key of https://a/; accept_new_key=True"),
+        (Account("https://b/", "1"), True, "belongs to https://b/, and this client sends to https://a/"),
     ],
 )
-def test_a_journal_belongs_to_one_account(bound: Binding | None, accept_new_key: bool, reason: str | None) -> None:
+def test_a_journal_belongs_to_one_account(bound: Account | None, accept_new_key: bool, reason: str | None) -> None:
     """The first one that claims; a rotated key is accepted on demand, another endpoint never."""
-    result = bind(bound, Bind(wanted := Binding("https://a/", "1"), accept_new_key))
+    result = bind(bound, wanted := Account("https://a/", "1"), accept_new_key=accept_new_key)
     if reason is None:
         assert result == wanted
     else:

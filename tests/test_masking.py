@@ -1,7 +1,9 @@
 """Echoes of the key are masked wherever a service puts them, also in a response that is a persona."""
 
 import base64
+import copy
 import json
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -128,13 +130,13 @@ def test_what_is_no_echo_stays(text: str) -> None:
 def test_masking_keeps_a_document_readable(before: str, spell: Callable[[str], str], after: str) -> None:
     """Whatever is around the echo: the document stays JSON, and all else in it stays the same."""
     texts = [json.dumps(text)[1:-1] for text in (before, after)]
-    document = f'{{"before": "{texts[0]} ", "echo": "{texts[0]} {spell(KEY)} {texts[1]}", "after": "{texts[1]}"}}'
+    document = f'{{"before": "{texts[0]} ", "echo": "{texts[0]} {spell(KEY)} or {texts[1]}", "after": "{texts[1]}"}}'
     masked = json.loads(Secret(KEY).masked(document.encode("utf-8", "surrogatepass")))
     assert masked["before"] == f"{before} "
     assert masked["after"] == after
     assert "***" in masked["echo"]
     assert masked["echo"].startswith(f"{before} ")
-    assert masked["echo"].endswith(f" {after}")
+    assert masked["echo"].endswith(f" or {after}")
 
 
 @pytest.mark.parametrize("key", ["a%41bcdefgh", "a\\nbcdefgh", "a&amp;bcdefgh"])
@@ -153,10 +155,11 @@ def test_a_short_key_is_not_masked(key: str) -> None:
 @pytest.mark.parametrize("piece", [b"%41", b"\\u0041", b"sk-Ab3 ", b"sk-Ab3... ", KEY.encode(), b"&amp;", b" \n"])
 def test_a_hostile_response_costs_little_time(piece: bytes) -> None:
     """What takes long is bounded, whatever the size."""
-    data = piece * (1_000_000 // len(piece)) + KEY.encode()
+    data = piece * (1_000_000 // len(piece))
     started = time.process_time()
-    masked = Secret(KEY).masked(data)
-    assert time.process_time() - started < 2
+    Secret(KEY).masked(data)
+    masked = Secret(KEY).masked(data + KEY.encode())
+    assert time.process_time() - started < 4
     assert KEY.encode() not in masked
 
 
@@ -165,3 +168,12 @@ def test_a_fingerprint_depends_on_key_and_salt() -> None:
     assert Secret(KEY).fingerprint(b"salt") == Secret(f"Bearer {KEY}").fingerprint(b"salt")
     assert len({Secret(key).fingerprint(salt) for key in (KEY, "other") for salt in (b"salt", b"pepper")}) == 4
     assert_masked(Secret(KEY).fingerprint(b"salt"))
+
+
+def test_a_secret_is_not_carried_off() -> None:
+    """Neither by pickle nor by copy, and its `repr` says nothing of it."""
+    secret = Secret(KEY)
+    for carry_off in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            carry_off(secret)
+    assert repr(secret) == str(secret) == "'***'"

@@ -26,6 +26,9 @@ FileArgument: TypeAlias = Annotated[
 ]
 """The input file of a command."""
 
+_EXTRA = "extra."
+_MEMBERS = f"{', '.join(REQUEST_MEMBERS)} or {_EXTRA}NAME"
+
 _SUFFIXES = (".csv", ".jsonl", ".ndjson")
 
 
@@ -100,7 +103,7 @@ def _json_rows(file: IO[bytes]) -> Iterator[Row]:
         if not data.strip():
             continue
         try:
-            yield line, to_request(parse_json(data.decode()))
+            yield line, _from_members(parse_json(data.decode()))
         except InvalidRequestError as error:
             yield line, error
         except UnicodeDecodeError as error:
@@ -144,8 +147,8 @@ def _text(file: IO[bytes]) -> Iterator[str]:
 
 def _columns(cells: list[str]) -> list[str]:
     for name in cells:
-        if name not in REQUEST_MEMBERS:
-            raise _bad(f"a column of the header must be one of {', '.join(REQUEST_MEMBERS)}; got {name!r}")
+        if not _is_member(name):
+            raise _bad(f"a column of the header must be one of {_MEMBERS}; got {name!r}")
         if cells.count(name) > 1:
             raise _bad(f"a column of the header must be unique; got {name!r} {cells.count(name)} times")
     for name in REQUIRED_MEMBERS:
@@ -165,7 +168,32 @@ def _request(columns: list[str], cells: list[str]) -> CreatePersonaRequest:
         if str(public).lower() not in flags:
             raise _bad(f"is_public must be true or false; got {public!r}")
         document["is_public"] = flags[str(public).lower()]
-    return to_request(document)
+    for name in [name for name in columns if name.startswith(_EXTRA)]:
+        if cell := document.pop(name):
+            document[name] = _value(str(cell))
+    return _from_members(document)
+
+
+def _value(cell: str) -> object:
+    """Return what the cell of an extra member says: JSON, or else text."""
+    try:
+        return parse_json(cell)
+    except ValueError:
+        return cell
+
+
+def _from_members(document: object) -> CreatePersonaRequest:
+    """Return the request in a row's members; those with the prefix are the request's `extra`."""
+    if not isinstance(document, dict):
+        return to_request(document)
+    if unknown := [name for name in document if not _is_member(name)]:
+        raise _bad(f"the members of a request must be {_MEMBERS}; got {min(unknown)!r}")
+    return to_request({name.removeprefix(_EXTRA): value for name, value in document.items()})
+
+
+def _is_member(name: str) -> bool:
+    extra = name.removeprefix(_EXTRA)
+    return name in REQUEST_MEMBERS or (extra != name and extra not in ("", *REQUEST_MEMBERS))
 
 
 def _bad(reason: str) -> InvalidRequestError:

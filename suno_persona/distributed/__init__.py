@@ -23,7 +23,8 @@ from suno_persona.models import CreatePersonaRequest, Outcome
 
 try:
     from suno_persona.distributed._app import PersonaApp
-    from suno_persona.journal._states import Keys
+    from suno_persona.journal._states import Enqueue, Keys
+    from suno_persona.journal._writer import here, now
 except ModuleNotFoundError as _error:
     _message = "batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'"
     raise ModuleNotFoundError(_message, name=_error.name) from _error
@@ -50,18 +51,18 @@ async def enqueue(
     settled as not created is. Raises `JournalError` where the database fails, and `InvalidRequestError` for what is no
     request: the parts before it are enqueued then.
     """
-    keys, made, index = Keys(), 0, 0
-    part: dict[str, tuple[int, str]] = {}
-
+    keys, by, made = Keys(), here(), 0
+    part: list[Enqueue] = []
     async with Journal(app.journal_url) as journal, aclosing(each(requests)) as source:
+        index = 0
         async for request in source:
             body = Call(request).body
-            part[keys.next(body)] = index, body.decode()
+            part.append(Enqueue(keys.next(body), body.decode(), index, now(), by, retry_not_created))
             index += 1
             if len(part) == _AT_ONCE:
-                made += await journal.enqueue(part, app.defer_requests, retry_not_created=retry_not_created)
+                made += await journal.enqueue(part, app.defer_requests)
                 part.clear()
-        return made + await journal.enqueue(part, app.defer_requests, retry_not_created=retry_not_created)
+        return made + await journal.enqueue(part, app.defer_requests)
 
 
 async def outcomes(app: PersonaApp, *, poll_interval: float = 1.0) -> AsyncGenerator[Outcome, None]:

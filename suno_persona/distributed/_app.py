@@ -17,10 +17,10 @@ from procrastinate.signals import on_stop
 
 from suno_persona._client import PersonaAPI, engine_of
 from suno_persona._engine import Engine
-from suno_persona.distributed._job import Delivery, Redeliver
+from suno_persona.distributed._job import Redeliver, deliver
 from suno_persona.errors import JournalError
 from suno_persona.journal import Journal
-from suno_persona.journal._storage import postgresql_conninfo
+from suno_persona.journal._database import postgresql_conninfo
 
 if TYPE_CHECKING:
     from procrastinate.app import WorkerOptions
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _QUEUE = "suno_persona"
 _RESTART_WAIT = 1  # seconds
-_JOURNAL_WAIT = 10  # seconds
 _LIVE = """
     SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%(keys)s)
     UNION ALL
@@ -46,12 +45,7 @@ class PersonaApp(App):
     _run: "Run"
 
     def __init__(
-        self,
-        journal_url: str,
-        make_client: Callable[[], PersonaAPI],
-        *,
-        concurrency: int,
-        stalled_worker_timeout: int,
+        self, journal_url: str, make_client: Callable[[], PersonaAPI], *, concurrency: int, stalled_worker_timeout: int
     ) -> None:
         self.journal_url: str = journal_url
         """The database that holds both the journal and the queue."""
@@ -133,13 +127,10 @@ class PersonaApp(App):
         return len(jobs)
 
     async def _create_persona(self, context: JobContext, key: str, body: str) -> None:
-        delivery = Delivery(
-            run=self._run.delivery(),
-            job_key=key,
-            attempts=context.job.attempts,
-            is_shutdown=lambda: context.abort_reason() is AbortReason.SHUTDOWN,
-        )
-        await delivery.deliver(self._engine, body)
+        def is_shutdown() -> bool:
+            return context.abort_reason() is AbortReason.SHUTDOWN
+
+        await deliver(self._engine, self._run, key, body, attempts=context.job.attempts, is_shutdown=is_shutdown)
 
     async def _retry_stalled(self, timestamp: int) -> None:
         stalled = await self.job_manager.get_stalled_jobs(
@@ -155,14 +146,9 @@ class _Redelivery(BaseRetryStrategy):
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Decide on a job that raised."""
-        match exception:
-            case Redeliver():
-                wait = exception.wait
-            case JournalError():
-                wait = _JOURNAL_WAIT
-            case _:
-                return None
-        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=wait))
+        if not isinstance(exception, Redeliver):
+            return None
+        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=exception.wait))
 
 
 def _queue_failure(error: BaseException) -> JournalError:

@@ -2,33 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from suno_persona import _options as options
 from suno_persona.errors import InvalidRequestError, JournalError, UsageError
 from suno_persona.models import Persona
 
 try:
+    from suno_persona.journal import _states as ledger
+    from suno_persona.journal._database import database_url, shown
     from suno_persona.journal._entry import Entry
-    from suno_persona.journal._states import (
-        PENDING,
-        SETTLED,
-        Decision,
-        Enqueue,
-        Event,
-        Record,
-        Refusal,
-        Resolve,
-        Settlement,
-        State,
-        created,
-    )
-    from suno_persona.journal._storage import PAGE, Storage, database_url, shown
+    from suno_persona.journal._states import Decision, Record, State
+    from suno_persona.journal._storage import PAGE, Storage
     from suno_persona.journal._writer import Run, Writer, here, now
 except ModuleNotFoundError as _error:
     _message = "a journal needs the journal extra: pip install 'suno-persona[journal]'"
@@ -40,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Journal", "State"]
 
 _LOOK_BACK = timedelta(minutes=5)
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 class Journal:
@@ -89,7 +75,7 @@ class Journal:
         self._retry_unknown = options.flag("retry_unknown", retry_unknown)
         self._accept_new_key = options.flag("accept_new_key", accept_new_key)
         self._may_create = True
-        self._opened: _Opened | None = None
+        self._writer: Writer | None = None
         self._opening = asyncio.Lock()
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,8 +93,14 @@ class Journal:
             raise UsageError(message="the journal is open in another event loop: make one Journal for each")
         self._loop = loop
         async with self._opening:
-            if self._opened is None:
-                self._opened = await _Opened.open(Storage(self._url), create=self._may_create)
+            if self._writer is None:
+                writer = Writer(Storage(self._url))
+                try:
+                    await writer.call(writer.storage.open, create=self._may_create)
+                except BaseException:
+                    await writer.close()
+                    raise
+                self._writer = writer
             self._users += 1
         return self
 
@@ -116,9 +108,9 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._users -= 1
-        if not self._users and self._opened is not None:
-            opened, self._opened = self._opened, None
-            await opened.close()
+        if not self._users and self._writer is not None:
+            writer, self._writer = self._writer, None
+            await writer.close()
 
     def __enter__(self) -> NoReturn:
         raise TypeError("Journal is asynchronous: write `async with`, not `with`")
@@ -134,61 +126,49 @@ class Journal:
         What earlier runs left without a persona is sent again, unless told otherwise. Raises `JournalError` where the
         journal belongs to another endpoint, or to another key.
         """
-        opened = self._open()
-        bind = await opened.run(
-            opened.storage.begin, account.endpoint, account.fingerprint, accept_new_key=self._accept_new_key
-        )
-        return Run(
-            writer=opened.writer,
-            name=opened.storage.name,
-            bind=bind,
-            since=now() if retry_not_created else "",
-            retry_unknown=self._retry_unknown,
-        )
+        writer = self._open()
+        begin, accept = writer.storage.begin, self._accept_new_key
+        wanted = await writer.call(begin, account.endpoint, account.fingerprint, accept_new_key=accept)
+        since = now() if retry_not_created else ""
+        terms = {"by": here(), "since": since, "retry_unknown": self._retry_unknown, "account": wanted}
+        return Run(writer=writer, terms=terms)
 
     async def counts(self) -> dict[State, int]:
         """Count the requests in each state."""
-        opened = self._open()
-        return await opened.run(opened.storage.counts)
+        writer = self._open()
+        return await writer.call(writer.storage.counts)
 
-    async def entries(self, *states: State, prefix: str = "") -> AsyncIterator[Entry]:
+    def entries(self, *states: State, prefix: str = "") -> AsyncIterator[Entry]:
         """Yield what it holds, in the order of the keys: all of it, or what is in these states, and has this prefix."""
-        async for record in self._records(states, prefix=prefix):
-            yield Entry.of(record)
+        return self._entries(states, prefix=prefix)
 
     async def find(self, key: str) -> Entry | None:
         """Return what it holds of one request, if anything."""
-        opened = self._open()
-        record = await opened.run(opened.storage.find, key)
-        return None if record is None else Entry.of(record)
+        async for entry in self._entries((), prefix=key):
+            return entry if entry.key == key else None
+        return None
 
     async def settled(self, *, poll_interval: float = 1.0) -> AsyncIterator[Entry]:
         """Yield what was enqueued and is settled, each once, and go on until all of it is.
 
         It polls the database every `poll_interval` seconds.
         """
-        opened, seen, newest = self._open(), set[str](), ""
+        writer, seen, newest = self._open(), set[str](), datetime.min.replace(tzinfo=UTC)
         while True:
-            pending = await opened.run(opened.storage.pending)
+            pending = await writer.call(writer.storage.pending)
             # Clocks differ, and who settled first may commit last: so look back a while, and at the end at everything.
-            since = (datetime.fromisoformat(newest) - _LOOK_BACK).isoformat() if pending and newest else ""
-            async for record in self._records(SETTLED, settled_since=since):
-                newest = max(newest, record.settled_at or "")
-                if record.key not in seen:
-                    seen.add(record.key)
-                    yield Entry.of(record)
+            since = (newest - _LOOK_BACK).isoformat() if pending and seen else ""
+            async for entry in self._entries(ledger.SETTLED, settled_since=since):
+                newest = max(newest, entry.settled_at or newest)
+                if entry.key not in seen:
+                    seen.add(entry.key)
+                    yield entry
             if not pending:
                 return
             await asyncio.sleep(poll_interval)
 
-    async def enqueue(
-        self,
-        bodies: Mapping[str, tuple[int, str]],
-        defer: Callable[[object, Sequence[Record]], int],
-        *,
-        retry_not_created: bool,
-    ) -> int:
-        """Record wire bodies under their keys as queued, each with its index; for `suno_persona.distributed`.
+    async def enqueue(self, batch: Sequence[ledger.Enqueue], defer: Callable[[object, Sequence[Record]], int]) -> int:
+        """Queue requests for the workers of `suno_persona.distributed`. Returns how many jobs that made.
 
         `defer` makes the jobs in the same transaction: it is called in the journal's thread, with the driver's
         connection and the records that have no outcome, and returns how many jobs it made.
@@ -197,20 +177,17 @@ class Journal:
 
         def then(connection: object, decisions: Sequence[Decision]) -> None:
             nonlocal made
-            records = (one.record if isinstance(one, Refusal) else one for one in decisions)
-            made = defer(connection, [record for record in records if record is not None and record.state in PENDING])
+            records = (one.record if isinstance(one, ledger.Refusal) else one for one in decisions)
+            made = defer(
+                connection, [record for record in records if record is not None and record.state in ledger.PENDING]
+            )
 
-        at, by = now(), here()
-        events = [
-            Enqueue(key=key, body=body, index=index, at=at, by=by, retry_not_created=retry_not_created)
-            for key, (index, body) in bodies.items()
-        ]
-        opened = self._open()
-        await opened.commit(events, then)
+        writer = self._open()
+        await writer.call(writer.storage.commit, batch, then)
         return made
 
     async def resolve(self, key: str, *, persona_id: str | None = None, not_created: bool = False) -> None:
-        """Settle a request after you looked: created with this id, or not created.
+        """ledger.Settle a request after you looked: created with this id, or not created.
 
         A later run yields a `Persona` with this id and nothing else, or sends the request again. What was resolved by
         hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is given, and for a blank
@@ -222,72 +199,30 @@ class Journal:
             )
             raise InvalidRequestError(message=message)
         if persona_id is None:
-            settlement = Settlement(state="not_created", reason="resolved by hand")
+            settlement = ledger.Settlement(state="not_created", reason="resolved by hand")
         elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
-            settlement = created(Persona(id=persona_id))
+            settlement = ledger.settlement_of(Persona(id=persona_id))
         else:
             raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
-        opened = self._open()
-        (made,) = await opened.commit([Resolve(key=key, at=now(), settlement=settlement)])
-        if isinstance(made, Refusal):
-            raise JournalError(message=f"{opened.storage.name}: {key!r} cannot be resolved: {made.reason}")
+        event = ledger.Settle(key=key, holder="", at=now(), settlement=settlement)
+        writer = self._open()
+        made = await writer.submit(event)
+        if isinstance(made, ledger.Refusal):
+            raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {made.reason}")
 
-    async def _records(
+    async def _entries(
         self, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None
-    ) -> AsyncIterator[Record]:
-        opened, after = self._open(), ""
+    ) -> AsyncIterator[Entry]:
+        writer, after = self._open(), ""
         while True:
-            page = await opened.run(opened.storage.page, after, states, prefix=prefix, settled_since=settled_since)
+            page = await writer.call(writer.storage.page, after, states, prefix=prefix, settled_since=settled_since)
             for record in page:
-                yield record
+                yield Entry.of(record)
             if len(page) < PAGE:
                 return
             after = page[-1].key
 
-    def _open(self) -> "_Opened":
-        if self._opened is None:
+    def _open(self) -> Writer:
+        if self._writer is None:
             raise UsageError(message="the journal is not open: use `async with` around what you do with it")
-        return self._opened
-
-
-class _Opened:
-    """An open storage, the one thread that calls it, and the writer of its runs."""
-
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.writer = Writer(self.commit)
-        self._thread = ThreadPoolExecutor(1, "suno-persona-journal")
-
-    @classmethod
-    async def open(cls, storage: Storage, *, create: bool) -> Self:
-        opened = cls(storage)
-        try:
-            await opened.run(storage.open, create=create)
-        except BaseException:
-            await opened.close()
-            raise
-        return opened
-
-    def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
-        """Call a function in the thread, after those that were called before."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args, **kwargs))
-
-    def commit(
-        self, events: Sequence[Event], then: Callable[[object, Sequence[Decision]], None] | None = None
-    ) -> "asyncio.Future[Sequence[Decision]]":
-        """Let the ledger decide on events in one transaction; `then` is called within it."""
-        return self.run(self.storage.commit, events, then)
-
-    async def close(self) -> None:
-        """Finish what is due, and disconnect, also where the caller is cancelled meanwhile."""
-        closing = asyncio.create_task(self._close())
-        try:
-            await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            await asyncio.wait([closing])
-            raise
-
-    async def _close(self) -> None:
-        await self.writer.close()
-        await self.run(self.storage.close)
-        self._thread.shutdown(wait=False)
+        return self._writer

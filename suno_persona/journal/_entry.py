@@ -13,48 +13,33 @@ from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """What a journal holds of one request."""
+    """What a journal holds of one request.
 
-    key: str
-    """Its key: the SHA-256 of its wire body, a colon, and its ordinal, from 1 on, among identical requests."""
-
-    state: State
-    """`"created"`, `"not_created"`, `"unknown"`; or `"claimed"`: in flight, or its process was stopped before it
-    recorded an outcome; or `"queued"`: it waits for a worker.
+    - `key`: the SHA-256 of its wire body, a colon, and its ordinal, from 1 on, among identical requests.
+    - `state`: `"created"`, `"not_created"`, `"unknown"`; or `"claimed"`: in flight, or its process was stopped
+      before it recorded an outcome; or `"queued"`: it waits for a worker.
+    - `claimed_at`, `claimed_by`: when it was enqueued or last claimed, in UTC, by which host and process.
+    - `settled_at`: when its outcome was recorded.
+    - `persona`: `None` unless it was created.
+    - `persona_id`: also where an id was found in a response that could not be read otherwise.
+    - `request_id`: the service's id of the exchange, for its support.
+    - `reason`: why there is no persona, or why its outcome is unknown.
+    - `index`: its index in the batch, where it was enqueued.
+    - `by_hand`: whether it was resolved by hand, and can be resolved again.
     """
 
+    key: str
+    state: State
     request: CreatePersonaRequest
-    """The request."""
-
     claimed_at: datetime
-    """When it was enqueued or last claimed, in UTC, by the clock of the process that did."""
-
     claimed_by: str
-    """The host and the process that did."""
-
     settled_at: datetime | None
-    """When its outcome was recorded."""
-
     persona: Persona | None
-    """The persona; `None` unless it was created."""
-
     persona_id: str | None
-    """The id of the persona, also where it was found in a response that could not be read otherwise."""
-
     request_id: str | None
-    """The service's id of the exchange, for its support."""
-
     reason: str | None
-    """Why there is no persona, or why its outcome is unknown."""
-
     index: int | None
-    """Its index in the batch, where it was enqueued."""
-
     by_hand: bool
-    """Whether it was resolved by hand, and may be resolved again."""
-
-    holder: str = attrs.field(repr=False, eq=False)
-    """The run that claimed it."""
 
     @classmethod
     def of(cls, record: Record) -> Self:
@@ -62,21 +47,13 @@ class Entry:
         try:
             if record.state not in get_args(State) or (record.state == "created") is (record.persona is None):
                 raise ValueError(f"its state is {record.state!r}, and its persona {record.persona!r}")  # noqa: TRY301
-            return cls(
-                key=record.key,
-                state=record.state,
-                request=to_request(parse_json(record.body)),
-                claimed_at=datetime.fromisoformat(record.claimed_at),
-                claimed_by=record.claimed_by,
-                settled_at=None if record.settled_at is None else datetime.fromisoformat(record.settled_at),
-                persona=None if record.persona is None else loads(record.persona),
-                persona_id=record.persona_id,
-                request_id=record.request_id,
-                reason=record.reason,
-                index=record.index,
-                by_hand=record.by_hand,
-                holder=record.holder,
-            )
+            fields = vars(record).copy()
+            del fields["holder"]
+            fields["request"] = to_request(parse_json(fields.pop("body")))
+            fields["claimed_at"] = datetime.fromisoformat(record.claimed_at)
+            fields["settled_at"] = record.settled_at and datetime.fromisoformat(record.settled_at)
+            fields["persona"] = record.persona and loads(record.persona)
+            return cls(by_hand=record.by_hand, **fields)
         except ValueError as error:
             raise JournalError(message=f"the journal's record of {record.key} cannot be read: {error}") from error
 
@@ -96,11 +73,7 @@ class Entry:
         if self.state in ("queued", "not_created"):
             raise NotCreatedError(message=message, request=self.request, request_id=self.request_id, attempts=0)
         raise OutcomeUnknownError(
-            message=message,
-            persona_id=self.persona_id,
-            request=self.request,
-            request_id=self.request_id,
-            attempts=0,
+            message=message, persona_id=self.persona_id, request=self.request, request_id=self.request_id, attempts=0
         )
 
     def outcome(self, index: int) -> Outcome:

@@ -5,7 +5,8 @@ It is pure: it knows no database, no clock and no event loop. Nothing else decid
 
 import hashlib
 from collections import Counter
-from typing import Literal, TypeAlias, assert_never
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -67,19 +68,11 @@ class Settlement:
 
 
 @attrs.frozen
-class Binding:
+class Account:
     """The service and the account that a journal belongs to."""
 
     endpoint: str
     fingerprint: str
-
-
-@attrs.frozen
-class Bind:
-    """A run binds the journal to its account, before or with its first claim."""
-
-    binding: Binding
-    accept_new_key: bool
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -95,8 +88,11 @@ class Claim:
     """When the run began: it retries only what others did before."""
 
     retry_unknown: bool = False
-    bind: Bind | None = None
-    """What the journal must be bound to first."""
+    stale_before: str = ""
+    """A claim of another run before this time is given up: a job was delivered again, or nobody is at work."""
+
+    account: Account | None = None
+    """Whom the journal must belong to."""
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -105,29 +101,13 @@ class Settle:
 
     key: str
     holder: str
+    """Empty where a person looked, and resolves it by hand."""
+
     at: str
     settlement: Settlement
 
 
-@attrs.frozen(kw_only=True)
-class GiveUp:
-    """A redelivered job no longer waits for the outcome of this holder's claim."""
-
-    key: str
-    holder: str
-    at: str
-
-
-@attrs.frozen(kw_only=True)
-class Resolve:
-    """A person looked, and says what became of a request."""
-
-    key: str
-    at: str
-    settlement: Settlement
-
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Enqueue:
     """A batch gives a request to the workers."""
 
@@ -140,30 +120,19 @@ class Enqueue:
 
 
 Decision: TypeAlias = Record | Refusal
-Event: TypeAlias = Claim | Settle | GiveUp | Resolve | Enqueue
+Event: TypeAlias = Claim | Settle | Enqueue
 
 
 def decide(record: Record | None, event: Event) -> Decision:
     """Apply an event to a record. Returns the new record, or a refusal where it stays as it is."""
-    match event:
-        case Claim():
-            return claim(record, event)
-        case Settle():
-            return settle(record, event)
-        case GiveUp():
-            return give_up(record, event)
-        case Resolve():
-            return resolve(record, event)
-        case Enqueue():
-            return enqueue(record, event)
-        case _:  # pragma: no cover - for type checkers
-            assert_never(event)
+    return _TRANSITIONS[type(event)](record, event)
 
 
 def claim(record: Record | None, event: Claim) -> Decision:
     """Grant a request that is new or queued, and one that earlier runs left without a persona.
 
-    What was not created in this run is not retried. What may have been created is retried only on demand.
+    What was not created in this run is not retried. What may have been created is retried only on demand. A stale claim
+    becomes unknown; its holder may still report another outcome.
     """
     match record:
         case None | Record(state="queued"):
@@ -174,17 +143,27 @@ def claim(record: Record | None, event: Claim) -> Decision:
             granted = event.retry_unknown and record.claimed_at <= event.since
         case _:
             granted = False
-    if not granted:
-        return Refusal("it has an outcome, or another run may be sending it", record)
-    return Record(
-        key=event.key,
-        body=event.body,
-        state="claimed",
-        claimed_at=event.at,
-        claimed_by=event.by,
-        holder=event.holder,
-        index=None if record is None else record.index,
-    )
+    if granted:
+        index = None if record is None else record.index
+        return Record(
+            key=event.key,
+            body=event.body,
+            state="claimed",
+            claimed_at=event.at,
+            claimed_by=event.by,
+            holder=event.holder,
+            index=index,
+        )
+    if record is not None and record.state == "claimed" and record.claimed_at < event.stale_before:
+        reason = f"no outcome was recorded: {record.claimed_by} was stopped"
+        unknown = Settlement(state="unknown", reason=reason)
+        return _settled(record, Settle(key=event.key, holder=record.holder, at=event.at, settlement=unknown))
+    return Refusal("it has an outcome, or another run may be sending it", record)
+
+
+def is_granted(decision: Decision) -> bool:
+    """Whether the decision on a claim lets its run send the request."""
+    return isinstance(decision, Record) and decision.state == "claimed"
 
 
 def settle(record: Record | None, event: Settle) -> Decision:
@@ -192,94 +171,71 @@ def settle(record: Record | None, event: Settle) -> Decision:
 
     Nothing is written over a persona. A job that was given up has ended: it cannot be queued again.
     """
-    settlement = event.settlement
+    if not event.holder:
+        return _resolve(record, event)
     if record is None or record.state == "created":
         return Refusal("there is no such request, or it has a persona", record)
-    is_holder = record.holder == event.holder
-    if not (settlement.state == "created" or (is_holder and record.state in ("claimed", "unknown"))):
+    is_open = record.holder == event.holder and record.state in ("claimed", "unknown")
+    if not is_open and event.settlement.state != "created":
         return Refusal("another run claimed it, or it was resolved by hand", record)
-    if settlement.state == "queued" and record.state == "unknown":
-        settlement = attrs.evolve(settlement, state="not_created")
-    return _settled(record, settlement, event.at, event.holder)
+    if event.settlement.state == "queued" and record.state == "unknown":
+        event = attrs.evolve(event, settlement=attrs.evolve(event.settlement, state="not_created"))
+    return _settled(record, event)
 
 
-def give_up(record: Record | None, event: GiveUp) -> Decision:
-    """Call the outcome of a claim unknown, if the same holder still has it."""
-    if record is None or record.state != "claimed" or record.holder != event.holder:
-        return Refusal("its claim ended, or is another one", record)
-    reason = f"no outcome was recorded: {record.claimed_by} was stopped"
-    return _settled(record, Settlement(state="unknown", reason=reason), event.at, event.holder)
-
-
-def resolve(record: Record | None, event: Resolve) -> Decision:
+def _resolve(record: Record | None, event: Settle) -> Decision:
     """Record what a person found, unless the service itself settled the request."""
     if record is None:
         return Refusal("the journal has no request with this key")
     if record.state in ("created", "not_created") and not record.by_hand:
         return Refusal(f"the service settled it as {record.state}", record)
-    return _settled(record, event.settlement, event.at, holder="")
+    return _settled(record, event)
 
 
 def enqueue(record: Record | None, event: Enqueue) -> Decision:
     """Queue what is new, and on demand what was not created. Note the index of what has none."""
     if record is None:
-        return Record(
-            key=event.key,
-            body=event.body,
-            state="queued",
-            claimed_at=event.at,
-            claimed_by=event.by,
-            index=event.index,
-        )
+        at, by = event.at, event.by
+        return Record(key=event.key, body=event.body, state="queued", claimed_at=at, claimed_by=by, index=event.index)
     index = event.index if record.index is None else record.index
     if record.state == "not_created" and event.retry_not_created:
         return attrs.evolve(record, state="queued", index=index)
     return Refusal("it is enqueued already", record) if index == record.index else attrs.evolve(record, index=index)
 
 
-def bind(bound: Binding | None, event: Bind) -> Binding | Refusal:
+def bind(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
     """Bind a journal to the account of its first claim; on demand, to another key of the same endpoint."""
-    wanted = event.binding
-    if bound is None or bound == wanted:
-        return wanted
-    if bound.endpoint != wanted.endpoint:
+    if bound is not None and bound.endpoint != wanted.endpoint:
         return Refusal(f"the journal belongs to {bound.endpoint}, and this client sends to {wanted.endpoint}")
-    if not event.accept_new_key:
+    if bound is not None and bound != wanted and not accept_new_key:
         hint = "accept_new_key=True (--accept-new-key) is for a key that was rotated within the account"
         return Refusal(f"the journal belongs to another API key of {bound.endpoint}; {hint}")
     return wanted
 
 
-def _settled(record: Record, settlement: Settlement, at: str, holder: str) -> Record:
-    return Record(
-        key=record.key,
-        body=record.body,
-        state=settlement.state,
-        claimed_at=record.claimed_at,
-        claimed_by=record.claimed_by,
-        holder=holder,
-        settled_at=at,
-        persona=settlement.persona,
-        persona_id=settlement.persona_id,
-        request_id=settlement.request_id,
-        reason=settlement.reason,
-        index=record.index,
-    )
+def _settled(record: Record, event: Settle) -> Record:
+    changes = {"settled_at": event.at, "holder": event.holder}
+    return Record(**vars(record) | vars(event.settlement) | changes)
 
 
 def settlement_of(
-    result: Persona | BaseException, *, may_have_created: bool, request_id: str | None, requeue: bool = False
+    result: Persona | BaseException,
+    *,
+    may_have_created: bool = False,
+    request_id: str | None = None,
+    requeue: bool = False,
 ) -> Settlement:
     """Say what is recorded of a call that returned a persona or raised an error.
 
     `may_have_created` counts where the error itself does not tell. With `requeue`, what was not created is queued.
     """
     if isinstance(result, Persona):
-        return created(result, request_id)
+        persona, persona_id = dumps(result).decode(), _storable(result.id)
+        return Settlement(state="created", persona=persona, persona_id=persona_id, request_id=_storable(request_id))
+    persona_id = None
     if not isinstance(result, PersonaError):
         what = type(result).__name__ if isinstance(result, Exception) else "cancelled"
         reason = f"{what} {'while its request was in flight' if may_have_created else 'before it was sent'}"
-        persona_id = None
     else:
         may_have_created = result.may_have_created
         status: int | None = getattr(result, "status", None)
@@ -291,16 +247,6 @@ def settlement_of(
         persona_id=_storable(persona_id),
         request_id=_storable(request_id),
         reason=_storable(reason),
-    )
-
-
-def created(persona: Persona, request_id: str | None = None) -> Settlement:
-    """Say what is recorded of a persona."""
-    return Settlement(
-        state="created",
-        persona=dumps(persona).decode(),
-        persona_id=_storable(persona.id),
-        request_id=_storable(request_id),
     )
 
 
@@ -321,3 +267,10 @@ class Keys:
         half = digest.digest()[:16]  # enough to tell requests apart, in less memory
         self._seen[half] += 1
         return f"{digest.hexdigest()}:{self._seen[half]}"
+
+
+_TRANSITIONS: dict[type[Event], Callable[[Any, Any], Decision]] = {
+    Claim: claim,
+    Settle: settle,
+    Enqueue: enqueue,
+}

@@ -8,34 +8,36 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
 
 from suno_persona.errors import JournalError
 from suno_persona.journal._entry import Entry
 from suno_persona.journal._states import (
-    Bind,
     Claim,
     Decision,
     Event,
-    GiveUp,
     Keys,
     Record,
+    Refusal,
     Settle,
+    is_granted,
     settlement_of,
 )
+from suno_persona.journal._storage import Storage
 from suno_persona.models import Persona
 
 _log = logging.getLogger("suno_persona")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 MOST_AT_ONCE = 1000  # events in a transaction
-
-_Due: TypeAlias = "tuple[Event, asyncio.Future[Decision], Callable[[], None] | None]"
-Commit: TypeAlias = "Callable[[Sequence[Event]], asyncio.Future[Sequence[Decision]]]"
 
 
 def now() -> str:
@@ -48,32 +50,54 @@ def here() -> str:
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
+class Uncancelled(asyncio.Future[_T]):
+    """A future that is never cut off: a task that is cancelled while it awaits one is cancelled when it is done."""
+
+    def cancel(self, msg: object = None) -> bool:
+        """Leave it to asyncio to cancel the task later."""
+        return False
+
+
 class Writer:
-    """Commits events in groups, in their order. `commit` is called with one group at a time."""
+    """Calls a storage in the one thread that owns it, and commits events in groups, in their order."""
 
-    def __init__(self, commit: Commit) -> None:
-        self._commit = commit
-        self._due: list[_Due] = []
-        self._idle = asyncio.Event()
-        self._idle.set()
+    def __init__(self, storage: Storage) -> None:
+        self.storage: Storage = storage
+        self._thread = ThreadPoolExecutor(1, "suno-persona-journal")
+        self._due: list[tuple[Event, Uncancelled[Decision]]] = []
+        self._idle: Uncancelled[None] | None = None
 
-    def submit(self, event: Event, abandoned: Callable[[], None] | None = None) -> "asyncio.Future[Decision]":
-        """Commit an event, also if nobody waits for the future. It raises `JournalError`.
-
-        `abandoned` is called where the future was cancelled, and the event is committed all the same.
-        """
+    def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Uncancelled[_T]:
+        """Call a function in the thread, after those that were called before."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Decision] = loop.create_future()
-        self._due.append((event, done, abandoned))
-        if self._idle.is_set():
-            self._idle.clear()
-            loop.call_soon(self._gather, 0)
+        done: Uncancelled[_T] = Uncancelled(loop=loop)
+
+        def tell(called: Future[_T]) -> None:
+            error = called.exception()
+            done.set_exception(error) if error is not None else done.set_result(called.result())
+
+        called = self._thread.submit(function, *args, **kwargs)
+        called.add_done_callback(lambda called: loop.call_soon_threadsafe(tell, called))
         return done
 
+    def submit(self, event: Event) -> Uncancelled[Decision]:
+        """Commit an event, also if nobody waits for the future. It raises `JournalError`."""
+        loop = asyncio.get_running_loop()
+        decided: Uncancelled[Decision] = Uncancelled(loop=loop)
+        self._due.append((event, decided))
+        if self._idle is None:
+            self._idle = Uncancelled(loop=loop)
+            loop.call_soon(self._gather, 0)
+        return decided
+
     async def close(self) -> None:
-        """Wait until nothing is due."""
-        while not self._idle.is_set():
-            await self._idle.wait()
+        """Finish what is due, and close the storage."""
+        try:
+            while self._idle is not None:
+                await self._idle
+        finally:
+            await self.call(self.storage.close)
+            self._thread.shutdown(wait=False)
 
     def _gather(self, known: int) -> None:
         """Let the loop turn as long as each turn brings more: a commit costs the same for one as for many."""
@@ -81,47 +105,48 @@ class Writer:
             asyncio.get_running_loop().call_soon(self._gather, len(self._due))
             return
         group, self._due = self._due[:MOST_AT_ONCE], self._due[MOST_AT_ONCE:]
-        self._commit([event for event, *_ in group]).add_done_callback(partial(self._tell, group))
+        committing = self.call(self.storage.commit, [event for event, _ in group])
+        committing.add_done_callback(partial(self._tell, [decided for _, decided in group]))
 
-    def _tell(self, group: "Sequence[_Due]", committed: "asyncio.Future[Sequence[Decision]]") -> None:
-        error = committed.exception()
-        decisions = [None] * len(group) if error else committed.result()
-        for (_, done, abandoned), decision in zip(group, decisions, strict=True):
-            if done.cancelled():
-                if abandoned is not None and isinstance(decision, Record):
-                    abandoned()
-            elif decision is not None:
-                done.set_result(decision)
-            else:
-                done.set_exception(cast("BaseException", error))
-                done.exception()  # whoever waits gets it, and asyncio does not complain where nobody does
+    def _tell(self, waiting: Sequence[Uncancelled[Decision]], committed: "asyncio.Future[Sequence[Decision]]") -> None:
+        if (error := committed.exception()) is None:
+            for decided, decision in zip(waiting, committed.result(), strict=True):
+                decided.set_result(decision)
+        else:
+            for decided in waiting:
+                decided.set_exception(error)
+                decided.exception()  # whoever waits gets it, and asyncio does not complain where nobody does
         if self._due:
             self._gather(0)
-        else:
-            self._idle.set()
+        elif self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Run:
-    """One run over the requests of a batch: each is claimed once, and settled once."""
+    """One run over the requests of a batch, or one delivery of a job: it claims a request once, and settles it once."""
 
     writer: Writer
-    name: str
-    """The journal's."""
+    terms: Mapping[str, Any]
+    """What its claims have in common: members of `Claim`."""
 
-    bind: Bind
-    since: str
-    """When it began; empty where nothing that was not created is retried."""
+    check: Callable[[Entry], None] = lambda _: None
+    """Called with what is recorded of a request that must not be sent; what it raises, `claim` raises."""
 
-    retry_unknown: bool = False
+    requeues: Callable[[BaseException], bool] = lambda _: False
+    """Whether a request that ended so, and was not created, is left to a later delivery."""
+
     now: Callable[[], str] = now
-    claimed_by: str = attrs.field(factory=here)
     holder: str = attrs.field(factory=lambda: uuid.uuid4().hex)
     keys: Keys = attrs.field(factory=Keys)
 
-    def delivery(self) -> "Run":
-        """Return a run of its own for one delivery of a job: nothing that another delivery does counts as its own."""
-        return attrs.evolve(self, holder=uuid.uuid4().hex)
+    def delivery(
+        self, stale_before: datetime, check: Callable[[Entry], None], requeues: Callable[[BaseException], bool]
+    ) -> "Run":
+        """Return a run for one delivery of a job, which takes nothing that another one did for its own."""
+        terms = {**self.terms, "stale_before": stale_before.isoformat(timespec="microseconds")}
+        return Run(writer=self.writer, terms=terms, check=check, requeues=requeues, now=self.now)
 
     def key(self, body: bytes) -> str:
         """Return the key of the next request, by its wire body."""
@@ -130,54 +155,32 @@ class Run:
     async def claim(self, key: str, body: bytes) -> Entry | None:
         """Commit that a request is about to be sent. Returns what is recorded of it where it must not be sent.
 
-        Raises `JournalError` where nothing could be committed. Where the caller is cancelled meanwhile, the claim is
-        settled as not created.
+        Raises `JournalError` where nothing could be committed. Where the caller is cancelled meanwhile, a claim that
+        was granted is settled as not created.
         """
-        claim = Claim(
-            key=key,
-            body=body.decode(),
-            holder=self.holder,
-            at=self.now(),
-            by=self.claimed_by,
-            since=self.since,
-            retry_unknown=self.retry_unknown,
-            bind=self.bind,
-        )
-
-        def release() -> None:
-            self.settle(key, asyncio.CancelledError(), may_have_created=False, request_id=None)
-
-        claimed = self.writer.submit(claim, release)
+        claim = Claim(key=key, body=body.decode(), holder=self.holder, at=self.now(), **self.terms)
+        claimed = self.writer.submit(claim)
         try:
             decision = await claimed
-        except asyncio.CancelledError:
-            # Committed just before: the writer cannot know that the caller was cancelled.
-            if not claimed.cancelled() and claimed.exception() is None and isinstance(claimed.result(), Record):
-                release()
+        except asyncio.CancelledError as error:
+            if claimed.exception() is None and is_granted(claimed.result()):
+                with suppress(JournalError):
+                    await self.settle(key, error, may_have_created=False, request_id=None)
             raise
-        if isinstance(decision, Record):
+        if is_granted(decision):
             return None
-        if decision.record is None:
-            raise JournalError(message=f"{self.name}: {decision.reason}")
-        return Entry.of(decision.record)
+        record = decision if isinstance(decision, Record) else decision.record
+        if record is None:
+            raise JournalError(message=f"{self.writer.storage.name}: {cast('Refusal', decision).reason}")
+        entry = Entry.of(record)
+        self.check(entry)
+        return entry
 
     def settle(
-        self,
-        key: str,
-        result: Persona | BaseException,
-        *,
-        may_have_created: bool,
-        request_id: str | None,
-        requeue: bool = False,
+        self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
     ) -> "asyncio.Future[Any]":
-        """Commit what became of a claim, also if nobody waits for it. The future raises `JournalError`.
-
-        With `requeue`, what was not created is left to a later delivery.
-        """
+        """Commit what became of a claim, also if nobody waits for it. The future raises `JournalError`."""
+        requeue = isinstance(result, BaseException) and self.requeues(result)
         settlement = settlement_of(result, may_have_created=may_have_created, request_id=request_id, requeue=requeue)
         _log.debug("%s: %s, request id %s", key, settlement.state, settlement.request_id)
         return self.writer.submit(Settle(key=key, holder=self.holder, at=self.now(), settlement=settlement))
-
-    def give_up(self, entry: Entry) -> "asyncio.Future[Any]":
-        """Commit that no outcome is expected of another run's claim. If one comes after all, it is recorded."""
-        return self.writer.submit(GiveUp(key=entry.key, holder=entry.holder, at=self.now()))

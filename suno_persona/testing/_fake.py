@@ -18,6 +18,7 @@ from suno_persona.models import Persona
 from suno_persona.testing import _contract
 from suno_persona.testing._contract import ReceivedRequest
 from suno_persona.testing._faults import Fault
+from suno_persona.testing._music import Music
 
 
 class Arrival(concurrent.futures.Future[None]):
@@ -31,7 +32,8 @@ class FakeSuno:
     """A fake service for your tests. It checks each request as the contract says, and creates its persona.
 
     It rejects a clip whose id starts with `unknown-`, `uploaded-` or `foreign-` as one that does not exist, came from
-    the uploader or belongs to another account. Every other clip exists.
+    the uploader or belongs to another account. Every other clip exists. It also takes music requests with the personas
+    that it created, at `/suno/submit/music` or `/suno/generate`, and serves their tasks at `/suno/fetch/`.
 
     Use it with `with` or `async with`: it runs in a thread of its own, so that it also serves synchronous code, other
     event loops and subprocesses.
@@ -66,6 +68,7 @@ class FakeSuno:
         self._create_path = create_path
         self._port = port
         self._faults: deque[Fault] = deque()
+        self._music = Music()
         self._arrivals: list[tuple[int, Arrival]] = []
         self._lock = threading.Lock()  # for the faults, the requests and who waits for them
         self._thread: threading.Thread | None = None
@@ -179,6 +182,8 @@ class FakeSuno:
     def _create(self, request: ReceivedRequest) -> tuple[int, bytes]:
         number = len(self.personas) + 1
         try:
+            if self._music.serves(request.path):
+                return 200, self._music.respond(request, self.personas, api_key=self.api_key)
             body = _contract.create(request, api_key=self.api_key, create_path=self._create_path, number=number)
         except _contract.RejectedError as error:
             return error.status, error.body

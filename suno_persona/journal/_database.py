@@ -1,0 +1,160 @@
+"""Where a journal is: its URL, its engine, its tables and their versions. SQLite and PostgreSQL differ here alone."""
+
+import os
+import re
+import secrets
+import sqlite3
+from typing import Any
+
+import attrs
+import sqlalchemy as sql
+from sqlalchemy import event as hooks
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from suno_persona.errors import ConfigurationError, JournalError
+from suno_persona.journal._states import Record
+
+VERSION = 2
+LOCKED = 30  # seconds to wait for another process's transaction on an SQLite file
+_DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
+_FROM_VERSION_1 = (
+    "ALTER TABLE suno_persona_schema ADD COLUMN salt VARCHAR(32)",
+    "ALTER TABLE suno_persona_schema ADD COLUMN endpoint TEXT",
+    "ALTER TABLE suno_persona_schema ADD COLUMN fingerprint TEXT",
+    "ALTER TABLE suno_persona_requests ADD COLUMN request_id TEXT",
+    'ALTER TABLE suno_persona_requests RENAME COLUMN place TO "index"',
+)
+
+_metadata = sql.MetaData()
+schema = sql.Table(
+    "suno_persona_schema",
+    _metadata,
+    sql.Column("version", sql.Integer, nullable=False),
+    sql.Column("salt", sql.String(32)),
+    sql.Column("endpoint", sql.Text),
+    sql.Column("fingerprint", sql.Text),
+)
+_TYPES: dict[str, Any] = {"key": sql.String(80), "index": sql.Integer}
+requests = sql.Table("suno_persona_requests", _metadata)
+for _field in attrs.fields(Record):
+    _type = _TYPES.get(_field.name, sql.Text)
+    _is_key, _is_optional = _field.name == "key", _field.default is None
+    requests.append_column(sql.Column(_field.name, _type, primary_key=_is_key, nullable=_is_optional))
+
+INSERTS = {
+    "sqlite": sqlite.insert(requests).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(requests).on_conflict_do_nothing(),
+}
+
+
+def database_url(url: str | os.PathLike[str]) -> sql.URL:
+    """Read the path of an SQLite file, or the URL of a database. Raises `ConfigurationError`."""
+    text = os.fspath(url) if isinstance(url, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise _invalid(f"a {type(url).__name__}")
+    if re.match(r"\w{2,}:/(?!/)|(.*\s)?(host|dbname|user|password)=", text):
+        raise _invalid("neither")  # not shown: it may hold a password
+    try:
+        parsed = sql.make_url(text) if "://" in text else sql.URL.create("sqlite", database=text)
+    except (SQLAlchemyError, ValueError):
+        raise _invalid("a URL that cannot be read") from None  # nor here
+    if is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
+        raise _invalid("an SQLite database in memory, which no later run can read")
+    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def postgresql_conninfo(url: str) -> str:
+    """Return the same database for psycopg alone. Raises `ConfigurationError` where it is no PostgreSQL."""
+    parsed = database_url(url)
+    if parsed.get_backend_name() != "postgresql":
+        raise ConfigurationError(message=f"journal must be the URL of a PostgreSQL database; got {shown(parsed)}")
+    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def shown(url: sql.URL) -> str:
+    """Name a database in messages, without passwords."""
+    if is_sqlite(url):
+        return str(url.database)
+    hidden = {name: "***" for name in url.query if "pass" in name}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def is_sqlite(url: sql.URL) -> bool:
+    """Whether it is an SQLite file."""
+    return url.get_backend_name() == "sqlite"
+
+
+def make_engine(url: sql.URL) -> sql.Engine:
+    """Make the engine of a database. Raises `ConfigurationError` where there is none."""
+    try:
+        engine = sql.create_engine(
+            url,
+            hide_parameters=True,
+            paramstyle="qmark" if is_sqlite(url) else "format",
+            pool_reset_on_return=None,  # every transaction here ends itself
+            pool_pre_ping=not is_sqlite(url),  # a server may have been restarted since
+            connect_args={"timeout": LOCKED, "isolation_level": None} if is_sqlite(url) else {},
+        )
+    except ModuleNotFoundError as error:
+        package = "suno-persona[postgres]" if url.drivername in _DRIVERS.values() else error.name
+        raise _invalid(f"one whose driver {error.name} is not installed: pip install '{package}'") from None
+    except SQLAlchemyError as error:
+        raise _invalid(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
+    if engine.dialect.name not in INSERTS:
+        raise _invalid(f"a database of {engine.dialect.name}; SQLite and PostgreSQL are supported")
+    if is_sqlite(url):  # a commit survives a power cut (SQLite's manual on WAL)
+        hooks.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=FULL"))
+    return engine
+
+
+def prepare_file(engine: sql.Engine, *, create: bool) -> None:
+    """See that an SQLite file can be opened, and give it a write-ahead log, which it keeps."""
+    file = str(engine.url.database)
+    if os.path.isdir(file):
+        raise JournalError(message=f"{file}: the journal must be a file; got a folder")
+    if not create and not os.path.exists(file):
+        raise JournalError(message=f"{file}: the journal must exist; got no such file")
+    with engine.connect() as connection:
+        # SQLite does not always wait here for another process that does the same, and so it never should.
+        for pragma in ("busy_timeout=0", "journal_mode=WAL", f"busy_timeout={LOCKED * 1000}"):
+            connection.exec_driver_sql(f"PRAGMA {pragma}")
+
+
+def comes_of_others(error: BaseException) -> bool:
+    """Whether another transaction is the reason why one failed: nothing of it was committed."""
+    # A serialization failure or a deadlock (PostgreSQL's manual, appendix A), or both create the tables. The low byte
+    # of SQLite's extended codes is the code (SQLite's manual on result codes).
+    cause = getattr(error, "orig", None)
+    is_busy = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    state = getattr(cause, "sqlstate", None)
+    return is_busy or isinstance(error, IntegrityError) or state in ("40001", "40P01", "42P07")
+
+
+def prepare(connection: sql.Connection, *, create: bool) -> None:
+    """Create the tables, or upgrade them, or see that they are known here."""
+    name = shown(connection.engine.url)
+    tables = sql.inspect(connection).get_table_names()
+    salt = secrets.token_hex(16)
+    if schema.name not in tables:
+        if not create:
+            raise JournalError(message=f"{name}: the journal must exist; got a database without one")
+        if tables and connection.dialect.name == "sqlite":
+            message = f"{name}: must be a journal or a new file; got a database with the table {tables[0]!r}"
+            raise JournalError(message=message)
+        _metadata.create_all(connection)
+        connection.execute(sql.insert(schema).values(version=VERSION, salt=salt))
+        return
+    version = connection.scalar(sql.select(schema.c.version).with_for_update())
+    if version == 1:
+        for statement in _FROM_VERSION_1:
+            connection.exec_driver_sql(statement)
+        connection.execute(sql.update(schema).values(version=VERSION, salt=salt))
+    elif version != VERSION:
+        hint = "use the suno_persona that wrote it, or a newer one"
+        raise JournalError(message=f"{name}: the journal must have version 1 to {VERSION}; got {version}: {hint}")
+
+
+def _invalid(found: str) -> ConfigurationError:
+    hint = "the path of a file, or the URL of a database such as postgresql://host/name"
+    return ConfigurationError(message=f"journal must be {hint}; got {found}")

@@ -1,0 +1,317 @@
+"""Gateways wrap the persona in envelopes: a success is read, and a failure is told from what may be a success."""
+
+import json
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+from yarl import URL
+
+from suno_persona import (
+    CreatePersonaRequest,
+    PersonaAPI,
+    PersonaError,
+    RejectedError,
+    ServerError,
+    UnreadableResponseError,
+    loads,
+)
+from suno_persona._error_body import find_persona_id
+from suno_persona._response import Response, read_persona, slash_redirect
+from suno_persona.testing import FakeSuno, Fault
+
+P: dict[str, Any] = {"id": "fd213afd-ac1c-4822-9802-c1c0ea45e77b", "name": "Neon", "clip": {"id": "54834687"}}
+ID = P["id"]
+
+
+def response(body: object, headers: dict[str, str] | None = None) -> Response:
+    """Return a 200 with a JSON value."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Response(status=200, headers=CIMultiDict(headers or {}), body=data)
+
+
+def failure(body: object) -> PersonaError:
+    """Return the error that a 200 with a JSON value means."""
+    with pytest.raises(PersonaError) as caught:
+        read_persona(response(body))
+    return caught.value
+
+
+SUCCESSES: list[dict[str, Any]] = [
+    {"data": P},
+    {"persona": P},
+    {"result": P},
+    {"response": P},
+    {"code": "success", "data": P},
+    {"code": "SUCCESS", "data": P},
+    {"code": "Success", "message": "", "data": P},
+    {"code": "success", "message": "", "result": P},
+    {"code": "succeeded", "persona": P},
+    {"code": "ok", "response": P},
+    {"code": 0, "data": P},
+    {"code": "0", "data": P},
+    {"code": 200, "data": P},
+    {"code": "200", "msg": "fine", "data": P},
+    {"code": 201, "data": P},
+    {"code": 200, "message": "fine", "result": P},
+    {"code": None, "data": P},
+    {"code": "", "data": P},
+    {"success": True, "data": P},
+    {"success": True, "code": 200, "message": "fine", "persona": P},
+    {"error": None, "data": P},
+    {"error": "", "data": P},
+    {"error": {}, "data": P},
+    {"error": False, "code": 0, "data": P},
+    {"status": "SUCCESS", "data": P},
+    {"code": "success", "data": P, "persona": None},
+    {"code": "success", "data": None, "result": P},
+    {"code": "success", "data": {}, "response": P},
+    {"code": "success", "data": "created", "persona": P},
+    {"code": "success", "request_id": "r1", "data": P},
+    {"id": "req-1", "code": "success", "data": P},
+    {"id": "req-1", "object": "persona", "persona": P},
+]
+
+
+@pytest.mark.parametrize("body", SUCCESSES, ids=json.dumps)
+def test_a_persona_in_a_success_envelope_is_that_persona(body: dict[str, Any]) -> None:
+    """Whatever the wrapper is called, and however success is spelled."""
+    persona, _ = read_persona(response(body))
+    assert persona == loads(json.dumps(P))
+
+
+UNREADABLE: list[tuple[object, str | None]] = [
+    # a success without a persona, with its id where there is one
+    ({"code": "success", "data": ID}, ID),
+    ({"code": "success", "data": "fd213afd"}, "fd213afd"),
+    ({"code": "success", "data": [P]}, ID),
+    ({"code": "success", "data": [None, {"id": "p"}]}, "p"),
+    ({"code": "success", "data": [ID]}, ID),
+    ({"code": "success", "data": {"persona_id": "p"}}, "p"),
+    ({"code": "success", "data": {"personaId": "p"}}, "p"),
+    ({"code": "success", "data": {"data": {"id": "p"}}}, "p"),
+    ({"code": "success", "persona_id": "p"}, "p"),
+    ({"personaId": "p"}, "p"),
+    ([P], ID),
+    (ID, ID),
+    ({"code": "success", "data": None}, None),
+    ({"code": "success", "data": {}}, None),
+    ({"code": "success", "data": []}, None),
+    ({"code": "success", "data": "created"}, None),
+    ({"code": "success", "data": {"id": 12}}, None),
+    ({"code": "success", "data": {"id": ""}}, None),
+    ({"code": "success", "data": {"clip": {"id": "c"}}}, None),
+    ({"code": "success", "clip": {"id": "c"}}, None),
+    ({"code": "success"}, None),
+    ({"message": "fine"}, None),
+    ({}, None),
+    # a failure beside what may be a persona
+    ({"code": 1, "data": P}, ID),
+    ({"code": "00000", "data": P}, ID),
+    ({"code": "00000", "data": {"personaId": "p"}}, "p"),
+    ({"code": 1, "data": [P]}, ID),
+    ({"code": 1, "data": ID}, ID),
+    ({"code": 1, "personaId": "p", "data": None}, "p"),
+    ({"code": 1, "data": {"task": "t"}}, None),
+    ({"code": 1, "data": [12]}, None),
+    ({"code": 1, "data": 12}, None),
+    ({"success": False, "data": P}, ID),
+    ({"error": "slow", "data": P}, ID),
+    ({"error": {"message": "slow"}, "result": P}, ID),
+    ({"error": {"message": "slow"}, **P}, ID),
+    ({"code": 1, **P}, ID),
+]
+
+
+@pytest.mark.parametrize(("body", "found"), UNREADABLE, ids=json.dumps)
+def test_what_may_be_a_persona_is_unreadable_and_its_id_is_on_the_error(body: object, found: str | None) -> None:
+    """A persona may exist, and where its id can be found, it is not lost."""
+    error = failure(body)
+    assert type(error) is UnreadableResponseError
+    assert error.persona_id == found
+
+
+REJECTED: list[dict[str, Any]] = [
+    {"code": 1},
+    {"code": 1, "data": None},
+    {"code": 1, "data": {}},
+    {"code": 1, "data": []},
+    {"code": 1, "data": ""},
+    {"code": 1, "data": "no credits"},
+    {"code": "insufficient_quota", "data": "insufficient_quota", "persona": None},
+    {"code": "00000", "message": "no credits", "result": None},
+    {"code": -1, "response": "no credits"},
+    {"code": 401, "message": "no credits", "data": {}},
+    {"code": "fail", "data": False},
+    {"success": False},
+    {"success": False, "message": "no credits", "data": None},
+    {"success": False, "code": 200, "data": ""},
+    {"error": "no credits"},
+    {"error": "no credits", "data": None},
+    {"error": ["no credits"]},
+    {"error": {"message": "no credits", "id": "fd213afd"}},
+    {"error": {"message": "no credits"}, "clip": {"id": "54834687"}},
+]
+
+
+@pytest.mark.parametrize("body", REJECTED, ids=json.dumps)
+def test_a_sign_of_failure_without_anything_that_could_be_a_persona_is_a_rejection(body: dict[str, Any]) -> None:
+    """Certainly nothing was created: `data` and its like are absent, null, empty or plain text."""
+    assert type(failure(body)) is RejectedError
+
+
+envelopes = st.builds(
+    lambda code, others, wrapper: (code | others, wrapper),
+    st.sampled_from([{}, *({"code": code} for code in ("success", "SUCCESS", 0, 200, "200", "0", None, ""))]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "message": st.none() | st.text(max_size=9),
+            "msg": st.text(max_size=9),
+            "error": st.sampled_from([None, "", {}, []]),
+            "success": st.just(True),
+            "request_id": st.text(max_size=9),
+            "time": st.integers(),
+        },
+    ),
+    st.sampled_from(["data", "persona", "result", "response"]),
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+)
+personas = st.builds(
+    lambda members, ident: {**members, "id": ident},
+    st.dictionaries(st.sampled_from(["name", "clip", "persona_clips", "mood", "code", "error", "data"]), values),
+    st.text(min_size=1),
+)
+
+
+@given(personas, envelopes)
+def test_any_persona_in_any_success_envelope_comes_back_equal(
+    persona: dict[str, Any], envelope: tuple[dict[str, Any], str]
+) -> None:
+    """With all its members, whatever the envelope holds beside it."""
+    others, wrapper = envelope
+    found, _ = read_persona(response(others | {wrapper: persona}))
+    assert found == loads(json.dumps(persona))
+
+
+@given(values, st.text(string.printable, max_size=40))
+def test_no_body_makes_the_search_for_an_id_fail(document: object, broken: str) -> None:
+    """Whatever the JSON value, and wherever it breaks off."""
+    text = json.dumps({"data": document, "result": [document]})
+    for body in (text, text[: len(broken)], text[: len(broken)] + broken, "{" + broken):
+        found = find_persona_id(body.encode())
+        assert found is None or found
+
+
+MIB_4 = 4 * 1024 * 1024
+HUGE = {
+    "brackets": b"{" + b"[" * MIB_4,
+    "pairs": b"[{" + b"[]," * (MIB_4 // 3),
+    "members": b'{"data":{' + b'"a":1,' * (MIB_4 // 6),
+    "ids": b'{"data":{' + b'"id":"",' * (MIB_4 // 8),
+    "words": b'{"data":{' + b'"data":"a",' * (MIB_4 // 11),
+    "bad ids": b'{"data":{' + b'"id":"\\x",' * (MIB_4 // 10),
+    "strings": b"[" + b'"a",' * (MIB_4 // 4),
+    "quotes": b"{" + b'"' * MIB_4,
+    "escapes": b'{"' + b'\\"' * (MIB_4 // 2),
+    "backslashes": b'{"' + b"\\" * (MIB_4 - 1),
+    "open string": b'{"' + b"a" * MIB_4,
+    "colons": b'{"a"' + b":" * MIB_4,
+    "spaces": b'{"a"' + b" " * MIB_4,
+    "not UTF-8": b"{" + b"\xff" * MIB_4,
+    "digits": b"{" + b"1" * MIB_4,
+}
+
+
+@pytest.mark.parametrize("body", HUGE.values(), ids=HUGE)
+def test_the_search_for_an_id_does_bounded_work(body: bytes) -> None:
+    """It reads the first part of a broken body, and no more of it than that: the rest may be anything."""
+    assert find_persona_id(body) is None
+    assert find_persona_id(b'{"data": {"id": "p"}, ' + body) == "p"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, RejectedError), (500, ServerError)])
+def test_a_large_error_is_not_parsed(status: int, kind: type[PersonaError]) -> None:
+    """The status decides anyway; the message is how the body begins."""
+    body = json.dumps({"error": {"code": "invalid_request", "items": [[]] * (MIB_4 // 4)}}).encode()[:MIB_4]
+    with pytest.raises(PersonaError) as caught:
+        read_persona(Response(status=status, headers=CIMultiDict(), body=body))
+    error = caught.value
+    assert type(error) is kind
+    assert (error.code, error.body) == (None, body)  # type: ignore[attr-defined]
+    assert str(error.message).startswith('{"error": {"code": "invalid_request"')
+
+
+def test_an_id_at_the_end_of_a_large_document_is_found() -> None:
+    """Where the body is JSON, all of it is known."""
+    assert failure({"code": 1, "junk": "x" * MIB_4, "data": {"id": "p"}}).persona_id == "p"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"code": 0, "data": "fd213afd"', "fd213afd"),
+        (b'{"code": 0, "data": "created", "personaId" : "p\\u0031"', "p1"),
+        (b'[{"id": "p"}', "p"),
+        (b'{"data": [[{"id": "p"', "p"),
+        (b'{"data": [{"clip": {"id": "c"}, "clips": [{"id": "c"}], "id": "p"', "p"),
+        (b'{"data": {"id": "", "persona_id": "p"', "p"),
+        (b'{"data": {"id": "\\x", "persona_id": "p"', None),
+        (b'{"data": "fd213', None),
+        (b'{"data": {"id": "', None),
+        (b'{"error": {"id": "e"', None),
+    ],
+)
+def test_an_id_is_found_in_json_that_breaks_off(body: bytes, found: str | None) -> None:
+    """Bare, in lists and under each of its names; never a clip's, and never a part of one."""
+    assert find_persona_id(body) == found
+
+
+def test_a_message_is_looked_for_in_the_first_items_of_a_list() -> None:
+    """So that this is bounded work too."""
+    assert failure({"error": [*"abcdefghij", "k"]}).message == "a; b; c; d; e; f; g; h; i; j"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "request_id"),
+    [
+        ({}, {"request_id": "r1", "data": P}, "r1"),
+        ({}, {"request_id": "r\n1", **P}, "r 1"),
+        ({}, {"request_id": 12, "data": P}, None),
+        ({}, {"data": {"request_id": "r1", **P}}, None),
+        ({"X-Request-Id": "r2"}, {"request_id": "r1", "data": P}, "r2"),
+    ],
+)
+async def test_the_request_id_in_an_envelope_is_the_services(
+    headers: dict[str, str],
+    body: dict[str, Any],
+    request_id: str | None,
+    once: PersonaAPI,
+    request_: CreatePersonaRequest,
+    fake_suno: FakeSuno,
+) -> None:
+    """It is on the outcome, unless a header has one."""
+    if not headers:
+        headers = {"X-Request-Id": ""}
+    fake_suno.script(Fault.response(200, json.dumps(body).encode(), headers=headers))
+    (outcome,) = [outcome async for outcome in once.create_many([request_])]
+    assert outcome.request_id == request_id
+    assert outcome.result().id == ID
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize(
+    "location", ["https://xn--gw.example/", "//[::1]@", "//[::1", "https://\ud800/", "http://a b/"]
+)
+def test_a_redirect_to_an_address_that_cannot_be_read_is_a_rejection(status: int, location: str) -> None:
+    """Whatever yarl says of it, and it says some of it late."""
+    redirect = Response(status=status, headers=CIMultiDict({"Location": location}), body=b"")
+    assert slash_redirect(URL("https://gateway.example/create/"), redirect) is None
+    with pytest.raises(RejectedError, match="redirects to"):
+        read_persona(redirect)

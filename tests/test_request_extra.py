@@ -1,0 +1,222 @@
+"""A request's `extra`: members that some gateways take beside the contract's five, in the body and in files."""
+
+import copy
+import io
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.command import COMMAND, run
+
+from suno_persona import CreatePersonaRequest, InvalidRequestError, PersonaAPI, conversion
+from suno_persona.cli._rows import read_rows
+from suno_persona.conversion import REQUEST_MEMBERS, dump_request, parse_json, to_request
+from suno_persona.testing import FakeSuno
+
+VOX = {"persona_type": "vox", "vox_audio_id": "9e196fa1", "vocal_start_s": 0, "vocal_end_s": 23.24}
+
+
+def request(**fields: Any) -> CreatePersonaRequest:
+    """Return a request with these fields."""
+    return CreatePersonaRequest(**{"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"} | fields)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+names = st.text(max_size=8).filter(lambda name: name not in REQUEST_MEMBERS)
+extras = st.dictionaries(names, json_values, max_size=4)
+
+
+async def test_extra_members_are_sent_after_the_contracts_own(once: PersonaAPI, fake_suno: FakeSuno) -> None:
+    """Under their own names, beside the five."""
+    await once.create(request(extra=VOX))
+    sent = json.loads(fake_suno.requests[0].body)
+    assert list(sent)[:5] == ["root_clip_id", "name", "description", "clips", "is_public"]
+    assert {name: sent[name] for name in list(sent)[5:]} == VOX
+
+
+@given(extras)
+def test_equal_requests_have_the_same_body_and_come_back_from_it(extra: dict[str, Any]) -> None:
+    """Whatever the order of the members, with and without the shortcut: a journal's key is a hash of the body."""
+    made = request(extra=extra)
+    assert made.extra == extra
+    body = dump_request(made)
+    assert to_request(parse_json(body)) == made
+    turned = json.loads(json.dumps(extra), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+    assert dump_request(request(extra=turned)) == body
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "encode", lambda _: None)
+        assert dump_request(made) == body
+
+
+def test_a_request_without_extra_has_the_body_that_it_always_had() -> None:
+    """So that journals know it again."""
+    body = (
+        b'{"root_clip_id":"54834687","name":"Neon","description":"Night drive","clips":["54834687"],"is_public":false}'
+    )
+    assert dump_request(request()) == dump_request(request(extra={})) == body
+
+
+def test_extra_is_a_read_only_copy() -> None:
+    """Neither the caller's mapping nor what is in it changes the request afterwards."""
+    members = {"singer": {"skills": ["low"]}}
+    made = request(extra=members)
+    members["singer"]["skills"].append("high")
+    assert made.extra == {"singer": {"skills": ["low"]}}
+    with pytest.raises(TypeError, match="read-only"):
+        made.extra["singer"] = 1  # type: ignore[index]  # what must not be done
+
+
+def test_a_request_with_extra_works_as_any_other() -> None:
+    """It has a hash, can be copied and pickled, and works with attrs' functions."""
+    made = request(extra={"singer": {"skills": ["low"]}})
+    assert hash(made) == hash(request())
+    assert made != request()
+    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == copy.copy(made) == made
+    assert attrs.evolve(made, name="Dusk").extra == made.extra
+    assert attrs.asdict(made)["extra"] == {"singer": {"skills": ["low"]}}
+    assert CreatePersonaRequest(**attrs.asdict(made)) == made
+
+
+CYCLE: list[object] = []
+CYCLE.append(CYCLE)
+DEEP: object = 1
+for _ in range(70):
+    DEEP = {"a": DEEP}
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([], "extra must be a mapping of names to JSON values; got [] (list)"),
+        ({1: 2}, "extra must be an object, whose members have names of text; got 1 (int)"),
+        ({"\ud83d": 1}, "extra must be text without lone surrogates; got '\\ud83d' (str)"),
+        ({"a": math.nan}, "extra['a'] must be made of JSON values; got nan (float)"),
+        ({"a": [1, {"b": -math.inf}]}, "extra['a'] must be made of JSON values; got -inf (float)"),
+        ({"a": b"vox"}, "extra['a'] must be made of JSON values; got b'vox' (bytes)"),
+        ({"a": {"b": {1, 2}}}, "extra['a'] must be made of JSON values; got {1, 2} (set)"),
+        ({"a": {"b": {1: 2}}}, "extra['a'] must be an object, whose members have names of text; got 1 (int)"),
+        ({"a": ["\ud83d"]}, "extra['a'] must be text without lone surrogates; got '\\ud83d' (str)"),
+        ({"a": {"\ud83d": 1}}, "extra['a'] must be text without lone surrogates; got '\\ud83d' (str)"),
+        ({"a": CYCLE}, "extra['a'] must be nested at most 64 levels deep; got [[...]] (list)"),
+        ({"a": [CYCLE, CYCLE]}, "extra['a'] must be nested at most 64 levels deep; got [[...]] (list)"),
+        (
+            {"a": DEEP},
+            "extra['a'] must be nested at most 64 levels deep; got {'a': {'a': {'a': {'a': {'a': {'a': 1}}}}}} (dict)",
+        ),
+    ],
+)
+def test_what_json_cannot_say_is_refused(extra: Any, message: str) -> None:
+    """The error names the member."""
+    with pytest.raises(InvalidRequestError) as caught:
+        request(extra=extra)
+    assert str(caught.value) == message
+
+
+def test_a_number_beyond_any_double_is_refused() -> None:
+    """Few services could read it."""
+    assert request(extra={"a": 2**1023}).extra == {"a": 2**1023}
+    with pytest.raises(InvalidRequestError, match=r"^extra\['a'\] must be made of JSON values; got 17976931"):
+        request(extra={"a": 2**1024})
+
+
+@pytest.mark.parametrize("name", ["root_clip_id", "name", "description", "clips", "is_public"])
+def test_extra_cannot_hold_a_member_of_the_contract(name: str) -> None:
+    """Each has its field."""
+    with pytest.raises(InvalidRequestError, match=f"^extra must be without the request's own members.*; got '{name}'"):
+        request(extra={name: "x"})
+
+
+def rows(text: str, suffix: str) -> list[Any]:
+    """Return the requests in a file, or the reasons why they are none."""
+    return [row if isinstance(row, CreatePersonaRequest) else str(row) for _, row in read_rows(_file(text), suffix)]
+
+
+def _file(text: str) -> io.BytesIO:
+    return io.BytesIO(text.encode())
+
+
+def test_columns_with_the_prefix_are_extra_members() -> None:
+    """A cell is JSON where it can be, text otherwise, and no member where it is empty."""
+    found = rows(
+        "root_clip_id,name,description,extra.persona_type,extra.vocal_start_s,extra.singer\n"
+        '54834687,Neon,Night drive,vox,1.5,"{""skills"": [""low""]}"\n'
+        '54834687,Neon,Night drive,"""12""",true,null\n'
+        "54834687,Neon,Night drive,,,NaN\n",
+        ".csv",
+    )
+    assert found == [
+        request(extra={"persona_type": "vox", "vocal_start_s": 1.5, "singer": {"skills": ["low"]}}),
+        request(extra={"persona_type": "12", "vocal_start_s": True, "singer": None}),
+        request(extra={"singer": "NaN"}),
+    ]
+
+
+def test_members_with_the_prefix_are_extra_members() -> None:
+    """In JSON Lines, with their values as they are."""
+    line = json.dumps(
+        {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive", "extra.persona_type": "12"}
+    )
+    assert rows(line, ".jsonl") == [request(extra={"persona_type": "12"})]
+
+
+MEMBERS = "root_clip_id, name, description, clips, is_public or extra.NAME"
+
+
+@pytest.mark.parametrize("name", ["mood", "extra", "extra.", "extra.name", "Extra.mood"])
+def test_other_columns_and_members_stay_errors(name: str) -> None:
+    """A misspelt one is not sent by accident, and one of the contract's is not sent twice."""
+    own = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"}
+    assert rows(json.dumps({**own, name: {}}), ".jsonl") == [
+        f"the members of a request must be {MEMBERS}; got {name!r}"
+    ]
+    assert rows(f"{','.join(own)},{name}\n{','.join(own.values())},x\n", ".csv") == [
+        f"a column of the header must be one of {MEMBERS}; got {name!r}"
+    ]
+
+
+async def test_a_batch_sends_the_extra_members_of_its_file(
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
+) -> None:
+    """With the others of their row."""
+    file = tmp_path / "personas.csv"
+    file.write_text("root_clip_id,name,description,extra.persona_type\n54834687,Neon,Night drive,vox\n")
+    done = await run(COMMAND, "batch", str(file), env=env)
+    assert done.status == 0, done.errors
+    assert json.loads(fake_suno.requests[0].body)["persona_type"] == "vox"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": " \t\n"}, "name must be text that is not blank; got ' \\t\\n' (str)"),
+        ({"description": "\u3000\u00a0"}, "description must be text that is not blank; got '\\u3000\\xa0' (str)"),
+        ({"root_clip_id": " "}, "root_clip_id must be text that is not blank; got ' ' (str)"),
+        ({"root_clip_id": " 54834687"}, "root_clip_id must be an id without white space; got ' 54834687' (str)"),
+        ({"clips": ["a", "b c"]}, "clips[1] must be an id without white space; got 'b c' (str)"),
+        ({"clips": ["a\u2003b"]}, "clips[0] must be an id without white space; got 'a\\u2003b' (str)"),
+        (
+            {"root_clip_id": "https://x/s/5"},
+            "root_clip_id must be the id of a clip, which is a part of its URL; got 'https://x/s/5' (str)",
+        ),
+    ],
+)
+def test_blank_text_and_what_is_no_id_is_refused(fields: dict[str, Any], message: str) -> None:
+    """Before it costs a call."""
+    with pytest.raises(InvalidRequestError) as caught:
+        request(**fields)
+    assert str(caught.value) == message
+
+
+def test_unusual_ids_are_ids() -> None:
+    """Only what certainly is none is refused."""
+    assert request(root_clip_id="urn:clip:ä\u200d").root_clip_id == "urn:clip:ä\u200d"
