@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -404,6 +405,19 @@ async def test_a_batch_and_workers_may_share_a_journal(
     last = await run_batch(persona_api, requests(4), Journal(app.journal_url))
     assert all(outcome.persona for outcome in last.values())
     assert len(fake_suno.requests) == 4
+
+
+async def test_a_worker_of_another_account_ends_at_once(
+    app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """With a clear error, before it takes a job."""
+    await enqueue(app, requests(2))
+    await run_batch(persona_api, requests(1), Journal(app.journal_url))
+    for key, url in ((fake_suno.api_key, "https://gateway.example"), ("sk-another-one", fake_suno.base_url)):
+        other = make_app(app.journal_url, make_client=partial(PersonaAPI, key, base_url=url))
+        with pytest.raises(JournalError, match="the journal belongs to "):
+            await other.run_worker_async(install_signal_handlers=False)
+    assert await states(app.journal_url) == ["created", "queued"]
 
 
 async def test_outcomes_come_while_others_are_under_way(queue_url: str, service: HeldService) -> None:

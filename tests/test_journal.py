@@ -350,6 +350,32 @@ async def test_any_text_can_be_recorded(journal_url: str, fake_suno: FakeSuno, o
     assert {entry.request for entry in await entries(journal_url)} == {awkward, *requests(2)}
 
 
+async def test_long_text_can_be_recorded(journal_url: str, persona_api: PersonaAPI) -> None:
+    """100 KB in the request, and again in the persona."""
+    long = CreatePersonaRequest(root_clip_id="c", name="N", description="\U0001f3b5" * 25_000)
+    first = await run_batch(persona_api, [long], Journal(journal_url))
+    again = await run_batch(persona_api, [long], Journal(journal_url))
+    assert first[0].result() == again[0].result()
+    assert again[0].request == long
+
+
+async def test_the_services_id_and_the_key_are_in_each_outcome(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of a success, also of a later run; and in the log."""
+    caplog.set_level("DEBUG", "suno_persona")
+    fake_suno.script(Fault.response(404), Fault.response(500))
+    first = await run_batch(once, requests(3), Journal(journal_url))
+    for entry in await entries(journal_url):
+        (outcome,) = (outcome for outcome in first.values() if outcome.key == entry.key)
+        assert entry.request_id == outcome.request_id
+        assert f"{entry.key}: {entry.state}, request id {entry.request_id}" in caplog.messages
+    created = {outcome.key: outcome.request_id for outcome in first.values() if outcome.persona}
+    assert all(created.values())
+    again = await run_batch(once, requests(3), Journal(journal_url))
+    assert {outcome.key: outcome.request_id for outcome in again.values()}.items() >= created.items()
+
+
 async def test_a_journal_is_opened_and_closed_by_the_batch_or_by_its_owner(
     journal_url: str, persona_api: PersonaAPI
 ) -> None:

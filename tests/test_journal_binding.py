@@ -18,7 +18,7 @@ from suno_persona.testing import FakeSuno
 
 VERSION_1 = """
     CREATE TABLE suno_persona_schema (version INTEGER NOT NULL);
-    INSERT INTO suno_persona_schema VALUES (1);
+    INSERT INTO suno_persona_schema VALUES (1), (1);
     CREATE TABLE suno_persona_requests (
         key VARCHAR(80) NOT NULL PRIMARY KEY, body TEXT NOT NULL, state VARCHAR(16) NOT NULL,
         claimed_at VARCHAR(32) NOT NULL, claimed_by VARCHAR(300) NOT NULL, settled_at VARCHAR(32), persona TEXT,

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -82,6 +83,61 @@ async def test_a_newer_journal_is_refused(fake_suno: FakeSuno, persona_api: Pers
 async def test_a_folder_that_is_not_there_is_told(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
     """The message names the path."""
     await fails(fake_suno, persona_api, str(tmp_path / "none" / "personas.db"), "none/personas.db: .*unable to open")
+
+
+async def test_a_folder_is_no_journal(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
+    """The message says so."""
+    await fails(fake_suno, persona_api, str(tmp_path), f"{tmp_path}: the journal must be a file; got a folder")
+
+
+async def test_a_link_names_the_same_journal(persona_api: PersonaAPI, fake_suno: FakeSuno, tmp_path: Path) -> None:
+    """Whichever of the two names a run uses."""
+    (tmp_path / "link.db").symlink_to(tmp_path / "personas.db")
+    await take(persona_api, Journal(tmp_path / "link.db"), [], count=1)
+    await take(persona_api, Journal(tmp_path / "personas.db"), [], count=2)
+    assert len(fake_suno.requests) == 2
+    assert (tmp_path / "link.db").is_symlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no umask")
+def test_no_file_has_more_permissions_than_the_umask_leaves(tmp_path: Path) -> None:
+    """Neither the journal nor the files that SQLite puts beside it."""
+    code = f"""if True:
+        import asyncio, os, pathlib
+        from suno_persona.journal import Journal
+        async def main():
+            async with Journal({str(tmp_path / "personas.db")!r}) as journal:
+                await journal.counts()
+                for file in pathlib.Path({str(tmp_path)!r}).iterdir():
+                    print(file.name, oct(file.stat().st_mode & 0o777))
+        os.umask(0o077)
+        asyncio.run(main())
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert "personas.db 0o600" in lines
+    assert {line.split()[1] for line in lines} == {"0o600"}
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_a_claim_that_the_database_drops_is_not_sent(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    """As under a trigger of somebody else's: nothing is sent without its claim."""
+    if database == "sqlite":
+        url, connect = str(tmp_path / "personas.db"), sqlite3.connect
+        drop = "CREATE TRIGGER drop_it BEFORE INSERT ON suno_persona_requests BEGIN SELECT RAISE(IGNORE); END"
+    else:
+        url, connect = request.getfixturevalue("postgres_url"), psycopg.connect
+        drop = """
+            CREATE FUNCTION drop_it() RETURNS trigger AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql;
+            CREATE TRIGGER drop_it BEFORE INSERT ON suno_persona_requests FOR EACH ROW EXECUTE FUNCTION drop_it()
+        """
+    async with Journal(url):
+        with closing(connect(url)) as connection:
+            connection.execute(drop)
+            connection.commit()
+    await fails(fake_suno, persona_api, url, "the database did not keep the record of [0-9a-f]{64}:1")
 
 
 async def test_a_file_that_another_process_is_making_is_waited_for(

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,14 @@ def rows(folder: Path) -> str:
 def sent(fake: FakeSuno) -> Counter[str]:
     """How often the service saw each request."""
     return Counter(request.json()["name"] for request in fake.requests)  # type: ignore[index]  # it is JSON
+
+
+def intact(journal_url: str) -> bool:
+    """Whether SQLite finds no damage in the journal; PostgreSQL's server was not killed."""
+    if "://" in journal_url or not Path(journal_url).exists():
+        return True
+    with closing(sqlite3.connect(journal_url)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 async def account(fake: FakeSuno, journal_url: str, output: Path) -> None:
@@ -70,6 +80,7 @@ async def test_a_batch_killed_25_times_creates_nothing_twice_and_loses_nothing(
         if process.returncode is None:
             process.kill()
         await process.communicate()
+        assert intact(journal_url)
     done = await run(*command, env=env)
     assert done.status == 3, done.errors
     assert {name for name, times in sent(fake_suno).items() if times > 1} <= REFUSED  # of which certainly none is there

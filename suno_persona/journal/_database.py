@@ -10,6 +10,7 @@ import attrs
 import sqlalchemy as sql
 from sqlalchemy import event as hooks
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from suno_persona.errors import ConfigurationError, JournalError
@@ -59,7 +60,7 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
         parsed = sql.make_url(text) if "://" in text else sql.URL.create("sqlite", database=text)
     except (SQLAlchemyError, ValueError):
         raise _invalid("a URL that cannot be read") from None  # nor here
-    if is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise _invalid("an SQLite database in memory, which no later run can read")
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
 
@@ -74,27 +75,23 @@ def postgresql_conninfo(url: str) -> str:
 
 def shown(url: sql.URL) -> str:
     """Name a database in messages, without passwords."""
-    if is_sqlite(url):
+    if url.get_backend_name() == "sqlite":
         return str(url.database)
     hidden = {name: "***" for name in url.query if "pass" in name}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def is_sqlite(url: sql.URL) -> bool:
-    """Whether it is an SQLite file."""
-    return url.get_backend_name() == "sqlite"
-
-
 def make_engine(url: sql.URL) -> sql.Engine:
     """Make the engine of a database. Raises `ConfigurationError` where there is none."""
+    is_sqlite = url.get_backend_name() == "sqlite"
     try:
         engine = sql.create_engine(
             url,
             hide_parameters=True,
-            paramstyle="qmark" if is_sqlite(url) else "format",
+            paramstyle="qmark" if is_sqlite else "format",
             pool_reset_on_return=None,  # every transaction here ends itself
-            pool_pre_ping=not is_sqlite(url),  # a server may have been restarted since
-            connect_args={"timeout": LOCKED, "isolation_level": None} if is_sqlite(url) else {},
+            pool_pre_ping=not is_sqlite,  # a server may have been restarted since
+            connect_args={"isolation_level": None} if is_sqlite else {},
         )
     except ModuleNotFoundError as error:
         package = "suno-persona[postgres]" if url.drivername in _DRIVERS.values() else error.name
@@ -103,29 +100,35 @@ def make_engine(url: sql.URL) -> sql.Engine:
         raise _invalid(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
     if engine.dialect.name not in INSERTS:
         raise _invalid(f"a database of {engine.dialect.name}; SQLite and PostgreSQL are supported")
-    if is_sqlite(url):  # a commit survives a power cut (SQLite's manual on WAL)
-        hooks.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=FULL"))
+    if is_sqlite:
+        hooks.listen(engine, "connect", _configure)
     return engine
 
 
-def prepare_file(engine: sql.Engine, *, create: bool) -> None:
-    """See that an SQLite file can be opened, and give it a write-ahead log, which it keeps."""
-    file = str(engine.url.database)
+def _configure(connection: DBAPIConnection, _: object) -> None:
+    # SQLite does not always wait for another process that turns on the write-ahead log too, and so it never should.
+    # `synchronous` lets a commit survive a power cut (SQLite's manual on WAL).
+    try:
+        for pragma in ("busy_timeout=0", "journal_mode=WAL", "synchronous=FULL", f"busy_timeout={LOCKED * 1000}"):
+            connection.cursor().execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+
+
+def check_file(file: str, *, create: bool) -> None:
+    """Say what is wrong with the path of an SQLite file, where SQLite itself would not say it clearly."""
     if os.path.isdir(file):
         raise JournalError(message=f"{file}: the journal must be a file; got a folder")
     if not create and not os.path.exists(file):
         raise JournalError(message=f"{file}: the journal must exist; got no such file")
-    with engine.connect() as connection:
-        # SQLite does not always wait here for another process that does the same, and so it never should.
-        for pragma in ("busy_timeout=0", "journal_mode=WAL", f"busy_timeout={LOCKED * 1000}"):
-            connection.exec_driver_sql(f"PRAGMA {pragma}")
 
 
 def comes_of_others(error: BaseException) -> bool:
     """Whether another transaction is the reason why one failed: nothing of it was committed."""
     # A serialization failure or a deadlock (PostgreSQL's manual, appendix A), or both create the tables. The low byte
     # of SQLite's extended codes is the code (SQLite's manual on result codes).
-    cause = getattr(error, "orig", None)
+    cause = getattr(error, "orig", error)
     is_busy = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
     state = getattr(cause, "sqlstate", None)
     return is_busy or isinstance(error, IntegrityError) or state in ("40001", "40P01", "42P07")
@@ -135,24 +138,25 @@ def prepare(connection: sql.Connection, *, create: bool) -> None:
     """Create the tables, or upgrade them, or see that they are known here."""
     name = shown(connection.engine.url)
     tables = sql.inspect(connection).get_table_names()
-    salt = secrets.token_hex(16)
     if schema.name not in tables:
         if not create:
             raise JournalError(message=f"{name}: the journal must exist; got a database without one")
         if tables and connection.dialect.name == "sqlite":
             message = f"{name}: must be a journal or a new file; got a database with the table {tables[0]!r}"
             raise JournalError(message=message)
-        _metadata.create_all(connection)
-        connection.execute(sql.insert(schema).values(version=VERSION, salt=salt))
-        return
-    version = connection.scalar(sql.select(schema.c.version).with_for_update())
-    if version == 1:
+        _metadata.create_all(connection, checkfirst=False)
+        connection.execute(sql.insert(schema).values(version=VERSION, salt=secrets.token_hex(16)))
+    else:
+        version = connection.scalar(sql.select(schema.c.version).with_for_update())
+        if version == VERSION:
+            return
+        if version != 1:
+            hint = "use the suno_persona that wrote it, or a newer one"
+            message = f"{name}: the journal must have version 1 to {VERSION}; got {version}: {hint}"
+            raise JournalError(message=message)
         for statement in _FROM_VERSION_1:
             connection.exec_driver_sql(statement)
-        connection.execute(sql.update(schema).values(version=VERSION, salt=salt))
-    elif version != VERSION:
-        hint = "use the suno_persona that wrote it, or a newer one"
-        raise JournalError(message=f"{name}: the journal must have version 1 to {VERSION}; got {version}: {hint}")
+        connection.execute(sql.update(schema).values(version=VERSION, salt=secrets.token_hex(16)))
 
 
 def _invalid(found: str) -> ConfigurationError:

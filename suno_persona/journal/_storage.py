@@ -4,6 +4,7 @@ All of it blocks: the open journal calls it in a thread of its own.
 """
 
 import operator
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -46,8 +47,8 @@ class Storage:
 
     def open(self, *, create: bool) -> None:
         """Connect, and `create` the tables where there are none."""
-        if database.is_sqlite(self._engine.url):
-            self._retry(lambda: database.prepare_file(self._engine, create=create))
+        if self._engine.dialect.name == "sqlite":
+            database.check_file(str(self._engine.url.database), create=create)
         self._transaction(lambda connection: database.prepare(connection, create=create))
 
     def close(self) -> None:
@@ -56,7 +57,7 @@ class Storage:
 
     def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Account:
         """Return a run's account. Raises `JournalError` where the journal belongs to another one."""
-        row = self._transaction(lambda connection: connection.execute(sql.select(schema)).one(), write=False)
+        row = self._transaction(lambda connection: connection.execute(sql.select(schema)).all()[0], write=False)
         account = Account(endpoint, fingerprint(bytes.fromhex(row.salt)))
         if row.endpoint is not None:  # otherwise its first claim binds it
             refused = self._transaction(lambda one: self._bind(one, {account}, accept_new_key=accept_new_key))
@@ -105,22 +106,16 @@ class Storage:
         return self._transaction(lambda connection: list(_records(connection, query).values()), write=False)
 
     def _transaction(self, work: Callable[[sql.Connection], _T], *, write: bool = True) -> _T:
-        def once() -> _T:
-            with self._engine.begin() as connection:
-                if write and connection.dialect.name == "sqlite":
-                    # Otherwise two processes read at once, and then one of them is refused to write.
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                return work(connection)
-
-        return self._retry(once)
-
-    def _retry(self, work: Callable[[], _T]) -> _T:
-        """Do what may fail because of other transactions, so that nothing of it was committed and a retry helps."""
+        """Do work in a transaction, again where it failed because of another one: nothing of it was committed then."""
         deadline = time.monotonic() + database.LOCKED
         while True:
             try:
-                return work()
-            except (SQLAlchemyError, OSError, UnicodeError) as error:
+                with self._engine.begin() as connection:
+                    if write and connection.dialect.name == "sqlite":
+                        # Otherwise two processes read at once, and then one of them cannot write.
+                        connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    return work(connection)
+            except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
                 if time.monotonic() > deadline or not database.comes_of_others(error):
                     raise self._failure(error) from error
             time.sleep(0.01)
@@ -145,8 +140,8 @@ class Storage:
         firsts = [decision(None, event) for event in events]
         new = {first.key: first for first in firsts if isinstance(first, Record)}
         are_all_new = self._insert(connection, [new[key] for key in sorted(new)]) == len(new)
-        asked = {event.key for event in events}
-        stored = _locked(connection, asked - new.keys() if are_all_new else asked)
+        keys = {event.key for event in events} - (new.keys() if are_all_new else set())
+        stored = _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
         if not are_all_new:
             if lost := new.keys() - stored.keys():
                 raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
@@ -166,10 +161,10 @@ class Storage:
     def _bind(
         self, connection: sql.Connection, accounts: Collection[Account], *, accept_new_key: bool = False
     ) -> dict[Account, Refusal]:
-        """Bind the journal, unless it belongs to another account. Returns who is refused."""
+        """Bind the journal, unless it belongs to another account. Return the refusals."""
         refused: dict[Account, Refusal] = {}
         for account in accounts:
-            row = connection.execute(sql.select(schema).with_for_update()).one()
+            row = connection.execute(sql.select(schema).with_for_update()).all()[0]
             bound = None if row.endpoint is None else Account(row.endpoint, row.fingerprint)
             made = ledger.bind(bound, account, accept_new_key=accept_new_key)
             if isinstance(made, Refusal):
@@ -194,10 +189,6 @@ class _Write:
         rows = [self._row(record) for record in records]
         options = {"preserve_rowcount": True}
         return connection.exec_driver_sql(self._text, rows, execution_options=options).rowcount if rows else 0
-
-
-def _locked(connection: sql.Connection, keys: Collection[str]) -> dict[str, Record]:
-    return _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
 
 
 def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: Any = None) -> dict[str, Record]:
