@@ -69,9 +69,11 @@ async def test_a_batch_killed_25_times_creates_nothing_twice_and_loses_nothing(
     command = (COMMAND, "batch", file, "--journal", journal_url, "--output", str(output), "--max-connections", "4")
     for _ in range(KILLS):
         process = await start(*command, env=env)
-        enough = fake_suno.wait_for_requests(len(fake_suno.requests) + rng.randrange(1, 2 * ROWS // KILLS))
+        enough = asyncio.ensure_future(
+            fake_suno.wait_for_requests(len(fake_suno.requests) + rng.randrange(1, 2 * ROWS // KILLS))
+        )
         ended = asyncio.create_task(process.wait())
-        await asyncio.wait([asyncio.wrap_future(enough), ended], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([enough, ended], return_when=asyncio.FIRST_COMPLETED)
         enough.cancel()
         for _ in range(rng.randrange(300)):
             await asyncio.sleep(0)
