@@ -234,15 +234,9 @@ def settlement(
     return {name: text and _storable(text) for name, text in members.items()}
 
 
-<<<<<<< HEAD
-def _storable(text: str | None) -> str | None:
-    """Replace what databases do not store: lone surrogates, and in PostgreSQL, NUL."""
-    return text and text.replace("\0", "\ufffd").encode(errors="replace").decode()
-=======
 def _storable(text: str) -> str:
-    """Replace what databases refuse: lone surrogates, and NUL, which PostgreSQL does not store."""
+    """Replace what databases do not store: lone surrogates, and in PostgreSQL, NUL."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
->>>>>>> w-journal
 
 
 class Keys:
