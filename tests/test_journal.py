@@ -104,7 +104,7 @@ async def test_what_is_unknown_is_not_sent_again(journal_url: str, fake_suno: Fa
 
 async def test_an_id_that_was_found_is_kept(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Also where the answer was no persona otherwise."""
-    fake_suno.script(Fault.response(200, b'{"error": "late", "data": {"id": "fd213afd"}}'))
+    fake_suno.script(Fault.response(200, b'{"data": "fd213afd"}'))
     first = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     again = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     assert isinstance(first, OutcomeUnknownError)
@@ -286,9 +286,6 @@ class _Engine:
         call.may_have_created = self.is_sent = True
         await asyncio.sleep(0)
         return Persona(id="fd213afd")
-
-    def request_id(self, call: Call) -> None:
-        """Return none: nothing was exchanged."""
 
 
 @pytest.mark.parametrize("point", range(6))

@@ -47,6 +47,7 @@ RECORDS: dict[str, Record | None] = {
     "no record": None,
     "queued": attrs.evolve(OLD, state="queued"),
     "claimed": OLD,
+    "claimed, in doubt": attrs.evolve(OLD, doubt="lost", persona_id="seen"),
     "unknown": settled(UNKNOWN),
     "not created": settled(NOT_CREATED),
     "not created, by hand": settled(NOT_CREATED, holder=""),
@@ -90,7 +91,8 @@ EVENTS: dict[str, Event] = {
 
 def described(record: Record) -> str:
     """The state of a record, as the table names it."""
-    return record.state.replace("_", " ") + (", by hand" if record.by_hand else "")
+    in_doubt = record.state == "claimed" and record.doubt is not None
+    return record.state.replace("_", " ") + (", by hand" if record.by_hand else ", in doubt" if in_doubt else "")
 
 
 def cell(record: Record | None, event: Event) -> str:
@@ -185,6 +187,21 @@ def test_a_new_claim_forgets_the_last_outcome() -> None:
     """What is recorded of it is of the claim alone."""
     result = decide(RECORDS["not created"], claim())
     assert result == attrs.evolve(OLD, holder="run", claimed_at=NOW)
+
+
+def test_a_retry_does_not_end_the_doubt() -> None:
+    """What an earlier claim may have created, a later one that creates nothing does not deny; only a persona does."""
+    lost = settled(UNKNOWN, persona_id="seen")
+    retried = decide(lost, claim(retry_unknown=True))
+    assert isinstance(retried, Record)
+    given_up = decide(retried, claim("", stale_before="2027-01-01"))
+    assert isinstance(given_up, Record)
+    for record, settlement in itertools.product((retried, given_up), (NOT_CREATED, UNKNOWN, QUEUED)):
+        result = decide(record, settle(settlement, "run"))
+        assert isinstance(result, Record)
+        assert (result.state, result.persona_id, result.doubt) == ("unknown", "seen", "lost")
+    created = decide(retried, settle(CREATED, "run"))
+    assert created == settled(CREATED, settled_at=NOW, claimed_at=NOW, holder="run")
 
 
 def test_a_stale_claim_becomes_unknown_and_stays_its_holders() -> None:

@@ -24,6 +24,7 @@ _FROM_VERSION_1 = (
     "ALTER TABLE suno_persona_schema ADD COLUMN endpoint TEXT",
     "ALTER TABLE suno_persona_schema ADD COLUMN fingerprint TEXT",
     "ALTER TABLE suno_persona_requests ADD COLUMN request_id TEXT",
+    "ALTER TABLE suno_persona_requests ADD COLUMN doubt TEXT",
     'ALTER TABLE suno_persona_requests RENAME COLUMN place TO "index"',
 )
 

@@ -48,7 +48,7 @@ class Entry:
             if record.state not in get_args(State) or (record.state == "created") is (record.persona is None):
                 raise ValueError(f"its state is {record.state!r}, and its persona {record.persona!r}")  # noqa: TRY301
             fields = vars(record).copy()
-            del fields["holder"]
+            del fields["holder"], fields["doubt"]
             fields["request"] = to_request(parse_json(fields.pop("body")))
             fields["claimed_at"] = datetime.fromisoformat(record.claimed_at)
             fields["settled_at"] = record.settled_at and datetime.fromisoformat(record.settled_at)

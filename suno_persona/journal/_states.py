@@ -40,6 +40,8 @@ class Record:
     request_id: str | None = None
     reason: str | None = None
     index: int | None = None
+    doubt: str | None = None
+    """Why an earlier claim may have created a persona, where this one was granted all the same."""
 
     @property
     def by_hand(self) -> bool:
@@ -128,6 +130,7 @@ def claim(record: Record | None, event: Claim) -> Decision:
     What was not created in this run is not retried. What may have been created is retried only on demand. A stale claim
     becomes unknown; its holder may still report another outcome.
     """
+    doubt = persona_id = None
     match record:
         case None | Record(state="queued"):
             granted = True
@@ -135,15 +138,16 @@ def claim(record: Record | None, event: Claim) -> Decision:
             granted = record.settled_at is not None and record.settled_at <= event.since
         case Record(state="claimed" | "unknown"):
             granted = event.retry_unknown and record.claimed_at <= event.since
+            doubt = record.doubt or record.reason or _stopped(record)
+            persona_id = record.persona_id
         case _:
             granted = False
     if granted:
-        return _opened(event, "claimed", None if record is None else record.index, event.holder)
+        draft = _opened(event, "claimed", None if record is None else record.index, event.holder)
+        return attrs.evolve(draft, persona_id=persona_id, doubt=doubt)
     if record is not None and record.state == "claimed" and record.claimed_at < event.stale_before:
-        reason = f"no outcome was recorded: {record.claimed_by} was stopped"
-        return _settled(
-            record, Settle(key=event.key, holder=record.holder, at=event.at, state="unknown", reason=reason)
-        )
+        stale = Settle(key=event.key, holder=record.holder, at=event.at, state="unknown", reason=_stopped(record))
+        return _settled(record, stale)
     return Refusal("it has an outcome, or another run may be sending it", record)
 
 
@@ -155,7 +159,8 @@ def is_granted(decision: Decision) -> bool:
 def settle(record: Record | None, event: Settle) -> Decision:
     """Record the outcome of the holder's claim, also after it was given up; and a persona, whoever holds the claim.
 
-    Nothing is written over a persona. A job that was given up has ended: it cannot be queued again.
+    Nothing is written over a persona. A job that was given up has ended: it cannot be queued again. Where an earlier
+    claim may have created a persona, the outcome stays unknown until there is one.
     """
     if not event.holder:
         return _resolve(record, event)
@@ -204,9 +209,17 @@ def _opened(event: Claim | Enqueue, state: State, index: int | None, holder: str
 
 
 def _settled(record: Record, event: Settle) -> Record:
+    if record.doubt is not None and event.holder and event.state != "created":
+        reason = event.reason if event.state == "unknown" else record.doubt
+        event = attrs.evolve(event, state="unknown", reason=reason, persona_id=event.persona_id or record.persona_id)
     members = vars(record) | vars(event) | {"settled_at": event.at}
+    members["doubt"] = record.doubt if event.state == "unknown" else None
     del members["at"]
     return Record(**members)
+
+
+def _stopped(record: Record) -> str:
+    return f"no outcome was recorded: {record.claimed_by} was stopped"
 
 
 def settlement(
@@ -235,7 +248,7 @@ def settlement(
 
 
 def _storable(text: str) -> str:
-    """Replace what databases do not store: lone surrogates, and in PostgreSQL, NUL."""
+    """Replace what databases do not store: lone surrogates, and NUL in PostgreSQL."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 

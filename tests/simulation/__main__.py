@@ -1,0 +1,58 @@
+"""Run histories on all cores: `python -m simulation [COUNT [FIRST]]`; or show one: `SEED=123 python -m simulation`."""
+
+import gc
+import multiprocessing
+import os
+import sys
+import time
+
+from simulation import histories
+from simulation.invariants import Violation
+from simulation.processes import simulated
+
+_CHUNK = 1000
+
+
+def main() -> int:
+    """Run what the command line says. Returns the exit status: 1 where an invariant is broken."""
+    if "SEED" in os.environ:
+        return show(int(os.environ["SEED"]))
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    began, done, steps = time.monotonic(), 0, 0
+    parts = [range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)]
+    with multiprocessing.Pool() as pool:
+        for part in pool.imap_unordered(check, parts):
+            if isinstance(part, str):
+                print(part)
+                return 1
+            done, steps = min(done + _CHUNK, count), steps + part
+            print(f"\r{done:,} histories, {steps:,} steps, {time.monotonic() - began:.0f} s", end="", flush=True)
+    print()
+    return 0
+
+
+def check(seeds: range) -> int | str:
+    """Check some histories. Returns their steps, or what is wrong."""
+    gc.freeze()
+    with simulated():
+        try:
+            return sum(histories.check(seed) for seed in seeds)
+        except Violation as violation:
+            return str(violation)
+
+
+def show(seed: int) -> int:
+    """Print one history, and what is wrong with it."""
+    with simulated():
+        try:
+            histories.check(seed)
+        except Violation as violation:
+            print(violation)
+            return 1
+        print("\n".join(histories.told(seed)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

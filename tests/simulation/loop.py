@@ -1,0 +1,170 @@
+"""The event loop of one simulated process: it runs a callback when the world says so, and knows no real time."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+
+class Host(Protocol):
+    """What a loop needs of the world."""
+
+    @property
+    def now(self) -> float:
+        """The true time, in seconds."""
+
+    def at(self, when: float, function: Callable[[], object]) -> None:
+        """Call a function when it is time."""
+
+
+class Due(asyncio.TimerHandle):
+    """A callback that is due."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Callable[..., object], args: tuple[object, ...], when: float) -> None:
+        self._callback = callback
+        self._args = args
+        self._when = when
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Do not call it."""
+        self._cancelled = True
+
+
+class Loop(asyncio.AbstractEventLoop):
+    """An event loop that belongs to one process of a world."""
+
+    def __init__(self, host: Host, database: Callable[[Callable[[], Any], "asyncio.Future[Any]"], None]) -> None:
+        self._host = host
+        self._database = database
+        self.ready: deque[Due] = deque()
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.is_dead = False
+        self.errors: list[BaseException] = []
+        """What callbacks raised, which asyncio would only log."""
+
+    def turn(self, most: int) -> None:
+        """Run at most so many callbacks."""
+        asyncio._set_running_loop(self)
+        try:
+            ready = self.ready
+            while ready and most:
+                most -= 1
+                due = ready.popleft()
+                if not due._cancelled:
+                    due._callback(*due._args)
+        except Exception as error:
+            self.errors.append(error)
+        finally:
+            asyncio._set_running_loop(None)
+
+    def kill(self) -> None:
+        """Run nothing any more."""
+        self.is_dead = True
+        self.ready.clear()
+
+    def bury(self) -> None:
+        """Close what was left unfinished, so that Python does not complain of it. Nothing of it has any effect."""
+        self.kill()
+        asyncio._set_running_loop(self)
+        try:
+            for task in self.tasks:
+                if not task.done():
+                    _close(task)
+        finally:
+            asyncio._set_running_loop(None)
+
+    def time(self) -> float:
+        """Return the true time."""
+        return self._host.now
+
+    def call_soon(self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None) -> Due:
+        """Call a function in the next turn."""
+        due = Due(callback, args, 0)
+        if not self.is_dead:
+            self.ready.append(due)
+        return due
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> Due:
+        """Call a function after so many seconds."""
+        return self.call_at(self._host.now + delay, callback, *args)
+
+    def call_at(
+        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> Due:
+        """Call a function when it is time."""
+        due = Due(callback, args, when)
+
+        def fire() -> None:
+            if not self.is_dead and not due._cancelled:
+                self.ready.append(due)
+
+        self._host.at(when, fire)
+        return due
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        """Return a future of this loop."""
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[_T]:
+        """Begin to run a coroutine."""
+        task = asyncio.Task(coro, loop=self, name="task")  # a name of its own costs more than a task
+        self.tasks.append(task)
+        return task
+
+    def run_in_executor(
+        self, executor: "Executor | None", func: Callable[[*_Ts], _T], *args: *_Ts
+    ) -> asyncio.Future[_T]:
+        """Call a function in the process's only thread, which is the journal's."""
+        future: asyncio.Future[_T] = self.create_future()
+        self._database(lambda: func(*args), future)
+        return future
+
+    def get_debug(self) -> bool:
+        """Return False: it is no debug loop."""
+        return False
+
+    def is_running(self) -> bool:
+        """Return True: whoever asks is run by it."""
+        return True
+
+    def is_closed(self) -> bool:
+        """Return False: a process is killed, its loop is not closed."""
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Ignore what asyncio says of futures that nobody asks for their exceptions."""
+
+
+def _close(task: "asyncio.Task[Any]") -> None:
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    coroutine = task.get_coro()
+    for _ in range(10):
+        try:
+            coroutine.close()
+        except RuntimeError:  # what waits once more in a `finally`
+            continue
+        except BaseException:
+            return
+        return

@@ -1,0 +1,247 @@
+"""The ledger with one of its rules broken: the simulation must notice each."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import attrs
+
+from suno_persona.errors import PersonaError
+from suno_persona.journal import _states as ledger
+from suno_persona.journal import _writer
+from suno_persona.journal._states import (
+    Bind,
+    Binding,
+    Claim,
+    Decision,
+    Enqueue,
+    GiveUp,
+    Keys,
+    Record,
+    Refusal,
+    Resolve,
+    Settle,
+    Settlement,
+)
+
+_claim, _settle, _give_up = ledger.claim, ledger.settle, ledger.give_up
+_resolve, _enqueue, _bind, _settlement_of = ledger.resolve, ledger.enqueue, ledger.bind, ledger.settlement_of
+
+
+def _state(record: Record | None) -> str:
+    return "none" if record is None else record.state
+
+
+def _refuses(function: Callable[..., Decision], *states: str) -> Callable[..., Decision]:
+    """Refuse what is in these states."""
+
+    def decide(record: Record | None, event: Any) -> Decision:
+        return Refusal("it is a mutant", record) if _state(record) in states else function(record, event)
+
+    return decide
+
+
+def _changes(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
+    """Write something else, where the new record is in these states."""
+
+    def decide(record: Record | None, event: Any) -> Decision:
+        made = function(record, event)
+        if isinstance(made, Record) and (not states or made.state in states):
+            return attrs.evolve(made, **changes)
+        return made
+
+    return decide
+
+
+def _takes(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
+    """Take a record that is in these states for another one."""
+
+    def decide(record: Record | None, event: Any) -> Decision:
+        if record is not None and record.state in states:
+            record = attrs.evolve(record, **changes)
+        return function(record, event)
+
+    return decide
+
+
+def _retries_at_once(record: Record | None, event: Claim) -> Decision:
+    is_doubtful = _state(record) in ("claimed", "unknown")
+    return _claim(record, attrs.evolve(event, since="9") if is_doubtful else event)
+
+
+def _settles_for_anybody(record: Record | None, event: Settle) -> Decision:
+    return _settle(record, event if record is None else attrs.evolve(event, holder=record.holder))
+
+
+def _settles_for_the_holder_alone(record: Record | None, event: Settle) -> Decision:
+    is_another = record is not None and record.holder != event.holder
+    return Refusal("it is a mutant", record) if is_another else _settle(record, event)
+
+
+def _queues_what_was_given_up(record: Record | None, event: Settle) -> Decision:
+    made = _settle(record, event)
+    if event.settlement.state == "queued" and isinstance(made, Record):
+        return attrs.evolve(made, state="queued")
+    return made
+
+
+def _gives_up_for_anybody(record: Record | None, event: GiveUp) -> Decision:
+    return _give_up(record, event if record is None else attrs.evolve(event, holder=record.holder))
+
+
+def _resolves_the_service(record: Record | None, event: Resolve) -> Decision:
+    return _resolve(None if record is None else attrs.evolve(record, holder=""), event)
+
+
+def _requeues(state: str) -> Callable[..., Decision]:
+    def enqueue(record: Record | None, event: Enqueue) -> Decision:
+        if record is not None and record.state == state:
+            return attrs.evolve(record, state="queued", index=event.index if record.index is None else record.index)
+        return _enqueue(record, event)
+
+    return enqueue
+
+
+def _moves_the_index(record: Record | None, event: Enqueue) -> Decision:
+    return _enqueue(None if record is None else attrs.evolve(record, index=None), event)
+
+
+def _never_requeues(record: Record | None, event: Enqueue) -> Decision:
+    return _enqueue(record, attrs.evolve(event, retry_not_created=False))
+
+
+def _accepts_keys(bound: Binding | None, event: Bind) -> Binding | Refusal:
+    return _bind(bound, attrs.evolve(event, accept_new_key=True))
+
+
+def _accepts_endpoints(bound: Binding | None, event: Bind) -> Binding | Refusal:
+    return _bind(bound and attrs.evolve(bound, endpoint=event.binding.endpoint), event)
+
+
+def _accepts_no_new_key(bound: Binding | None, event: Bind) -> Binding | Refusal:
+    return _bind(bound, attrs.evolve(event, accept_new_key=False))
+
+
+def _accepts_the_first_run_alone(bound: Binding | None, event: Bind) -> Binding | Refusal:
+    return event.binding if bound is None else Refusal("it is a mutant")
+
+
+def _is_settled(change: Callable[..., Any]) -> Callable[..., Settlement]:
+    """Record another outcome of a call; `change` returns its state, or `None`."""
+
+    def settlement_of(result: Any, *, may_have_created: bool, requeue: bool = False, **others: Any) -> Settlement:
+        made = _settlement_of(result, may_have_created=may_have_created, requeue=requeue, **others)
+        state = change(result, made.state, may_have_created, requeue)
+        return attrs.evolve(made, state=state, persona=None) if state else made
+
+    return settlement_of
+
+
+def _key_without_ordinal(_: Keys, body: bytes) -> str:
+    return f"{hashlib.sha256(body).hexdigest()}:1"
+
+
+def _key_of_this_run(_: Keys, body: bytes) -> str:
+    return f"{os.urandom(32).hex()}:1"
+
+
+MUTANTS: dict[str, tuple[object, str, object]] = {
+    "claim grants what is new alone": (ledger, "claim", _refuses(_claim, "queued", "not_created")),
+    "claim refuses what is new": (ledger, "claim", _refuses(_claim, "none")),
+    "claim refuses what is queued": (ledger, "claim", _refuses(_claim, "queued")),
+    "claim refuses what was not created": (ledger, "claim", _refuses(_claim, "not_created")),
+    "claim refuses what is claimed, on demand": (ledger, "claim", _refuses(_claim, "claimed")),
+    "claim refuses what is unknown, on demand": (ledger, "claim", _refuses(_claim, "unknown")),
+    "claim grants what was created": (ledger, "claim", _takes(_claim, "created", state="queued")),
+    "claim grants what is claimed": (ledger, "claim", _takes(_claim, "claimed", state="queued")),
+    "claim grants what is unknown": (ledger, "claim", _takes(_claim, "unknown", state="queued")),
+    "claim grants what was not created since": (ledger, "claim", _takes(_claim, "not_created", state="queued")),
+    "claim grants what is in doubt since, on demand": (ledger, "claim", _retries_at_once),
+    "claim keeps the holder": (ledger, "claim", _changes(_claim, holder="another")),
+    "claim forgets the index": (ledger, "claim", _changes(_claim, index=None)),
+    "claim forgets the doubt": (ledger, "claim", _changes(_claim, doubt=None)),
+    "settle for anybody": (ledger, "settle", _settles_for_anybody),
+    "settle for the holder alone": (ledger, "settle", _settles_for_the_holder_alone),
+    "settle over a persona": (ledger, "settle", _takes(_settle, "created", state="claimed")),
+    "settle refuses what was given up": (ledger, "settle", _refuses(_settle, "unknown")),
+    "settle refuses what was not created": (ledger, "settle", _refuses(_settle, "not_created")),
+    "settle queues what was given up": (ledger, "settle", _queues_what_was_given_up),
+    "settle queues what was not created": (ledger, "settle", _changes(_settle, "not_created", state="queued")),
+    "settle calls what is unknown not created": (ledger, "settle", _changes(_settle, "unknown", state="not_created")),
+    "settle forgets the doubt": (ledger, "settle", _takes(_settle, "claimed", "unknown", doubt=None)),
+    "settle forgets the index": (ledger, "settle", _changes(_settle, index=None)),
+    "settle forgets the holder": (ledger, "settle", _changes(_settle, holder="")),
+    "give up nothing": (ledger, "give_up", _refuses(_give_up, "claimed")),
+    "give up another's claim": (ledger, "give_up", _gives_up_for_anybody),
+    "give up what is settled": (ledger, "give_up", _takes(_give_up, "created", "not_created", state="claimed")),
+    "give up as not created": (ledger, "give_up", _changes(_give_up, state="not_created")),
+    "give up to the queue": (ledger, "give_up", _changes(_give_up, state="queued")),
+    "resolve no claim": (ledger, "resolve", _refuses(_resolve, "claimed")),
+    "resolve nothing unknown": (ledger, "resolve", _refuses(_resolve, "unknown")),
+    "resolve nothing twice": (ledger, "resolve", _refuses(_resolve, "created", "not_created")),
+    "resolve what the service settled": (ledger, "resolve", _resolves_the_service),
+    "resolve for a holder": (ledger, "resolve", _changes(_resolve, holder="another")),
+    "enqueue nothing new": (ledger, "enqueue", _refuses(_enqueue, "none")),
+    "enqueue what was created": (ledger, "enqueue", _requeues("created")),
+    "enqueue what is claimed": (ledger, "enqueue", _requeues("claimed")),
+    "enqueue what is unknown": (ledger, "enqueue", _requeues("unknown")),
+    "enqueue what was not created": (ledger, "enqueue", _requeues("not_created")),
+    "enqueue nothing again": (ledger, "enqueue", _never_requeues),
+    "enqueue with another index": (ledger, "enqueue", _moves_the_index),
+    "bind to any key": (ledger, "bind", _accepts_keys),
+    "bind to any endpoint": (ledger, "bind", _accepts_endpoints),
+    "bind to no new key": (ledger, "bind", _accepts_no_new_key),
+    "bind to one run": (ledger, "bind", _accepts_the_first_run_alone),
+    "a persona is unknown": (
+        _writer,
+        "settlement_of",
+        _is_settled(lambda result, state, flight, requeue: "unknown" if state == "created" else None),
+    ),
+    "a failure is unknown": (
+        _writer,
+        "settlement_of",
+        _is_settled(lambda result, state, flight, requeue: "unknown" if state == "not_created" else None),
+    ),
+    "an unknown outcome is not created": (
+        _writer,
+        "settlement_of",
+        _is_settled(
+            lambda result, state, flight, requeue: (
+                "not_created" if state == "unknown" and isinstance(result, PersonaError) else None
+            )
+        ),
+    ),
+    "what is cancelled in flight is not created": (
+        _writer,
+        "settlement_of",
+        _is_settled(
+            lambda result, state, flight, requeue: (
+                "not_created" if state == "unknown" and not isinstance(result, PersonaError) else None
+            )
+        ),
+    ),
+    "what is to be delivered again is not queued": (
+        _writer,
+        "settlement_of",
+        _is_settled(lambda result, state, flight, requeue: "not_created" if state == "queued" else None),
+    ),
+    "what is in doubt is delivered again": (
+        _writer,
+        "settlement_of",
+        _is_settled(lambda result, state, flight, requeue: "queued" if state == "unknown" and requeue else None),
+    ),
+    "identical requests have one key": (Keys, "next", _key_without_ordinal),
+    "each run has its own keys": (Keys, "next", _key_of_this_run),
+}
+"""By its name: what a mutant replaces, and by what."""
+
+
+@contextmanager
+def broken(name: str) -> Iterator[None]:
+    """Break one rule."""
+    holder, attribute, function = MUTANTS[name]
+    with mock.patch.object(holder, attribute, function):
+        yield

@@ -1,0 +1,192 @@
+"""What the simulated processes run: batches, and people who resolve what is in doubt."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+from unittest import mock
+
+import aiohttp
+import attrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from simulation import service, store
+from simulation.world import Process, World
+from suno_persona import CreatePersonaRequest, JournalError, RetryPolicy, _transport, journal
+from suno_persona._admission import Admission
+from suno_persona._batch import Batch
+from suno_persona._engine import Engine
+from suno_persona._secret import Secret
+from suno_persona.distributed import _job
+from suno_persona.journal import Entry, Journal, _writer
+from suno_persona.journal._states import Binding
+
+_URLS = {host: URL(f"https://{host}/suno/persona/create/") for host in ("gateway.example", "other.example")}
+_HEADERS: CIMultiDict[str] = CIMultiDict()
+ONCE = RetryPolicy(attempts=1)
+_TIMEOUT = aiohttp.ClientTimeout()
+
+
+@attrs.frozen(kw_only=True)
+class Client:
+    """How a process is set up."""
+
+    requests: Sequence[CreatePersonaRequest]
+    retry_unknown: bool = False
+    host: str = "gateway.example"
+    account: str = "account"
+    accept_new_key: bool = False
+    policy: RetryPolicy = ONCE
+    max_connections: int = 2
+    stop_after: int = 100
+    """After how many outcomes its reader has enough."""
+
+
+class _Key:
+    """Takes the place of the API key."""
+
+    def __init__(self, account: str) -> None:
+        self._account = account
+
+    def fingerprint(self, salt: bytes) -> str:
+        return self._account
+
+    def mask(self, text: str) -> str:
+        return text
+
+
+def engine(client: Client) -> Engine:
+    """Return an engine whose requests go to the simulated service."""
+    return Engine(
+        open_session=cast("Callable[[], aiohttp.ClientSession]", lambda: client),
+        url=_URLS[client.host],
+        headers=_HEADERS,
+        key=cast("Secret", _Key(client.account)),
+        timeout=_TIMEOUT,
+        max_response_size=1000,
+        retry=client.policy,
+        admission=Admission(client.max_connections, client.policy, None),
+    )
+
+
+class BatchProcess(Process):
+    """A process that runs a batch."""
+
+    def __init__(self, world: World, name: str, client: Client, *, ahead: float = 0.0) -> None:
+        super().__init__(world, name, ahead=ahead)
+        self.client = client
+        self.yielded = 0
+        self._batch: Batch | None = None
+        self.start(self._run())
+
+    def cancel(self) -> None:
+        """Cancel the reader."""
+        self.world.note(self, "is cancelled")
+        self.main.cancel()
+
+    def stop(self) -> None:
+        """Stop gracefully."""
+        self.world.note(self, "is stopped")
+        if self._batch is not None:
+            self._batch.stop()
+
+    async def _run(self) -> None:
+        client = self.client
+        opened = Journal("journal.db", retry_unknown=client.retry_unknown, accept_new_key=client.accept_new_key)
+        batch = Batch(client.requests, engine(client), max_buffered=2 * client.max_connections, journal=opened)
+        async with batch:
+            self._batch = batch
+            async for outcome in batch:
+                self.yielded += 1
+                self.world.checks.outcome(self, outcome)
+                if self.yielded >= client.stop_after:
+                    break
+
+
+class Person(Process):
+    """Somebody who looks at the service and resolves what is in doubt; also with haste, as long as it may change."""
+
+    def __init__(self, world: World, name: str, *, hasty: bool, looks: int) -> None:
+        super().__init__(world, name)
+        self._looks = looks
+        self._hasty = hasty
+        self.start(self._run())
+
+    async def _run(self) -> None:
+        async with Journal("journal.db") as opened:
+            for _ in range(self._looks):
+                async for entry in opened.entries():
+                    await self._look(opened, entry)
+
+    async def _look(self, opened: Journal, entry: Entry) -> None:
+        fate = self.world.checks.fate(entry.key)
+        fate.was_sendable = fate.may_be_sent()
+        if self._hasty if fate.was_sendable else entry.state in ("claimed", "unknown") or entry.by_hand:
+            persona_id = fate.personas[0] if fate.personas else None
+            try:
+                await opened.resolve(entry.key, persona_id=persona_id, not_created=persona_id is None)
+            except JournalError as error:
+                self.world.note(self, "fails to resolve: {}", error)
+
+
+class _Clock:
+    """Takes the place of `datetime` where the journal asks for the time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self, _: object) -> Any:
+        return self._world.running.wall_clock()
+
+
+class _Thread:
+    """Takes the place of the journal's thread: a process of the world has its own."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def shutdown(self, *, wait: bool) -> None: ...
+
+
+_claim = _writer.Run.claim
+world_of: list[World] = []
+
+
+async def _observed_claim(run: _writer.Run, key: str, body: bytes) -> Any:
+    world_of[0].running.keys[asyncio.current_task()] = key
+    return await _claim(run, key, body)
+
+
+async def _post(session: Any, url: URL, **_: object) -> Any:
+    client: Client = session
+    account = Binding(f"https://{url.host}{url.raw_path.rstrip('/')}", client.account)
+    return await service.exchange(world_of[0], account, may_repeat=client.policy.retry_unknown)
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """Let the package run in the world that `enter` names."""
+    with (
+        mock.patch.object(journal, "Storage", store.Storage),
+        mock.patch.object(journal, "ThreadPoolExecutor", _Thread),
+        mock.patch.object(journal, "database_url", str),
+        mock.patch.object(_transport, "post", _post),
+        mock.patch.object(_writer.Run, "claim", _observed_claim),
+        mock.patch.object(_writer, "datetime", None),
+        mock.patch.object(_job, "datetime", None),
+        mock.patch.object(logging.getLogger("suno_persona"), "disabled", True),
+    ):
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(lambda _: None, lambda _: None)  # those of processes that crashed end without a word
+        yield
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def enter(world: World) -> None:
+    """Make a world the one that runs."""
+    world_of[:] = [world]
+    store.Storage.store = world.store
+    for module in (_writer, _job):
+        vars(module)["datetime"] = _Clock(world)

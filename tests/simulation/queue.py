@@ -1,0 +1,127 @@
+"""The simulated queue: as procrastinate, it delivers a job at least once, and again where its worker stalls."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from simulation.invariants import named
+from suno_persona.journal._states import Record
+
+if TYPE_CHECKING:
+    from simulation.world import Process, World
+
+STALLED_AFTER = 300.0  # seconds without a heartbeat
+
+
+class QueueError(Exception):
+    """The queue cannot be read or written; or a job is not there any more."""
+
+
+@attrs.define(eq=False)
+class Job:
+    """One job."""
+
+    key: str
+    body: str
+    due: float
+    attempts: int = 0
+    worker: "Process | None" = None
+    """Who has fetched it."""
+    lost: float | None = None
+    """Since when its worker is another one, because it restarted."""
+
+    def silent_since(self) -> float | None:
+        """Return when the last heartbeat of its worker was, unless it still sends some."""
+        return None if self.worker is None else self.lost if self.lost is not None else self.worker.silent_since
+
+
+class Queue:
+    """The jobs that are not finished."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.jobs: dict[str, Job] = {}
+        self.overlooked: set[str] = set()
+        """What may be pending without a job, until it is enqueued again: its job was aborted by hand, or was about to
+        end when it was enqueued."""
+
+    def defer(self, records: Sequence[Record]) -> int:
+        """Make jobs for records that have none, within the journal's transaction."""
+        new = [record for record in records if record.key not in self.jobs]
+        self.overlooked |= {record.key for record in records if record.key in self.jobs}
+        for record in new:
+            self.jobs[record.key] = Job(record.key, record.body, self.world.now)
+        return len(new)
+
+    def fetch(self, worker: "Process") -> Job | None:
+        """Hand out a job that is due; first, take those of stalled workers."""
+        self._retry_stalled()
+        now = self.world.now
+        for job in self.jobs.values():
+            if job.worker is None and job.due <= now:
+                job.worker = worker
+                self.world.note(worker, "fetches {}, delivery {}", named(job.key), job.attempts + 1)
+                return job
+        return None
+
+    def finish(self, job: Job) -> None:
+        """End a job, whoever has it by now."""
+        if self.jobs.get(job.key) is not job:
+            raise QueueError
+        del self.jobs[job.key]
+
+    def retry(self, job: Job, wait: float) -> None:
+        """Deliver a job again after so many seconds, whoever has it by now."""
+        if self.jobs.get(job.key) is not job or job.worker is None:
+            raise QueueError
+        job.worker = job.lost = None
+        job.attempts += 1
+        job.due = self.world.now + wait
+
+    def _retry_stalled(self) -> None:
+        for job in self.jobs.values():
+            since = job.silent_since()
+            if since is not None and self.world.now - since >= STALLED_AFTER:
+                self.world.note("queue", "takes {} from {}", named(job.key), job.worker)
+                self.retry(job, 0)
+
+    def wait(self) -> float:
+        """Return the seconds until there may be something to do, if nobody else does anything."""
+        now, waits = self.world.now, [60.0]
+        for job in self.jobs.values():
+            since = job.silent_since()
+            if job.worker is None:
+                waits.append(job.due - now)
+            elif since is not None:
+                waits.append(since + STALLED_AFTER - now)
+        return max(min(waits), 0.01)
+
+    async def call(self, process: "Process", function: Callable[[], Any]) -> Any:
+        """Let a process call a function of the queue's database, which may fail before and after its commit."""
+        future = process.loop.create_future()
+        world = self.world
+
+        def work() -> None:
+            if not process.is_alive and world.random() < 0.5:
+                return
+            fails, is_early = world.random() < world.store.failing, world.random() < 0.5
+            result: Any = QueueError()
+            if not (fails and is_early):
+                try:
+                    result = function()
+                except QueueError as error:
+                    result = error
+                if fails:
+                    result = QueueError()
+            world.actions.append(lambda: tell(result))
+
+        def tell(result: Any) -> None:
+            if process.is_alive and not future.done():
+                if isinstance(result, QueueError):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+
+        world.actions.append(work)
+        return await future

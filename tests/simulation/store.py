@@ -1,0 +1,148 @@
+"""The simulated database: the real ledger decides, in transactions that may fail before their commit or after it."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from simulation import transitions
+from simulation.queue import Queue
+from suno_persona.errors import JournalError
+from suno_persona.journal import _states as ledger
+from suno_persona.journal._states import Bind, Binding, Claim, Decision, Event, Record, Refusal, Resolve, Settle, State
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+
+class Store:
+    """What is committed."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.records: dict[str, Record] = {}
+        self.binding: Binding | None = None
+        self.accounts: set[Binding] = set()
+        """What it was bound to, as its users meant it."""
+        self.queue = Queue(world)
+        self.failing = 0.0
+        """The share of transactions that fail."""
+
+    def commit(
+        self, events: Sequence[Event], then: Callable[[Any, Any], None] | None, bound: set[Bind]
+    ) -> list[Decision]:
+        """Decide on events in their order, in one step. `bound` is what the process knows to be so."""
+        self._may_fail("before its commit")
+        process, records = self.world.running, self.records
+        changes: dict[str, Record] = {}
+        decisions: list[Decision] = []
+        for event in events:
+            before = changes.get(event.key) or records.get(event.key)
+            if isinstance(event, Claim) and event.bind is not None and event.bind not in bound:
+                refusal = self._bind(event.bind)
+                if refusal is not None:
+                    decisions.append(refusal)
+                    continue
+                bound.add(event.bind)
+            made = ledger.decide(before, event)
+            decisions.append(made)
+            if self.world.history is not None:
+                self.world.note(process, "commits {}: {}", _shown(event), _shown(made))
+            if isinstance(made, Record):
+                changes[event.key] = made
+            elif isinstance(event, Claim):
+                process.ambushed()
+                if self.world.meddle is not None and before is not None and before.state == "claimed":
+                    self.world.meddle(process)
+            transitions.check(self.world.checks, process, event, before, made)
+        if then is not None:
+            then(self, decisions)
+        for key, record in changes.items():
+            records[key] = record
+            self.world.checks.recorded(key, record)
+        self._may_fail("after its commit")
+        return decisions
+
+    def begin(self, wanted: Bind) -> None:
+        """Begin a run."""
+        self._may_fail("before its commit")
+        if self.binding is not None and (refusal := self._bind(wanted)) is not None:
+            raise JournalError(message=refusal.reason)
+
+    def _bind(self, wanted: Bind) -> Refusal | None:
+        before, account = self.binding, wanted.binding
+        made = ledger.bind(before, wanted)
+        is_meant = before is None or (wanted.accept_new_key and before.endpoint == account.endpoint)
+        if isinstance(made, Refusal):
+            self.world.note(self.world.running, "is refused: {}", made.reason)
+            if is_meant or before == account:
+                self.world.checks.fail(f"{self.world.running} is refused the journal of its own account")
+            return made
+        if is_meant:
+            self.accounts.add(account)
+        self.binding = made
+        return None
+
+    def _may_fail(self, when: str) -> None:
+        if self.failing and self.world.random() < self.failing / 2:
+            self.world.note(self.world.running, "its transaction fails {}", when)
+            raise JournalError(message=f"the transaction fails {when}")
+
+
+class Storage:
+    """One process's connection: takes the place of the journal's `Storage`."""
+
+    name = "journal"
+    store: Store  # of the world that runs
+
+    def __init__(self, url: object) -> None:
+        self._bound: set[Bind] = set()
+
+    def open(self, *, create: bool) -> None:
+        """Connect."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Bind:
+        """Begin a run."""
+        wanted = Bind(Binding(endpoint, fingerprint(b"salt")), accept_new_key)
+        self.store.begin(wanted)
+        if self.store.binding == wanted.binding:
+            self._bound.add(wanted)
+        return wanted
+
+    def commit(self, events: Sequence[Event], then: Callable[[Any, Any], None] | None = None) -> list[Decision]:
+        """Decide on events in their order."""
+        return self.store.commit(events, then, self._bound)
+
+    def find(self, key: str) -> Record | None:
+        """Return a record."""
+        return self.store.records.get(key)
+
+    def pending(self) -> int:
+        """Count what was enqueued and is not settled."""
+        return sum(record.state in ledger.PENDING and record.index is not None for record in self._records())
+
+    def page(
+        self, after: str, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None
+    ) -> list[Record]:
+        """Return records in the order of their keys."""
+        records = (record for record in self._records() if not states or record.state in states)
+        if settled_since is None:
+            return list(records)
+        return [record for record in records if record.index is not None and (record.settled_at or "") > settled_since]
+
+    def _records(self) -> list[Record]:
+        return [record for _, record in sorted(self.store.records.items())]
+
+
+def _shown(thing: Event | Record | Refusal) -> str:
+    if isinstance(thing, Refusal):
+        return f"refused: {thing.reason}"
+    name = thing.key[:3] + thing.key[-2:]
+    if isinstance(thing, Record):
+        return f"{name} is {thing.state}{'' if thing.persona_id is None else f' {thing.persona_id}'}"
+    words = [type(thing).__name__, name]
+    words += [flag for flag in ("retry_unknown", "retry_not_created") if getattr(thing, flag, False)]
+    if isinstance(thing, Settle | Resolve):
+        words += [thing.settlement.state, str(thing.settlement.reason)]
+    return " ".join(words)

@@ -1,0 +1,62 @@
+"""Nothing is created twice, nothing is lost and everything ends, in thousands of histories that go wrong at random."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from simulation import histories, mutants
+from simulation.invariants import Violation
+from simulation.processes import simulated
+
+PART = 2500
+"""Histories in one test."""
+
+MOST = 20_000
+"""Histories within which each broken rule must be noticed."""
+
+
+@pytest.fixture(autouse=True)
+def world() -> Iterator[None]:
+    """Run the package in the simulated world, without measuring its coverage, which takes several times as long."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    with simulated():
+        yield
+    sys.settrace(trace)
+
+
+def check(seeds: range) -> None:
+    """Live through these histories."""
+    for seed in seeds:
+        histories.check(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(8))
+def test_every_invariant_holds_in_every_history(part: int) -> None:
+    """Whatever crashes, is lost, stalls or is delivered again; a failure shows its history and how to replay it."""
+    check(range(PART * part, PART * (part + 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", mutants.MUTANTS)
+def test_each_broken_rule_is_noticed(name: str) -> None:
+    """With any one rule of the ledger inverted, some history breaks an invariant."""
+    with mutants.broken(name), pytest.raises(Violation):
+        check(range(MOST))
+
+
+def test_a_seed_is_one_history() -> None:
+    """The same seed has the same history, step by step, so that a failure can be replayed."""
+    for seed in range(20):
+        history = histories.told(seed)
+        assert history
+        assert histories.told(seed) == history
+
+
+def test_a_failure_shows_its_history_and_how_to_replay_it() -> None:
+    """Its message tells each step and the seed."""
+    with mutants.broken("claim keeps the holder"), pytest.raises(Violation, match="starts") as violation:
+        histories.check(7)
+    assert "SEED=7 nox -s simulate" in str(violation.value)

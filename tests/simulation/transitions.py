@@ -1,0 +1,126 @@
+"""What the ledger may decide, judged by what really happened."""
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from simulation.invariants import Checks, Fate, named
+from suno_persona.journal._states import Claim, Enqueue, Event, GiveUp, Record, Refusal, Resolve, Settle
+
+if TYPE_CHECKING:
+    from simulation.world import Process
+
+_DOUBTFUL = ("claimed", "unknown")
+
+
+def check(checks: Checks, process: "Process", event: Event, before: Record | None, made: Record | Refusal) -> None:
+    """Judge what the ledger made of an event."""
+    fate = checks.fate(event.key)
+    complaint = _refused(event, before) if isinstance(made, Refusal) else _changed(event, before, made)
+    if isinstance(made, Record) and complaint is None:
+        match event:
+            case Claim():
+                complaint = _granted(event, before, made, fate, clocks_agree=checks.world.clocks_agree)
+                fate.holders[event.holder] = process
+            case Settle():
+                complaint = _settled(process, event, before, made, fate)
+            case GiveUp():
+                complaint = _given_up(event, before, made)
+                fate.was_given_up = True
+            case Resolve():
+                complaint = _resolved(event, made)
+                fate.was_guessed = made.state == "not_created" and (fate.was_sendable or fate.may_be_sent())
+                fate.repeats += made.state == "not_created"
+            case Enqueue():
+                complaint = _enqueued(event, before, made)
+    if complaint is not None:
+        checks.fail(f"{process}: {type(event).__name__} of {named(event.key)}: {complaint}")
+
+
+def _refused(event: Event, before: Record | None) -> str | None:
+    """Judge a refusal: what is known is recorded, and what is asked for is done."""
+    state = None if before is None else before.state
+    match event:
+        case Claim() if state in (None, "queued"):
+            return "what is new or queued is refused"
+        case Settle() if before is not None and state != "created":
+            if event.settlement.state == "created":
+                return "a persona is not recorded"
+            if before.holder == event.holder and state in _DOUBTFUL:
+                return "the outcome of its claim is not recorded"
+        case GiveUp() if before is not None and state == "claimed" and before.holder == event.holder:
+            return "the claim stays"
+        case Resolve() if before is not None and (state in ("queued", *_DOUBTFUL) or before.by_hand):
+            return "a person cannot resolve it"
+        case Enqueue() if before is None:
+            return "what is new is refused"
+        case Enqueue() if state == "not_created" and event.retry_not_created:
+            return "what was not created is refused"
+    return None
+
+
+def _changed(event: Event, before: Record | None, after: Record) -> str | None:
+    """Judge a change, whatever the event."""
+    if before is None:
+        return None
+    if (before.key, before.body) != (after.key, after.body) or before.index not in (None, after.index):
+        return f"it is about something else: {before} became {after}"
+    may_change = before.state != "created" or (isinstance(event, Resolve) and before.by_hand)
+    if not may_change and attrs.evolve(before, index=after.index) != after:
+        return "it is written over a persona"
+    return None
+
+
+def _granted(event: Claim, before: Record | None, after: Record, fate: Fate, *, clocks_agree: bool) -> str | None:
+    if after.holder != event.holder:
+        return "it is granted to another"
+    if before is None or before.state == "queued":
+        return None
+    if before.state == "not_created":
+        if not event.since:
+            return "a worker sends what was not created, and was not enqueued again"
+        is_later = str(before.settled_at) > event.since
+    elif not event.retry_unknown:
+        return f"it was {before.state}, and nobody asked to retry that"
+    else:
+        is_later = before.claimed_at > event.since
+        fate.repeats += 1
+    return "the run retries what happened since it began" if is_later and clocks_agree else None
+
+
+def _settled(process: "Process", event: Settle, before: Record | None, after: Record, fate: Fate) -> str | None:
+    if before is None:
+        return "it was never claimed"
+    if after.by_hand:
+        return "it looks as if a person had resolved it"
+    if event.settlement.state == "created":
+        return None
+    if before.holder != event.holder:
+        return "it is another's claim"
+    if after.state == "queued" and before.state == "unknown":
+        return "a job that has ended is to be delivered again"
+    is_doubtful = before.doubt is not None or str(after.reason).startswith("cancelled while")
+    was_refused = all(attempt.is_refused for attempt in fate.attempts if attempt.process is process)
+    if after.state == "unknown" and was_refused and not is_doubtful:
+        return "certainly nothing was created, and its outcome is unknown"
+    return None
+
+
+def _given_up(event: GiveUp, before: Record | None, after: Record) -> str | None:
+    if before is None or before.holder != event.holder:
+        return "it is another claim"
+    return None if after.state == "unknown" else f"its outcome is {after.state}"
+
+
+def _resolved(event: Resolve, after: Record) -> str | None:
+    if after.state != event.settlement.state or not after.by_hand:
+        return "it does not show what the person said"
+    return None
+
+
+def _enqueued(event: Enqueue, before: Record | None, after: Record) -> str | None:
+    if after.index is None:
+        return "it has no index"
+    if before is None or before.state == after.state:
+        return None
+    return None if before.state == "not_created" and event.retry_not_created else f"what was {before.state} is enqueued"
