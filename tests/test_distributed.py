@@ -324,7 +324,7 @@ async def test_enqueueing_again_cures_a_request_without_a_job(app: PersonaApp, f
 async def test_an_error_of_the_code_leaves_no_request_without_an_outcome(
     app: PersonaApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody knows what it did: the job has failed, and the request is unknown."""
+    """The request is unknown, with the error as its reason, and its job has ended."""
 
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
@@ -332,8 +332,8 @@ async def test_an_error_of_the_code_leaves_no_request_without_an_outcome(
     monkeypatch.setattr("suno_persona._transport.post", fail)
     await enqueue(app, requests(1))
     await work(app)
-    assert "RuntimeError while its request was in flight" in str((await results(app))[0].error)
-    assert [job.status for job in await jobs(app)] == ["failed"]
+    assert "unexpected RuntimeError: a bug" in str((await results(app))[0].error)
+    assert await jobs(app) == []
 
 
 async def test_an_outcome_that_cannot_be_recorded_is_logged(

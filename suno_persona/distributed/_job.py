@@ -50,10 +50,10 @@ async def deliver(
     """
     began = now()
 
+    fresh: Entry | None = None
+
     def redelivery(result: object) -> float | None:
         match result:
-            case Redeliver():
-                return result.wait
             case asyncio.CancelledError():
                 return 0 if is_shutdown() else None
             case errors.ConnectionFailedError() | errors.RateLimitedError() | errors.ServiceUnavailableError():
@@ -61,14 +61,14 @@ async def deliver(
             case _:
                 return None
 
-    def check(entry: Entry) -> None:
-        if entry.state == "claimed":
-            raise Redeliver((entry.claimed_at + STALE_AFTER - began).total_seconds())
+    def on_recorded(entry: Entry) -> None:
+        nonlocal fresh
+        fresh = entry if entry.state == "claimed" else None
 
     # At the first delivery, a claim may be that of a batch at work on the same journal. At a later one, its process was
     # stopped.
     stale_before = MAX if attempts else began - STALE_AFTER
-    run = run.delivery(stale_before, check, requeues=lambda error: redelivery(error) is not None)
+    run = run.delivery(stale_before, on_recorded, requeues=lambda error: redelivery(error) is not None)
     call = Call(to_request(parse_json(body)))
     try:
         sent = await send_recorded(engine, run, key, call)
@@ -79,6 +79,8 @@ async def deliver(
         recording.result()
     except JournalError as error:
         raise Redeliver(JOURNAL_WAIT) from error
+    if fresh is not None:
+        raise Redeliver((fresh.claimed_at + STALE_AFTER - began).total_seconds())
     if (wait := redelivery(sent.result)) is not None:
         raise Redeliver(wait) from cast("BaseException", sent.result)
     if not isinstance(sent.result, Persona | NotCreatedError | OutcomeUnknownError):

@@ -123,8 +123,8 @@ class Journal:
     async def begin(self, account: "Account", *, retry_not_created: bool = True) -> Run:
         """Begin one run over the requests of a batch, which ends before the journal is closed.
 
-        What earlier runs left without a persona is sent again, unless `retry_not_created` is `False`. Raises `JournalError` where the
-        journal belongs to another endpoint, or to another key.
+        What earlier runs left without a persona is sent again, unless `retry_not_created` is `False`. Raises
+        `JournalError` where the journal belongs to another endpoint, or to another key.
         """
         writer = self._open()
         begin, accept = writer.storage.begin, self._accept_new_key
@@ -189,8 +189,8 @@ class Journal:
         """Settle a request after you looked: created with this id, or not created.
 
         A later run yields a `Persona` with this id and nothing else, or sends the request again. What was resolved by
-        hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is passed, and for a blank
-        id; and `JournalError` where there is no such request, or where the service itself settled it.
+        hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is passed, and for a
+        blank id; and `JournalError` where there is no such request, or where the service itself settled it.
         """
         if (persona_id is None) is not not_created:
             message = (

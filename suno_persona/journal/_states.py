@@ -144,7 +144,7 @@ def claim(record: Record | None, event: Claim) -> Decision:
             granted = False
     if granted:
         draft = _opened(event, "claimed", None if record is None else record.index, event.holder)
-        return attrs.evolve(draft, persona_id=persona_id, doubt=doubt)
+        return draft if doubt is None else attrs.evolve(draft, persona_id=persona_id, doubt=doubt)
     if record is not None and record.state == "claimed" and record.claimed_at < event.stale_before:
         stale = Settle(key=event.key, holder=record.holder, at=event.at, state="unknown", reason=_stopped(record))
         return _settled(record, stale)

@@ -122,8 +122,8 @@ class Run:
     terms: Mapping[str, Any]
     """What its claims have in common: members of `Claim`."""
 
-    check: Callable[[Entry], None] = lambda _: None
-    """Called with what is recorded of a request that must not be sent; what it raises, `claim` raises."""
+    on_recorded: Callable[[Entry], None] = lambda _: None
+    """Called with what is recorded of a request that must not be sent."""
 
     requeues: Callable[[BaseException], bool] = lambda _: False
     """Whether a request that ended so, and was not created, is left to a later delivery."""
@@ -133,11 +133,11 @@ class Run:
     keys: ledger.Keys = attrs.field(factory=ledger.Keys)
 
     def delivery(
-        self, stale_before: datetime, check: Callable[[Entry], None], requeues: Callable[[BaseException], bool]
+        self, stale_before: datetime, on_recorded: Callable[[Entry], None], requeues: Callable[[BaseException], bool]
     ) -> "Run":
         """Return a run for one delivery of a job, which takes nothing that another one did for its own."""
         terms = {**self.terms, "stale_before": stale_before.isoformat(timespec="microseconds")}
-        return Run(writer=self.writer, terms=terms, check=check, requeues=requeues, now=self.now)
+        return Run(writer=self.writer, terms=terms, on_recorded=on_recorded, requeues=requeues, now=self.now)
 
     def key(self, body: bytes) -> str:
         """Return the key of the next request, by its wire body."""
@@ -163,7 +163,7 @@ class Run:
         if isinstance(decision, ledger.Refusal) and decision.record is None:
             raise JournalError(message=f"{self.writer.storage.name}: {decision.reason}")
         entry = Entry.of(cast("Record", decision.record if isinstance(decision, ledger.Refusal) else decision))
-        self.check(entry)
+        self.on_recorded(entry)
         return entry
 
     def settle(
