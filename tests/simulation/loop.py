@@ -16,6 +16,7 @@ class Host(Protocol):
     @property
     def now(self) -> float:
         """The true time, in seconds."""
+        ...
 
     def at(self, when: float, function: Callable[[], object]) -> None:
         """Call a function when it is time."""
