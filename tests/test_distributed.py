@@ -413,9 +413,8 @@ async def test_a_worker_of_another_account_ends_at_once(
     """With a clear error, before it takes a job."""
     await enqueue(app, requests(2))
     await run_batch(persona_api, requests(1), Journal(app.journal_url))
-    for options in ({"base_url": "https://gateway.example"}, {"api_key": "sk-another-one"}):
-        settings = {"api_key": fake_suno.api_key, "base_url": fake_suno.base_url, **options}
-        other = make_app(app.journal_url, make_client=partial(PersonaAPI, **settings))
+    for key, url in ((fake_suno.api_key, "https://gateway.example"), ("sk-another-one", fake_suno.base_url)):
+        other = make_app(app.journal_url, make_client=partial(PersonaAPI, key, base_url=url))
         with pytest.raises(JournalError, match="the journal belongs to "):
             await other.run_worker_async(install_signal_handlers=False)
     assert await states(app.journal_url) == ["created", "queued"]

@@ -104,7 +104,7 @@ async def test_what_is_unknown_is_not_sent_again(journal_url: str, fake_suno: Fa
 
 async def test_an_id_that_was_found_is_kept(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Also where the answer was no persona otherwise."""
-    fake_suno.script(Fault.response(200, b'{"data": {"id": "fd213afd"}}'))
+    fake_suno.script(Fault.response(200, b'{"data": "fd213afd"}'))
     first = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     again = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     assert isinstance(first, OutcomeUnknownError)

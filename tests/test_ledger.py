@@ -21,11 +21,10 @@ from suno_persona.journal._states import (
     Record,
     Refusal,
     Settle,
-    Settlement,
     bind,
     decide,
     is_granted,
-    settlement_of,
+    settlement,
 )
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "ledger.md"
@@ -33,15 +32,14 @@ EARLIER, BEGAN, LATER, NOW = "2026-01-01", "2026-01-02", "2026-01-03", "2026-01-
 KEY, BODY = "0" * 64 + ":1", "{}"
 OLD = Record(key=KEY, body=BODY, state="claimed", claimed_at=EARLIER, claimed_by="host", holder="holder", index=7)
 
-CREATED = settlement_of(Persona(id="p"), may_have_created=True, request_id="r")
-NOT_CREATED = Settlement(state="not_created", reason="no")
-UNKNOWN = Settlement(state="unknown", reason="lost")
-QUEUED = Settlement(state="queued", reason="429")
+CREATED = settlement(Persona(id="p"), may_have_created=True, request_id="r")
+NOT_CREATED = {"state": "not_created", "reason": "no"}
+UNKNOWN = {"state": "unknown", "reason": "lost"}
+QUEUED = {"state": "queued", "reason": "429"}
 
 
-def settled(settlement: Settlement, **changes: object) -> Record:
+def settled(members: dict[str, Any], **changes: object) -> Record:
     """A record with an outcome."""
-    members = {name: value for name, value in attrs.asdict(settlement).items() if value is not None}
     return attrs.evolve(OLD, **{"settled_at": EARLIER, **members, **changes})
 
 
@@ -63,8 +61,8 @@ def claim(since: str = BEGAN, **options: Any) -> Claim:
     return Claim(key=KEY, body=BODY, holder="run", at=NOW, by="host", since=since, **options)
 
 
-def settle(settlement: Settlement, holder: str = "holder") -> Settle:
-    return Settle(key=KEY, holder=holder, at=NOW, settlement=settlement)
+def settle(members: dict[str, Any], holder: str = "holder") -> Settle:
+    return Settle(key=KEY, holder=holder, at=NOW, **members)
 
 
 def enqueue(*, retry_not_created: bool = False) -> Enqueue:
@@ -177,11 +175,11 @@ def test_only_the_holder_calls_its_request_not_created() -> None:
 def test_a_persona_is_recorded_whoever_reports_it() -> None:
     """In each state but that of a persona that is recorded already."""
     for record, event, result in pairs():
-        if not isinstance(event, Settle) or event.settlement is not CREATED or not event.holder:
+        if not isinstance(event, Settle) or event.state != "created" or not event.holder:
             continue
         if record is not None and record.state != "created":
             assert isinstance(result, Record)
-            assert (result.persona, result.persona_id, result.request_id) == (CREATED.persona, "p", "r")
+            assert (result.persona, result.persona_id, result.request_id) == (CREATED["persona"], "p", "r")
             assert not result.by_hand
 
 
@@ -198,8 +196,8 @@ def test_a_retry_does_not_end_the_doubt() -> None:
     assert isinstance(retried, Record)
     given_up = decide(retried, claim("", stale_before="2027-01-01"))
     assert isinstance(given_up, Record)
-    for record, settlement in itertools.product((retried, given_up), (NOT_CREATED, UNKNOWN, QUEUED)):
-        result = decide(record, settle(settlement, "run"))
+    for record, reported in itertools.product((retried, given_up), (NOT_CREATED, UNKNOWN, QUEUED)):
+        result = decide(record, settle(reported, "run"))
         assert isinstance(result, Record)
         assert (result.state, result.persona_id, result.doubt) == ("unknown", "seen", "lost")
     created = decide(retried, settle(CREATED, "run"))
@@ -244,24 +242,24 @@ def test_an_index_is_noted_once() -> None:
 )
 def test_an_error_is_recorded_with_its_reason(error: BaseException, in_flight: bool, state: State, reason: str) -> None:
     """The error itself tells whether a persona may exist; where it does not, the call does."""
-    settlement = settlement_of(error, may_have_created=in_flight, request_id="r")
-    assert (settlement.state, settlement.request_id) == (state, "r")
-    assert reason in str(settlement.reason)
-    assert settlement.persona_id == getattr(error, "persona_id", None)
+    members = settlement(error, may_have_created=in_flight, request_id="r")
+    assert (members["state"], members["request_id"]) == (state, "r")
+    assert reason in members["reason"]
+    assert members["persona_id"] == getattr(error, "persona_id", None)
 
 
 def test_what_was_not_created_is_queued_on_demand_and_what_may_exist_is_not() -> None:
     """A job that ends without a persona leaves its request to a later delivery."""
     refused, lost = ConnectionFailedError(message="refused"), ServerError(message="lost")
-    assert settlement_of(refused, may_have_created=False, request_id=None, requeue=True).state == "queued"
-    assert settlement_of(lost, may_have_created=True, request_id=None, requeue=True).state == "unknown"
+    assert settlement(refused, may_have_created=False, request_id=None, requeue=True)["state"] == "queued"
+    assert settlement(lost, may_have_created=True, request_id=None, requeue=True)["state"] == "unknown"
 
 
 def test_a_persona_is_recorded_whole() -> None:
     """As `dumps` writes it."""
     persona = Persona(id="p\0", name="N\ud800")
-    settlement = settlement_of(persona, may_have_created=True, request_id=None)
-    assert (settlement.persona, settlement.persona_id) == (dumps(persona).decode(), "p\ufffd")
+    members = settlement(persona, may_have_created=True, request_id=None)
+    assert (members["persona"], members["persona_id"]) == (dumps(persona).decode(), "p\ufffd")
 
 
 def test_identical_requests_have_ordinals() -> None:

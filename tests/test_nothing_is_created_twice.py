@@ -191,7 +191,7 @@ FAULTS = [
     Fault("returns 204", sends(lambda _: head(status="204 No Content"), "keep"), UNREADABLE),
     Fault("returns 200 with an error", complete(b'{"error": {"message": "no such clip"}}'), RejectedError),
     Fault("returns 200 with a code", complete(b'{"code": 40001, "message": "no such clip"}'), RejectedError),
-    Fault("creates, and wraps the persona", wrapped(by=lambda body: b'{"code": 200, "data": %b}' % body), UNREADABLE, personas=1),
+    Fault("creates, and wraps the persona", wrapped(by=lambda body: b'{"code": 200, "data": %b}' % body), Persona, personas=1),
     Fault("creates, and compresses the persona", wrapped("Content-Encoding: gzip", by=gzip.compress), Persona, personas=1),
     Fault(
         "creates, and breaks the compression",

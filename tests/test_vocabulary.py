@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Iterator
 
+import attrs
 import pytest
 from support.modules import MODULES, prose
 
@@ -22,14 +23,14 @@ PACKAGES = (
 )
 # Each with the word to use in its place.
 RETIRED = {
-    r"giv(e|es|en|ing)|gave": "return, raise, yield, pass",
+    r"(giv(e|es|en|ing)|gave)(?! up)": "return, raise, yield, pass",
     r"tell(s|ing)?|told": "return, show",
     r"repeat(s|ed|ing)?|repetition|try again|tried again": "retry, attempt",
     r"under way": "in flight",
     r"(its|the|their|a|free) turns?(?! of)": "slot",
     r"longest_wait|first_wait|longest wait|first wait": "wait_max, wait_initial",
     r"cooling|cools?": "cool-down",
-    r"(?<!connection )refus(e|es|ed|al|als|ing)": "rejected, rate limited",
+    r"(?<!connection )refus(e|es|ed|ing)": "rejected, rate limited",
     r"answer(s|ed|ing)?": "response",
     r"comes? again": "is retried, is redelivered",
     r"places?": "ordinal, index, path, offset",
@@ -40,7 +41,7 @@ RETIRED = {
     r"look before": "check before",
     r"expected .* found": "must be ...; got ...",
 }
-SETTLED = {"lost_answer"}  # a name that the design settles
+SETTLED = {"lost_answer", "COLUMN place"}  # a name that the design settles, and a column of version 1
 PATTERNS = {word: re.compile(rf"\b({word})\b", re.IGNORECASE | re.DOTALL) for word in RETIRED}
 
 
@@ -61,7 +62,7 @@ def names() -> Iterator[str]:
             members = [member for member in dir(thing) if not member.startswith("_")] if inspect.isclass(thing) else []
             yield from members
             for function in (thing, *(getattr(thing, member) for member in members)):
-                if inspect.isfunction(function) or inspect.isclass(function):
+                if inspect.isfunction(function) or attrs.has(function):
                     yield from inspect.signature(function).parameters
 
 

@@ -35,13 +35,13 @@ app: typer.Typer = typer.Typer(
     Environment:
       SUNO_API_KEY      the API key
       SUNO_BASE_URL     the base URL of the service
-      SUNO_JOURNAL_URL  the journal: an SQLite file or a database URL
+      SUNO_JOURNAL_URL  the journal: a file or a database URL
 
     \b
     Exit status:
       0    success: every persona was created
       1    some personas were certainly not created
-      2    usage, configuration, input or output cannot be used
+      2    usage, settings, input or output cannot be used
       3    some outcomes are unknown: check before you retry
       130  interrupted""",
     context_settings={"help_option_names": ["-h", "--help"], "color": False},  # rich colours, and honours NO_COLOR

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 import typer
 
 from suno_persona.cli._running import discard_stdout
-from suno_persona.conversion import converter, dump_json, parse_json
+from suno_persona.conversion import converter, dump_json, dump_request, parse_json
 from suno_persona.errors import ConfigurationError
 from suno_persona.models import Outcome
 
@@ -66,7 +66,7 @@ class Output:
         if _digest(document) == self._last.get(hash(outcome.key)):
             return
         document["request_id"] = outcome.request_id
-        document["request"] = converter.unstructure(outcome.request)
+        document["request"] = parse_json(dump_request(outcome.request))  # as it is sent
         if outcome.persona is not None:
             document["persona"] = converter.unstructure(outcome.persona)
         if error is not None:

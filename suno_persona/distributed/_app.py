@@ -142,7 +142,7 @@ class PersonaApp(App):
 
 
 class _Redelivery(BaseRetryStrategy):
-    """Tells procrastinate which jobs to deliver again, and when."""
+    """Decide which jobs procrastinate delivers again, and when."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Decide on a job that raised."""

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from suno_persona import _options as options
 from suno_persona.errors import InvalidRequestError, JournalError, UsageError
@@ -123,7 +123,7 @@ class Journal:
     async def begin(self, account: "Account", *, retry_not_created: bool = True) -> Run:
         """Begin one run over the requests of a batch, which ends before the journal is closed.
 
-        What earlier runs left without a persona is sent again, unless told otherwise. Raises `JournalError` where the
+        What earlier runs left without a persona is sent again, unless `retry_not_created` is `False`. Raises `JournalError` where the
         journal belongs to another endpoint, or to another key.
         """
         writer = self._open()
@@ -144,9 +144,8 @@ class Journal:
 
     async def find(self, key: str) -> Entry | None:
         """Return what it holds of one request, if anything."""
-        async for entry in self._entries((), prefix=key):
-            return entry if entry.key == key else None
-        return None
+        found = [entry async for entry in self._entries((), prefix=key)]
+        return found[0] if found and found[0].key == key else None
 
     async def settled(self, *, poll_interval: float = 1.0) -> AsyncIterator[Entry]:
         """Yield what was enqueued and is settled, each once, and go on until all of it is.
@@ -187,10 +186,10 @@ class Journal:
         return made
 
     async def resolve(self, key: str, *, persona_id: str | None = None, not_created: bool = False) -> None:
-        """ledger.Settle a request after you looked: created with this id, or not created.
+        """Settle a request after you looked: created with this id, or not created.
 
         A later run yields a `Persona` with this id and nothing else, or sends the request again. What was resolved by
-        hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is given, and for a blank
+        hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is passed, and for a blank
         id; and `JournalError` where there is no such request, or where the service itself settled it.
         """
         if (persona_id is None) is not not_created:
@@ -199,14 +198,13 @@ class Journal:
             )
             raise InvalidRequestError(message=message)
         if persona_id is None:
-            settlement = ledger.Settlement(state="not_created", reason="resolved by hand")
+            members: dict[str, Any] = {"state": "not_created", "reason": "resolved by hand"}
         elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
-            settlement = ledger.settlement_of(Persona(id=persona_id))
+            members = ledger.settlement(Persona(id=persona_id), may_have_created=True, request_id=None)
         else:
             raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
-        event = ledger.Settle(key=key, holder="", at=now(), settlement=settlement)
         writer = self._open()
-        made = await writer.submit(event)
+        made = await writer.submit(ledger.Settle(key=key, holder="", at=now(), **members))
         if isinstance(made, ledger.Refusal):
             raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {made.reason}")
 

@@ -61,7 +61,7 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
         parsed = sql.make_url(text) if "://" in text else sql.URL.create("sqlite", database=text)
     except (SQLAlchemyError, ValueError):
         raise _invalid("a URL that cannot be read") from None  # nor here
-    if is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise _invalid("an SQLite database in memory, which no later run can read")
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
 
@@ -76,27 +76,23 @@ def postgresql_conninfo(url: str) -> str:
 
 def shown(url: sql.URL) -> str:
     """Name a database in messages, without passwords."""
-    if is_sqlite(url):
+    if url.get_backend_name() == "sqlite":
         return str(url.database)
     hidden = {name: "***" for name in url.query if "pass" in name}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def is_sqlite(url: sql.URL) -> bool:
-    """Whether it is an SQLite file."""
-    return url.get_backend_name() == "sqlite"
-
-
 def make_engine(url: sql.URL) -> sql.Engine:
     """Make the engine of a database. Raises `ConfigurationError` where there is none."""
+    is_sqlite = url.get_backend_name() == "sqlite"
     try:
         engine = sql.create_engine(
             url,
             hide_parameters=True,
-            paramstyle="qmark" if is_sqlite(url) else "format",
+            paramstyle="qmark" if is_sqlite else "format",
             pool_reset_on_return=None,  # every transaction here ends itself
-            pool_pre_ping=not is_sqlite(url),  # a server may have been restarted since
-            connect_args={"isolation_level": None} if is_sqlite(url) else {},
+            pool_pre_ping=not is_sqlite,  # a server may have been restarted since
+            connect_args={"isolation_level": None} if is_sqlite else {},
         )
     except ModuleNotFoundError as error:
         package = "suno-persona[postgres]" if url.drivername in _DRIVERS.values() else error.name
@@ -105,7 +101,7 @@ def make_engine(url: sql.URL) -> sql.Engine:
         raise _invalid(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
     if engine.dialect.name not in INSERTS:
         raise _invalid(f"a database of {engine.dialect.name}; SQLite and PostgreSQL are supported")
-    if is_sqlite(url):
+    if is_sqlite:
         hooks.listen(engine, "connect", _configure)
     return engine
 

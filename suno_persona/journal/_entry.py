@@ -15,7 +15,7 @@ from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 class Entry:
     """What a journal holds of one request.
 
-    - `key`: the SHA-256 of its wire body, a colon, and its ordinal, from 1 on, among identical requests.
+    - `key`: the SHA-256 of its wire body, a colon, and its ordinal, from 1, among identical requests.
     - `state`: `"created"`, `"not_created"`, `"unknown"`; or `"claimed"`: in flight, or its process was stopped
       before it recorded an outcome; or `"queued"`: it waits for a worker.
     - `claimed_at`, `claimed_by`: when it was enqueued or last claimed, in UTC, by which host and process.

@@ -5,7 +5,6 @@ It is pure: it knows no database, no clock and no event loop. Nothing else decid
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -58,17 +57,6 @@ class Refusal:
     record: Record | None = None
 
 
-@attrs.frozen(kw_only=True, slots=False)
-class Settlement:
-    """What became of a request."""
-
-    state: State
-    persona: str | None = None
-    persona_id: str | None = None
-    request_id: str | None = None
-    reason: str | None = None
-
-
 @attrs.frozen
 class Account:
     """The service and the account that a journal belongs to."""
@@ -99,19 +87,23 @@ class Claim:
 
 @attrs.frozen(kw_only=True, slots=False)
 class Settle:
-    """A run reports what became of its claim. To settle as `queued` is to leave the request to a later delivery."""
+    """A run reports what became of its claim; as `queued`, to leave it to a later delivery. Or a person does."""
 
     key: str
     holder: str
     """Empty where a person looked, and resolves it by hand."""
 
     at: str
-    settlement: Settlement
+    state: State
+    persona: str | None = None
+    persona_id: str | None = None
+    request_id: str | None = None
+    reason: str | None = None
 
 
 @attrs.frozen
 class Enqueue:
-    """A batch gives a request to the workers."""
+    """A batch leaves a request to the workers."""
 
     key: str
     body: str
@@ -126,8 +118,10 @@ Event: TypeAlias = Claim | Settle | Enqueue
 
 
 def decide(record: Record | None, event: Event) -> Decision:
-    """Apply an event to a record. Returns the new record, or a refusal where it stays as it is."""
-    return _TRANSITIONS[type(event)](record, event)
+    """Return the record after an event, or a `Refusal` where it stays as it is."""
+    if isinstance(event, Claim):
+        return claim(record, event)
+    return settle(record, event) if isinstance(event, Settle) else enqueue(record, event)
 
 
 def claim(record: Record | None, event: Claim) -> Decision:
@@ -149,21 +143,11 @@ def claim(record: Record | None, event: Claim) -> Decision:
         case _:
             granted = False
     if granted:
-        index = None if record is None else record.index
-        return Record(
-            key=event.key,
-            body=event.body,
-            state="claimed",
-            claimed_at=event.at,
-            claimed_by=event.by,
-            holder=event.holder,
-            persona_id=persona_id,
-            index=index,
-            doubt=doubt,
-        )
+        draft = _opened(event, "claimed", None if record is None else record.index, event.holder)
+        return attrs.evolve(draft, persona_id=persona_id, doubt=doubt)
     if record is not None and record.state == "claimed" and record.claimed_at < event.stale_before:
-        unknown = Settlement(state="unknown", reason=_stopped(record))
-        return _settled(record, Settle(key=event.key, holder=record.holder, at=event.at, settlement=unknown))
+        stale = Settle(key=event.key, holder=record.holder, at=event.at, state="unknown", reason=_stopped(record))
+        return _settled(record, stale)
     return Refusal("it has an outcome, or another run may be sending it", record)
 
 
@@ -183,10 +167,10 @@ def settle(record: Record | None, event: Settle) -> Decision:
     if record is None or record.state == "created":
         return Refusal("there is no such request, or it has a persona", record)
     is_open = record.holder == event.holder and record.state in ("claimed", "unknown")
-    if not is_open and event.settlement.state != "created":
+    if not is_open and event.state != "created":
         return Refusal("another run claimed it, or it was resolved by hand", record)
-    if event.settlement.state == "queued" and record.state == "unknown":
-        event = attrs.evolve(event, settlement=attrs.evolve(event.settlement, state="not_created"))
+    if event.state == "queued" and record.state == "unknown":
+        event = attrs.evolve(event, state="not_created")
     return _settled(record, event)
 
 
@@ -202,8 +186,7 @@ def _resolve(record: Record | None, event: Settle) -> Decision:
 def enqueue(record: Record | None, event: Enqueue) -> Decision:
     """Queue what is new, and on demand what was not created. Note the index of what has none."""
     if record is None:
-        at, by = event.at, event.by
-        return Record(key=event.key, body=event.body, state="queued", claimed_at=at, claimed_by=by, index=event.index)
+        return _opened(event, "queued", event.index)
     index = event.index if record.index is None else record.index
     if record.state == "not_created" and event.retry_not_created:
         return attrs.evolve(record, state="queued", index=index)
@@ -220,56 +203,53 @@ def bind(bound: Account | None, wanted: Account, *, accept_new_key: bool = False
     return wanted
 
 
+def _opened(event: Claim | Enqueue, state: State, index: int | None, holder: str = "") -> Record:
+    at, by = event.at, event.by
+    return Record(key=event.key, body=event.body, state=state, claimed_at=at, claimed_by=by, holder=holder, index=index)
+
+
 def _settled(record: Record, event: Settle) -> Record:
-    made = event.settlement
-    if record.doubt is not None and event.holder and made.state != "created":
-        reason = made.reason if made.state == "unknown" else record.doubt
-        persona_id = made.persona_id or record.persona_id
-        made = attrs.evolve(made, state="unknown", reason=reason, persona_id=persona_id)
-    doubt = record.doubt if made.state == "unknown" else None
-    changes = {"settled_at": event.at, "holder": event.holder, "doubt": doubt}
-    return Record(**vars(record) | vars(made) | changes)
+    if record.doubt is not None and event.holder and event.state != "created":
+        reason = event.reason if event.state == "unknown" else record.doubt
+        event = attrs.evolve(event, state="unknown", reason=reason, persona_id=event.persona_id or record.persona_id)
+    members = vars(record) | vars(event) | {"settled_at": event.at}
+    members["doubt"] = record.doubt if event.state == "unknown" else None
+    del members["at"]
+    return Record(**members)
 
 
 def _stopped(record: Record) -> str:
     return f"no outcome was recorded: {record.claimed_by} was stopped"
 
 
-def settlement_of(
-    result: Persona | BaseException,
-    *,
-    may_have_created: bool = False,
-    request_id: str | None = None,
-    requeue: bool = False,
-) -> Settlement:
-    """Say what is recorded of a call that returned a persona or raised an error.
+def settlement(
+    result: Persona | BaseException, *, may_have_created: bool, request_id: str | None, requeue: bool = False
+) -> dict[str, Any]:
+    """Return what is recorded of a call that returned a persona or raised an error: members of `Settle`.
 
-    `may_have_created` counts where the error itself does not tell. With `requeue`, what was not created is queued.
+    `may_have_created` counts where the error itself does not say. With `requeue`, what was not created is queued.
     """
+    members: dict[str, Any] = {"request_id": getattr(result, "request_id", None) or request_id}
     if isinstance(result, Persona):
-        persona, persona_id = dumps(result).decode(), _storable(result.id)
-        return Settlement(state="created", persona=persona, persona_id=persona_id, request_id=_storable(request_id))
-    persona_id = None
-    if not isinstance(result, PersonaError):
-        what = type(result).__name__ if isinstance(result, Exception) else "cancelled"
-        reason = f"{what} {'while its request was in flight' if may_have_created else 'before it was sent'}"
+        members |= {"state": "created", "persona": dumps(result).decode(), "persona_id": result.id}
     else:
-        may_have_created = result.may_have_created
-        status: int | None = getattr(result, "status", None)
-        reason = f"{type(result).__name__}{f', HTTP {status}' if status else ''}: {result.message}"
-        persona_id = getattr(result, "persona_id", None)
-        request_id = getattr(result, "request_id", None) or request_id
-    return Settlement(
-        state="unknown" if may_have_created else "queued" if requeue else "not_created",
-        persona_id=_storable(persona_id),
-        request_id=_storable(request_id),
-        reason=_storable(reason),
-    )
+        members["persona_id"] = getattr(result, "persona_id", None)
+        if isinstance(result, PersonaError):
+            may_have_created = result.may_have_created
+            status: int | None = getattr(result, "status", None)
+            members["reason"] = f"{type(result).__name__}{f', HTTP {status}' if status else ''}: {result.message}"
+        else:
+            what = type(result).__name__ if isinstance(result, Exception) else "cancelled"
+            members["reason"] = (
+                f"{what} {'while its request was in flight' if may_have_created else 'before it was sent'}"
+            )
+        members["state"] = "unknown" if may_have_created else "queued" if requeue else "not_created"
+    return {name: text and _storable(text) for name, text in members.items()}
 
 
-def _storable(text: str | None) -> str | None:
-    """Replace what databases refuse: lone surrogates, and NUL, which PostgreSQL does not store."""
-    return text and text.replace("\0", "\ufffd").encode(errors="replace").decode()
+def _storable(text: str) -> str:
+    """Replace what databases do not store: lone surrogates, and NUL in PostgreSQL."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 class Keys:
@@ -281,13 +261,6 @@ class Keys:
     def next(self, body: bytes) -> str:
         """Return the key of the next request: the SHA-256 of its wire body, and its ordinal among identical ones."""
         digest = hashlib.sha256(body)
-        half = digest.digest()[:16]  # enough to tell requests apart, in less memory
+        half = digest.digest()[:16]  # enough to distinguish requests, in less memory
         self._seen[half] += 1
         return f"{digest.hexdigest()}:{self._seen[half]}"
-
-
-_TRANSITIONS: dict[type[Event], Callable[[Any, Any], Decision]] = {
-    Claim: claim,
-    Settle: settle,
-    Enqueue: enqueue,
-}

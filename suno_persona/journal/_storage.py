@@ -47,7 +47,7 @@ class Storage:
 
     def open(self, *, create: bool) -> None:
         """Connect, and `create` the tables where there are none."""
-        if database.is_sqlite(self._engine.url):
+        if self._engine.dialect.name == "sqlite":
             database.check_file(str(self._engine.url.database), create=create)
         self._transaction(lambda connection: database.prepare(connection, create=create))
 
@@ -112,7 +112,7 @@ class Storage:
             try:
                 with self._engine.begin() as connection:
                     if write and connection.dialect.name == "sqlite":
-                        # Otherwise two processes read at once, and then one of them is refused to write.
+                        # Otherwise two processes read at once, and then one of them cannot write.
                         connection.exec_driver_sql("BEGIN IMMEDIATE")
                     return work(connection)
             except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
@@ -140,8 +140,8 @@ class Storage:
         firsts = [decision(None, event) for event in events]
         new = {first.key: first for first in firsts if isinstance(first, Record)}
         are_all_new = self._insert(connection, [new[key] for key in sorted(new)]) == len(new)
-        asked = {event.key for event in events}
-        stored = _locked(connection, asked - new.keys() if are_all_new else asked)
+        keys = {event.key for event in events} - (new.keys() if are_all_new else set())
+        stored = _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
         if not are_all_new:
             if lost := new.keys() - stored.keys():
                 raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
@@ -161,7 +161,7 @@ class Storage:
     def _bind(
         self, connection: sql.Connection, accounts: Collection[Account], *, accept_new_key: bool = False
     ) -> dict[Account, Refusal]:
-        """Bind the journal, unless it belongs to another account. Returns who is refused."""
+        """Bind the journal, unless it belongs to another account. Return the refusals."""
         refused: dict[Account, Refusal] = {}
         for account in accounts:
             row = connection.execute(sql.select(schema).with_for_update()).all()[0]
@@ -189,10 +189,6 @@ class _Write:
         rows = [self._row(record) for record in records]
         options = {"preserve_rowcount": True}
         return connection.exec_driver_sql(self._text, rows, execution_options=options).rowcount if rows else 0
-
-
-def _locked(connection: sql.Connection, keys: Collection[str]) -> dict[str, Record]:
-    return _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
 
 
 def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: Any = None) -> dict[str, Record]:

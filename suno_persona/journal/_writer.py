@@ -18,18 +18,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 import attrs
 
 from suno_persona.errors import JournalError
+from suno_persona.journal import _states as ledger
 from suno_persona.journal._entry import Entry
-from suno_persona.journal._states import (
-    Claim,
-    Decision,
-    Event,
-    Keys,
-    Record,
-    Refusal,
-    Settle,
-    is_granted,
-    settlement_of,
-)
+from suno_persona.journal._states import Decision, Event, Record
 from suno_persona.journal._storage import Storage
 from suno_persona.models import Persona
 
@@ -139,7 +130,7 @@ class Run:
 
     now: Callable[[], str] = now
     holder: str = attrs.field(factory=lambda: uuid.uuid4().hex)
-    keys: Keys = attrs.field(factory=Keys)
+    keys: ledger.Keys = attrs.field(factory=ledger.Keys)
 
     def delivery(
         self, stale_before: datetime, check: Callable[[Entry], None], requeues: Callable[[BaseException], bool]
@@ -158,21 +149,20 @@ class Run:
         Raises `JournalError` where nothing could be committed. Where the caller is cancelled meanwhile, a claim that
         was granted is settled as not created.
         """
-        claim = Claim(key=key, body=body.decode(), holder=self.holder, at=self.now(), **self.terms)
+        claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, at=self.now(), **self.terms)
         claimed = self.writer.submit(claim)
         try:
             decision = await claimed
         except asyncio.CancelledError as error:
-            if claimed.exception() is None and is_granted(claimed.result()):
+            if claimed.exception() is None and ledger.is_granted(claimed.result()):
                 with suppress(JournalError):
                     await self.settle(key, error, may_have_created=False, request_id=None)
             raise
-        if is_granted(decision):
+        if ledger.is_granted(decision):
             return None
-        record = decision if isinstance(decision, Record) else decision.record
-        if record is None:
-            raise JournalError(message=f"{self.writer.storage.name}: {cast('Refusal', decision).reason}")
-        entry = Entry.of(record)
+        if isinstance(decision, ledger.Refusal) and decision.record is None:
+            raise JournalError(message=f"{self.writer.storage.name}: {decision.reason}")
+        entry = Entry.of(cast("Record", decision.record if isinstance(decision, ledger.Refusal) else decision))
         self.check(entry)
         return entry
 
@@ -181,6 +171,6 @@ class Run:
     ) -> "asyncio.Future[Any]":
         """Commit what became of a claim, also if nobody waits for it. The future raises `JournalError`."""
         requeue = isinstance(result, BaseException) and self.requeues(result)
-        settlement = settlement_of(result, may_have_created=may_have_created, request_id=request_id, requeue=requeue)
-        _log.debug("%s: %s, request id %s", key, settlement.state, settlement.request_id)
-        return self.writer.submit(Settle(key=key, holder=self.holder, at=self.now(), settlement=settlement))
+        members = ledger.settlement(result, may_have_created=may_have_created, request_id=request_id, requeue=requeue)
+        _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
+        return self.writer.submit(ledger.Settle(key=key, holder=self.holder, at=self.now(), **members))
