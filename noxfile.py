@@ -124,6 +124,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Check a million histories of a journal, its batches and its workers, or as many as asked for; SEED shows one."""
+    session.install(".[distributed]", *groups("tests"))
+    session.run("python", "-m", "simulation", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure what a call costs beside the alternatives, and write docs/benchmarks.md and its plot."""
     session.install(".", *groups("bench"))

@@ -144,11 +144,11 @@ def _disturb(world: World, process: Process, meddle: Callable[[], None]) -> None
     if not process.is_alive:
         return
     rng = world.rng
-    kind = rng.choice(["crash", "crash", "cancel", "stop", "stall", "stall", "jump", "meddle"])
+    kind = rng.choice(["crash", "crash", "cancel", "stop", "stall", "stall", "stall", "jump", "meddle"])
     if kind == "crash":
         process.crash()
     elif kind == "stall" and not process.is_stalled:
-        process.stall(rng.choice([1.0, 1000.0]))
+        process.stall(rng.choice([1.0, 1000.0, 1000.0]))
     elif kind == "jump" and not world.clocks_agree:
         process.ahead += rng.choice([-3600.0, -10.0, 3600.0])
         world.note(process, "its clock jumps, and is {} s ahead", process.ahead)
@@ -166,12 +166,12 @@ def _finish(world: World, batch: list[CreatePersonaRequest], began: list[Process
     world.meddle = None
     world.faults = world.store.failing = 0
     world.note("world", "nothing goes wrong any more")
-    binding = world.store.binding
-    host = "gateway.example" if binding is None or "gateway" in binding.endpoint else "other.example"
+    bound = world.store.account
+    host = "gateway.example" if bound is None or "gateway" in bound.endpoint else "other.example"
     client = Client(
         requests=batch,
         host=host,
-        account="account" if binding is None else binding.fingerprint,
+        account="account" if bound is None else bound.fingerprint,
         retry_unknown=world.random() < 0.2,
     )
     _finish_jobs(world, client, began)

@@ -4,13 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 
 class Host(Protocol):
@@ -19,6 +16,7 @@ class Host(Protocol):
     @property
     def now(self) -> float:
         """The true time, in seconds."""
+        ...
 
     def at(self, when: float, function: Callable[[], object]) -> None:
         """Call a function when it is time."""
@@ -43,9 +41,8 @@ class Due(asyncio.TimerHandle):
 class Loop(asyncio.AbstractEventLoop):
     """An event loop that belongs to one process of a world."""
 
-    def __init__(self, host: Host, database: Callable[[Callable[[], Any], "asyncio.Future[Any]"], None]) -> None:
+    def __init__(self, host: Host) -> None:
         self._host = host
-        self._database = database
         self.ready: deque[Due] = deque()
         self.tasks: list[asyncio.Task[Any]] = []
         self.is_dead = False
@@ -94,6 +91,8 @@ class Loop(asyncio.AbstractEventLoop):
             self.ready.append(due)
         return due
 
+    call_soon_threadsafe = call_soon
+
     def call_later(
         self,
         delay: float,
@@ -132,14 +131,6 @@ class Loop(asyncio.AbstractEventLoop):
         task = asyncio.Task(coro, loop=self, name="task")  # a name of its own costs more than a task
         self.tasks.append(task)
         return task
-
-    def run_in_executor(
-        self, executor: "Executor | None", func: Callable[[*_Ts], _T], *args: *_Ts
-    ) -> asyncio.Future[_T]:
-        """Call a function in the process's only thread, which is the journal's."""
-        future: asyncio.Future[_T] = self.create_future()
-        self._database(lambda: func(*args), future)
-        return future
 
     def get_debug(self) -> bool:
         """Return False: it is no debug loop."""

@@ -13,22 +13,20 @@ from suno_persona.errors import PersonaError
 from suno_persona.journal import _states as ledger
 from suno_persona.journal import _writer
 from suno_persona.journal._states import (
-    Bind,
-    Binding,
+    Account,
     Claim,
     Decision,
     Enqueue,
-    GiveUp,
     Keys,
     Record,
     Refusal,
-    Resolve,
     Settle,
     Settlement,
+    is_granted,
 )
 
-_claim, _settle, _give_up = ledger.claim, ledger.settle, ledger.give_up
-_resolve, _enqueue, _bind, _settlement_of = ledger.resolve, ledger.enqueue, ledger.bind, ledger.settlement_of
+_claim, _settle, _resolve, _enqueue = ledger.claim, ledger.settle, ledger._resolve, ledger.enqueue
+_bind, _settlement_of = ledger.bind, ledger.settlement_of
 
 
 def _state(record: Record | None) -> str:
@@ -72,13 +70,20 @@ def _retries_at_once(record: Record | None, event: Claim) -> Decision:
     return _claim(record, attrs.evolve(event, since="9") if is_doubtful else event)
 
 
-def _settles_for_anybody(record: Record | None, event: Settle) -> Decision:
-    return _settle(record, event if record is None else attrs.evolve(event, holder=record.holder))
+def _settles(change: Callable[[Record, Settle], Settle | None]) -> Callable[..., Decision]:
+    """Settle something else than a run reports, or refuse it; what people resolve is left alone."""
+
+    def settle(record: Record | None, event: Settle) -> Decision:
+        changed = change(record, event) if record is not None and event.holder else event
+        return Refusal("it is a mutant", record) if changed is None else _settle(record, changed)
+
+    return settle
 
 
-def _settles_for_the_holder_alone(record: Record | None, event: Settle) -> Decision:
-    is_another = record is not None and record.holder != event.holder
-    return Refusal("it is a mutant", record) if is_another else _settle(record, event)
+_for_anybody = _settles(lambda record, event: attrs.evolve(event, holder=record.holder or event.holder))
+_for_the_holder = _settles(lambda record, event: event if record.holder == event.holder else None)
+_not_unknown = _settles(lambda record, event: None if record.state == "unknown" else event)
+_not_not_created = _settles(lambda record, event: None if record.state == "not_created" else event)
 
 
 def _queues_what_was_given_up(record: Record | None, event: Settle) -> Decision:
@@ -88,11 +93,25 @@ def _queues_what_was_given_up(record: Record | None, event: Settle) -> Decision:
     return made
 
 
-def _gives_up_for_anybody(record: Record | None, event: GiveUp) -> Decision:
-    return _give_up(record, event if record is None else attrs.evolve(event, holder=record.holder))
+def _gives_up_what_is_at_work(record: Record | None, event: Claim) -> Decision:
+    return _claim(record, attrs.evolve(event, stale_before="9"))
 
 
-def _resolves_the_service(record: Record | None, event: Resolve) -> Decision:
+def _gives_up_nothing(record: Record | None, event: Claim) -> Decision:
+    return _claim(record, attrs.evolve(event, stale_before=""))
+
+
+def _gives_up(**changes: Any) -> Callable[..., Decision]:
+    """Give a claim up in another way."""
+
+    def claim(record: Record | None, event: Claim) -> Decision:
+        made = _claim(record, event)
+        return attrs.evolve(made, **changes) if isinstance(made, Record) and not is_granted(made) else made
+
+    return claim
+
+
+def _resolves_the_service(record: Record | None, event: Settle) -> Decision:
     return _resolve(None if record is None else attrs.evolve(record, holder=""), event)
 
 
@@ -113,20 +132,20 @@ def _never_requeues(record: Record | None, event: Enqueue) -> Decision:
     return _enqueue(record, attrs.evolve(event, retry_not_created=False))
 
 
-def _accepts_keys(bound: Binding | None, event: Bind) -> Binding | Refusal:
-    return _bind(bound, attrs.evolve(event, accept_new_key=True))
+def _accepts_keys(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+    return _bind(bound, wanted, accept_new_key=True)
 
 
-def _accepts_endpoints(bound: Binding | None, event: Bind) -> Binding | Refusal:
-    return _bind(bound and attrs.evolve(bound, endpoint=event.binding.endpoint), event)
+def _accepts_endpoints(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+    return _bind(bound and attrs.evolve(bound, endpoint=wanted.endpoint), wanted, accept_new_key=accept_new_key)
 
 
-def _accepts_no_new_key(bound: Binding | None, event: Bind) -> Binding | Refusal:
-    return _bind(bound, attrs.evolve(event, accept_new_key=False))
+def _accepts_no_new_key(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+    return _bind(bound, wanted)
 
 
-def _accepts_the_first_run_alone(bound: Binding | None, event: Bind) -> Binding | Refusal:
-    return event.binding if bound is None else Refusal("it is a mutant")
+def _accepts_one_run(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+    return wanted if bound is None else Refusal("it is a mutant")
 
 
 def _is_settled(change: Callable[..., Any]) -> Callable[..., Settlement]:
@@ -163,27 +182,27 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "claim keeps the holder": (ledger, "claim", _changes(_claim, holder="another")),
     "claim forgets the index": (ledger, "claim", _changes(_claim, index=None)),
     "claim forgets the doubt": (ledger, "claim", _changes(_claim, doubt=None)),
-    "settle for anybody": (ledger, "settle", _settles_for_anybody),
-    "settle for the holder alone": (ledger, "settle", _settles_for_the_holder_alone),
+    "settle for anybody": (ledger, "settle", _for_anybody),
+    "settle for the holder alone": (ledger, "settle", _for_the_holder),
     "settle over a persona": (ledger, "settle", _takes(_settle, "created", state="claimed")),
-    "settle refuses what was given up": (ledger, "settle", _refuses(_settle, "unknown")),
-    "settle refuses what was not created": (ledger, "settle", _refuses(_settle, "not_created")),
+    "settle refuses what was given up": (ledger, "settle", _not_unknown),
+    "settle refuses what was not created": (ledger, "settle", _not_not_created),
     "settle queues what was given up": (ledger, "settle", _queues_what_was_given_up),
     "settle queues what was not created": (ledger, "settle", _changes(_settle, "not_created", state="queued")),
     "settle calls what is unknown not created": (ledger, "settle", _changes(_settle, "unknown", state="not_created")),
     "settle forgets the doubt": (ledger, "settle", _takes(_settle, "claimed", "unknown", doubt=None)),
     "settle forgets the index": (ledger, "settle", _changes(_settle, index=None)),
     "settle forgets the holder": (ledger, "settle", _changes(_settle, holder="")),
-    "give up nothing": (ledger, "give_up", _refuses(_give_up, "claimed")),
-    "give up another's claim": (ledger, "give_up", _gives_up_for_anybody),
-    "give up what is settled": (ledger, "give_up", _takes(_give_up, "created", "not_created", state="claimed")),
-    "give up as not created": (ledger, "give_up", _changes(_give_up, state="not_created")),
-    "give up to the queue": (ledger, "give_up", _changes(_give_up, state="queued")),
-    "resolve no claim": (ledger, "resolve", _refuses(_resolve, "claimed")),
-    "resolve nothing unknown": (ledger, "resolve", _refuses(_resolve, "unknown")),
-    "resolve nothing twice": (ledger, "resolve", _refuses(_resolve, "created", "not_created")),
-    "resolve what the service settled": (ledger, "resolve", _resolves_the_service),
-    "resolve for a holder": (ledger, "resolve", _changes(_resolve, holder="another")),
+    "give up nothing": (ledger, "claim", _gives_up_nothing),
+    "give up what is at work": (ledger, "claim", _gives_up_what_is_at_work),
+    "give up as not created": (ledger, "claim", _gives_up(state="not_created")),
+    "give up to the queue": (ledger, "claim", _gives_up(state="queued")),
+    "give up for another holder": (ledger, "claim", _gives_up(holder="another")),
+    "resolve no claim": (ledger, "_resolve", _refuses(_resolve, "claimed")),
+    "resolve nothing unknown": (ledger, "_resolve", _refuses(_resolve, "unknown")),
+    "resolve nothing twice": (ledger, "_resolve", _refuses(_resolve, "created", "not_created")),
+    "resolve what the service settled": (ledger, "_resolve", _resolves_the_service),
+    "resolve for a holder": (ledger, "_resolve", _changes(_resolve, holder="another")),
     "enqueue nothing new": (ledger, "enqueue", _refuses(_enqueue, "none")),
     "enqueue what was created": (ledger, "enqueue", _requeues("created")),
     "enqueue what is claimed": (ledger, "enqueue", _requeues("claimed")),
@@ -194,7 +213,7 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "bind to any key": (ledger, "bind", _accepts_keys),
     "bind to any endpoint": (ledger, "bind", _accepts_endpoints),
     "bind to no new key": (ledger, "bind", _accepts_no_new_key),
-    "bind to one run": (ledger, "bind", _accepts_the_first_run_alone),
+    "bind to one run": (ledger, "bind", _accepts_one_run),
     "a persona is unknown": (
         _writer,
         "settlement_of",
@@ -243,5 +262,7 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
 def broken(name: str) -> Iterator[None]:
     """Break one rule."""
     holder, attribute, function = MUTANTS[name]
-    with mock.patch.object(holder, attribute, function):
+    kinds = {"claim": Claim, "settle": Settle, "enqueue": Enqueue}
+    table: dict[Any, Any] = {kinds[attribute]: function} if attribute in kinds else {}
+    with mock.patch.object(holder, attribute, function), mock.patch.dict(ledger._TRANSITIONS, table):
         yield

@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from simulation.invariants import Attempt, named
 from suno_persona._response import Response
 from suno_persona.errors import ConnectionFailedError, ConnectionLostError, ResponseTimeoutError
-from suno_persona.journal._states import Binding
+from suno_persona.journal._states import Account
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -45,14 +45,14 @@ _REFUSALS = {
 }
 
 
-async def exchange(world: "World", account: Binding, *, may_repeat: bool) -> Response:
+async def exchange(world: "World", account: Account, *, may_repeat: bool) -> Response:
     """Send one request of the process that runs, and return the response to it."""
     process = world.running
     task: Any = asyncio.current_task()
     key = process.keys.get(task)
     attempt = world.checks.sending(process, key, may_repeat=may_repeat)
     if account not in world.store.accounts:
-        world.checks.fail(f"{process} sends to {account}, and the journal belongs to {world.store.binding}")
+        world.checks.fail(f"{process} sends to {account}, and the journal belongs to {world.store.account}")
     response = process.loop.create_future()
     fault = "none"
     if world.faults and world.random() < world.faults:

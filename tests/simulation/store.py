@@ -7,7 +7,7 @@ from simulation import transitions
 from simulation.queue import Queue
 from suno_persona.errors import JournalError
 from suno_persona.journal import _states as ledger
-from suno_persona.journal._states import Bind, Binding, Claim, Decision, Event, Record, Refusal, Resolve, Settle, State
+from suno_persona.journal._states import Account, Claim, Decision, Event, Record, Refusal, Settle, State
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -19,15 +19,15 @@ class Store:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.records: dict[str, Record] = {}
-        self.binding: Binding | None = None
-        self.accounts: set[Binding] = set()
+        self.account: Account | None = None
+        self.accounts: set[Account] = set()
         """What it was bound to, as its users meant it."""
         self.queue = Queue(world)
         self.failing = 0.0
         """The share of transactions that fail."""
 
     def commit(
-        self, events: Sequence[Event], then: Callable[[Any, Any], None] | None, bound: set[Bind]
+        self, events: Sequence[Event], then: Callable[[Any, Any], None] | None, bound: set[Account]
     ) -> list[Decision]:
         """Decide on events in their order, in one step. `bound` is what the process knows to be so."""
         self._may_fail("before its commit")
@@ -36,12 +36,12 @@ class Store:
         decisions: list[Decision] = []
         for event in events:
             before = changes.get(event.key) or records.get(event.key)
-            if isinstance(event, Claim) and event.bind is not None and event.bind not in bound:
-                refusal = self._bind(event.bind)
+            if isinstance(event, Claim) and event.account is not None and event.account not in bound:
+                refusal = self._bind(event.account)
                 if refusal is not None:
                     decisions.append(refusal)
                     continue
-                bound.add(event.bind)
+                bound.add(event.account)
             made = ledger.decide(before, event)
             decisions.append(made)
             if self.world.history is not None:
@@ -61,16 +61,18 @@ class Store:
         self._may_fail("after its commit")
         return decisions
 
-    def begin(self, wanted: Bind) -> None:
+    def begin(self, account: Account, bound: set[Account], *, accept_new_key: bool) -> None:
         """Begin a run."""
         self._may_fail("before its commit")
-        if self.binding is not None and (refusal := self._bind(wanted)) is not None:
-            raise JournalError(message=refusal.reason)
+        if self.account is not None:
+            if (refusal := self._bind(account, accept_new_key=accept_new_key)) is not None:
+                raise JournalError(message=refusal.reason)
+            bound.add(account)
 
-    def _bind(self, wanted: Bind) -> Refusal | None:
-        before, account = self.binding, wanted.binding
-        made = ledger.bind(before, wanted)
-        is_meant = before is None or (wanted.accept_new_key and before.endpoint == account.endpoint)
+    def _bind(self, account: Account, *, accept_new_key: bool = False) -> Refusal | None:
+        before = self.account
+        made = ledger.bind(before, account, accept_new_key=accept_new_key)
+        is_meant = before is None or (accept_new_key and before.endpoint == account.endpoint)
         if isinstance(made, Refusal):
             self.world.note(self.world.running, "is refused: {}", made.reason)
             if is_meant or before == account:
@@ -78,7 +80,7 @@ class Store:
             return made
         if is_meant:
             self.accounts.add(account)
-        self.binding = made
+        self.account = made
         return None
 
     def _may_fail(self, when: str) -> None:
@@ -94,7 +96,7 @@ class Storage:
     store: Store  # of the world that runs
 
     def __init__(self, url: object) -> None:
-        self._bound: set[Bind] = set()
+        self._bound: set[Account] = set()
 
     def open(self, *, create: bool) -> None:
         """Connect."""
@@ -102,21 +104,15 @@ class Storage:
     def close(self) -> None:
         """Disconnect."""
 
-    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Bind:
+    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Account:
         """Begin a run."""
-        wanted = Bind(Binding(endpoint, fingerprint(b"salt")), accept_new_key)
-        self.store.begin(wanted)
-        if self.store.binding == wanted.binding:
-            self._bound.add(wanted)
-        return wanted
+        account = Account(endpoint, fingerprint(b"salt"))
+        self.store.begin(account, self._bound, accept_new_key=accept_new_key)
+        return account
 
     def commit(self, events: Sequence[Event], then: Callable[[Any, Any], None] | None = None) -> list[Decision]:
         """Decide on events in their order."""
         return self.store.commit(events, then, self._bound)
-
-    def find(self, key: str) -> Record | None:
-        """Return a record."""
-        return self.store.records.get(key)
 
     def pending(self) -> int:
         """Count what was enqueued and is not settled."""
@@ -143,6 +139,7 @@ def _shown(thing: Event | Record | Refusal) -> str:
         return f"{name} is {thing.state}{'' if thing.persona_id is None else f' {thing.persona_id}'}"
     words = [type(thing).__name__, name]
     words += [flag for flag in ("retry_unknown", "retry_not_created") if getattr(thing, flag, False)]
-    if isinstance(thing, Settle | Resolve):
-        words += [thing.settlement.state, str(thing.settlement.reason)]
+    if isinstance(thing, Settle):
+        words += [thing.settlement.state if thing.holder else f"by hand {thing.settlement.state}"]
+        words += [str(thing.settlement.reason)]
     return " ".join(words)

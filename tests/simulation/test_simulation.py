@@ -12,7 +12,7 @@ from simulation.processes import simulated
 PART = 2500
 """Histories in one test."""
 
-MOST = 20_000
+MOST = 10_000
 """Histories within which each broken rule must be noticed."""
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from simulation.invariants import Checks, Fate, named
-from suno_persona.journal._states import Claim, Enqueue, Event, GiveUp, Record, Refusal, Resolve, Settle
+from suno_persona.journal._states import Claim, Enqueue, Event, Record, Refusal, Settle, is_granted
 
 if TYPE_CHECKING:
     from simulation.world import Process
@@ -19,15 +19,15 @@ def check(checks: Checks, process: "Process", event: Event, before: Record | Non
     complaint = _refused(event, before) if isinstance(made, Refusal) else _changed(event, before, made)
     if isinstance(made, Record) and complaint is None:
         match event:
-            case Claim():
+            case Claim() if is_granted(made):
                 complaint = _granted(event, before, made, fate, clocks_agree=checks.world.clocks_agree)
                 fate.holders[event.holder] = process
-            case Settle():
-                complaint = _settled(process, event, before, made, fate)
-            case GiveUp():
+            case Claim():
                 complaint = _given_up(event, before, made)
                 fate.was_given_up = True
-            case Resolve():
+            case Settle() if event.holder:
+                complaint = _settled(process, event, before, made, fate)
+            case Settle():
                 complaint = _resolved(event, made)
                 fate.was_guessed = made.state == "not_created" and (fate.was_sendable or fate.may_be_sent())
                 fate.repeats += made.state == "not_created"
@@ -43,15 +43,16 @@ def _refused(event: Event, before: Record | None) -> str | None:
     match event:
         case Claim() if state in (None, "queued"):
             return "what is new or queued is refused"
+        case Claim() if before is not None and state == "claimed" and before.claimed_at < event.stale_before:
+            return "the claim of a process that was stopped stays"
+        case Settle() if not event.holder:
+            if before is not None and (state in ("queued", *_DOUBTFUL) or before.by_hand):
+                return "a person cannot resolve it"
         case Settle() if before is not None and state != "created":
             if event.settlement.state == "created":
                 return "a persona is not recorded"
             if before.holder == event.holder and state in _DOUBTFUL:
                 return "the outcome of its claim is not recorded"
-        case GiveUp() if before is not None and state == "claimed" and before.holder == event.holder:
-            return "the claim stays"
-        case Resolve() if before is not None and (state in ("queued", *_DOUBTFUL) or before.by_hand):
-            return "a person cannot resolve it"
         case Enqueue() if before is None:
             return "what is new is refused"
         case Enqueue() if state == "not_created" and event.retry_not_created:
@@ -65,7 +66,7 @@ def _changed(event: Event, before: Record | None, after: Record) -> str | None:
         return None
     if (before.key, before.body) != (after.key, after.body) or before.index not in (None, after.index):
         return f"it is about something else: {before} became {after}"
-    may_change = before.state != "created" or (isinstance(event, Resolve) and before.by_hand)
+    may_change = before.state != "created" or (before.by_hand and isinstance(event, Settle) and not event.holder)
     if not may_change and attrs.evolve(before, index=after.index) != after:
         return "it is written over a persona"
     return None
@@ -106,13 +107,15 @@ def _settled(process: "Process", event: Settle, before: Record | None, after: Re
     return None
 
 
-def _given_up(event: GiveUp, before: Record | None, after: Record) -> str | None:
-    if before is None or before.holder != event.holder:
-        return "it is another claim"
-    return None if after.state == "unknown" else f"its outcome is {after.state}"
+def _given_up(event: Claim, before: Record | None, after: Record) -> str | None:
+    if before is None or before.state != "claimed" or before.claimed_at >= event.stale_before:
+        return "it gives up what may be at work"
+    if before.holder != after.holder:
+        return "it takes the claim from its holder"
+    return None if after.state == "unknown" else f"the outcome of a claim that is given up is {after.state}"
 
 
-def _resolved(event: Resolve, after: Record) -> str | None:
+def _resolved(event: Settle, after: Record) -> str | None:
     if after.state != event.settlement.state or not after.by_hand:
         return "it does not show what the person said"
     return None

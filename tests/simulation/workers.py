@@ -9,13 +9,11 @@ from simulation.invariants import named
 from simulation.processes import Client, engine
 from simulation.queue import Job, QueueError
 from simulation.world import Process, World
-from suno_persona import CreatePersonaRequest, JournalError, distributed
+from suno_persona import CreatePersonaRequest, NotCreatedError, distributed
 from suno_persona._engine import Engine
-from suno_persona.distributed._job import Delivery, Redeliver
+from suno_persona.distributed._job import Redeliver, deliver
 from suno_persona.journal import Journal
 from suno_persona.journal._writer import Run
-
-_JOURNAL_WAIT = 10.0
 
 
 def _app(world: World) -> Any:
@@ -100,6 +98,13 @@ class Worker(Process):
             while self._deliveries:
                 await asyncio.wait(self._deliveries)
 
+    def _check(self, key: str, redeliver: Redeliver) -> None:
+        """Check that what is to be delivered again may be sent then."""
+        record, fate = self.world.store.records[key], self.world.checks.fate(key)
+        is_mine = fate.holders.get(record.holder) is self and not fate.was_given_up
+        if record.state == "not_created" and is_mine and isinstance(redeliver.__cause__, NotCreatedError):
+            self.world.checks.fail(f"{self}: {named(key)} is to be delivered again, and is not created")
+
     async def _lose(self) -> None:
         """Restart procrastinate's worker: it sends no heartbeat any more for what it had fetched."""
         self.world.note(self, "lost the queue's database, and restarts")
@@ -117,22 +122,14 @@ class Worker(Process):
     async def _run_job(self, run: Run, sender: Engine, job: Job, attempts: int) -> None:
         task: Any = asyncio.current_task()
         self._running[task] = None
-        delivery = Delivery(
-            run=run.delivery(), job_key=job.key, attempts=attempts, is_shutdown=lambda: self._is_shutdown
-        )
         wait: float | None = None
         try:
-            await delivery.deliver(sender, job.body)
+            await deliver(sender, run, job.key, job.body, attempts=attempts, is_shutdown=lambda: self._is_shutdown)
         except Redeliver as redeliver:
             wait = redeliver.wait
-            record, fate = self.world.store.records[job.key], self.world.checks.fate(job.key)
-            ended = record.state == "not_created" and record.holder == delivery.run.holder and not fate.was_given_up
-            if ended and not str(record.reason).startswith("cancelled"):  # aborted just before the shutdown
-                self.world.checks.fail(f"{self}: {named(job.key)} is to be delivered again, and is not created")
-        except JournalError as error:
-            wait = _JOURNAL_WAIT
             # It began before anybody had claimed, and so nothing told it at once: its operator stops it.
-            self._is_misplaced = "belongs to" in error.message
+            self._is_misplaced = "belongs to" in str(redeliver.__cause__)
+            self._check(job.key, redeliver)
         except asyncio.CancelledError:
             if self._is_shutdown:
                 self.world.checks.fail(f"{self}: a shutdown ends the job of {named(job.key)}")

@@ -5,6 +5,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -112,7 +113,7 @@ class Process:
         self.name = name
         self.ahead = ahead
         """How many seconds its clock is ahead of the true time."""
-        self.loop = Loop(world, self._submit)  # type: ignore[abstract]  # it has what is used
+        self.loop = Loop(world)  # type: ignore[abstract]  # it has what is used
         self.is_alive = True
         self.succeeded = False
         self.is_stalled = False
@@ -192,10 +193,13 @@ class Process:
         self.world.processes.remove(self)
         self.loop.kill()
 
-    def _submit(self, function: Callable[[], Any], future: Any) -> None:
+    def submit(self, function: Callable[[], Any]) -> "Future[Any]":
+        """Call a function in the journal's thread, after those that were called before."""
+        future: Future[Any] = Future()
         self._jobs.append((function, future))
         if len(self._jobs) == 1:
             self.world.actions.append(self._work)
+        return future
 
     def _work(self) -> None:
         """Let the journal's thread do the next thing."""
@@ -214,7 +218,7 @@ class Process:
 
     def _tell(self) -> None:
         future, result, error = self._done.popleft()
-        if not self.is_alive or future.done():
+        if not self.is_alive:
             return
         if error is None:
             future.set_result(result)
