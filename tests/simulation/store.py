@@ -140,6 +140,6 @@ def _shown(thing: Event | Record | Refusal) -> str:
     words = [type(thing).__name__, name]
     words += [flag for flag in ("retry_unknown", "retry_not_created") if getattr(thing, flag, False)]
     if isinstance(thing, Settle):
-        words += [thing.settlement.state if thing.holder else f"by hand {thing.settlement.state}"]
-        words += [str(thing.settlement.reason)]
+        words += [thing.state if thing.holder else f"by hand {thing.state}"]
+        words += [str(thing.reason)]
     return " ".join(words)

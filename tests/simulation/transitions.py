@@ -49,7 +49,7 @@ def _refused(event: Event, before: Record | None) -> str | None:
             if before is not None and (state in ("queued", *_DOUBTFUL) or before.by_hand):
                 return "a person cannot resolve it"
         case Settle() if before is not None and state != "created":
-            if event.settlement.state == "created":
+            if event.state == "created":
                 return "a persona is not recorded"
             if before.holder == event.holder and state in _DOUBTFUL:
                 return "the outcome of its claim is not recorded"
@@ -94,7 +94,7 @@ def _settled(process: "Process", event: Settle, before: Record | None, after: Re
         return "it was never claimed"
     if after.by_hand:
         return "it looks as if a person had resolved it"
-    if event.settlement.state == "created":
+    if event.state == "created":
         return None
     if before.holder != event.holder:
         return "it is another's claim"
@@ -116,7 +116,7 @@ def _given_up(event: Claim, before: Record | None, after: Record) -> str | None:
 
 
 def _resolved(event: Settle, after: Record) -> str | None:
-    if after.state != event.settlement.state or not after.by_hand:
+    if after.state != event.state or not after.by_hand:
         return "it does not show what the person said"
     return None
 

@@ -12,6 +12,7 @@ from typing import Any
 from simulation.invariants import Checks, Violation
 from simulation.loop import Loop
 from simulation.store import Store
+from suno_persona import JournalError
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TICK = 0.001  # seconds between two steps
@@ -210,6 +211,8 @@ class Process:
         try:
             self._done.append((future, function(), None))
         except Exception as error:
+            if not isinstance(error, JournalError):
+                self.world.checks.fail(f"{self}: its transaction raised {error!r}")
             self._done.append((future, None, error))
         self._jobs.popleft()
         self.world.actions.append(self._tell)
