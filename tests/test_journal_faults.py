@@ -124,6 +124,7 @@ async def test_a_claim_that_the_database_drops_is_not_sent(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:
     """As under a trigger of somebody else's: nothing is sent without its claim."""
+    connect: Any
     if database == "sqlite":
         url, connect = str(tmp_path / "personas.db"), sqlite3.connect
         drop = "CREATE TRIGGER drop_it BEFORE INSERT ON suno_persona_requests BEGIN SELECT RAISE(IGNORE); END"
