@@ -1,10 +1,10 @@
 """Run histories on all cores: `python -m simulation [COUNT [FIRST]]`; or show one: `SEED=123 python -m simulation`."""
 
 import gc
-import multiprocessing
 import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from simulation import histories
 from simulation.invariants import Violation
@@ -21,12 +21,14 @@ def main() -> int:
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     began, done, steps = time.monotonic(), 0, 0
     parts = [range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)]
-    with multiprocessing.Pool() as pool:
-        for part in pool.imap_unordered(check, parts):
-            if isinstance(part, str):
-                print(part)
+    with ProcessPoolExecutor() as pool:  # which fails where a process is killed
+        for checked in as_completed([pool.submit(check, part) for part in parts]):
+            result = checked.result()
+            if isinstance(result, str):
+                print(result)
+                pool.shutdown(cancel_futures=True)
                 return 1
-            done, steps = min(done + _CHUNK, count), steps + part
+            done, steps = min(done + _CHUNK, count), steps + result
             print(f"\r{done:,} histories, {steps:,} steps, {time.monotonic() - began:.0f} s", end="", flush=True)
     print()
     return 0
