@@ -58,14 +58,19 @@ DOCUMENTED_AS = {
     "aiohttp.client.ClientTimeout": "aiohttp.ClientTimeout",
     "cattrs.converters.Converter": "cattrs.Converter",
     "procrastinate.app.App": "procrastinate.App",
+    "suno_persona._batch.BatchJournal": "suno_persona.journal.Journal",
     **{name: f"suno_persona.{name}" for name in suno_persona.__all__},
 }
 
 nitpick_ignore = [
     ("py:class", "WorkerOptions"),  # procrastinate does not document it
-    # Of the package's inside; who uses `Run` has them of a `PersonaAPI`.
-    ("py:class", "suno_persona.journal.claims.Claims"),
-    ("py:class", "suno_persona._engine.Call"),
+    # Internal: batches and workers exchange these with a journal.
+    ("py:class", "Account"),
+    ("py:class", "Record"),
+    ("py:class", "suno_persona.journal._states.Enqueue"),
+    ("py:class", "suno_persona.journal._states.Record"),
+    ("py:class", "suno_persona.journal._writer.Run"),
+    ("py:class", "suno_persona.testing._fake.Arrival"),
 ]
 
 

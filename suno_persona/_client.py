@@ -32,7 +32,7 @@ class PersonaAPI:
     Any number of tasks may share it. It opens its session at first use, in the running event loop, and belongs to that
     loop. Close it with `async with` or `await api.close()`.
 
-    - `api_key`: the service's key; defaults to `SUNO_API_KEY`. A leading `Bearer ` is dropped.
+    - `api_key`: the service's key; defaults to `SUNO_API_KEY`. A leading `Bearer` is dropped.
     - `base_url`: the service's address, with or without a path; defaults to `SUNO_BASE_URL`. There is no default
       host: the key is never sent to a host that you did not name. `http://` requires a loopback host or
       `allow_insecure=True`.

@@ -191,7 +191,7 @@ async def test_a_file_with_bad_rows_is_not_enqueued(env: dict[str, str], postgre
     env |= {"SUNO_JOURNAL_URL": postgres_url}
     done = await run(COMMAND, "enqueue", write_file(tmp_path, HEADER + "c,,D,,\n"), env=env)
     assert done.status == 2
-    assert "rows.csv:2: name: expected non-empty text" in done.errors
+    assert "rows.csv:2: name must be non-empty text" in done.errors
     none = await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), "--journal", "personas.db", env=env)
     assert (none.status, none.errors) == (
         2,

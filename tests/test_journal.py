@@ -287,6 +287,9 @@ class _Engine:
         await asyncio.sleep(0)
         return Persona(id="fd213afd")
 
+    def request_id(self, call: Call) -> None:
+        """Return none: nothing was exchanged."""
+
 
 @pytest.mark.parametrize("point", range(6))
 async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str, point: int) -> None:
@@ -319,6 +322,23 @@ async def test_a_look_that_is_cancelled_leaves_the_journal_usable(journal_url: s
         with contextlib.suppress(asyncio.CancelledError):
             await cancelled_at(point, journal.counts())
         assert await journal.counts() == {}
+
+
+async def test_closing_a_journal_commits_what_is_due(journal_url: str) -> None:
+    """Also where nobody waits for it, and where the one who closes is cancelled meanwhile."""
+
+    async def settle() -> None:
+        async with Journal(journal_url) as journal:
+            run = await journal.begin(Account("https://gateway.example", lambda salt: "fingerprint"))
+            body = Call(requests(1)[0]).body
+            key = run.key(body)
+            assert await run.claim(key, body) is None
+            run.settle(key, Persona(id="fd213afd"), may_have_created=True, request_id=None)
+            asyncio.current_task().cancel()  # type: ignore[union-attr]  # it is in one
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(settle())
+    assert await states(journal_url) == ["created"]
 
 
 async def test_many_processes_may_make_a_journal_at_once(journal_url: str) -> None:

@@ -61,7 +61,8 @@ async def test_an_error_that_is_raised_is_not_logged_as_one(
     for _ in range(3):
         with pytest.raises(PersonaError):
             await persona_api.create(request_)
-    assert [record for record in log.records if record.levelno >= logging.WARNING] == []
+    ours = [record for record in log.records if record.name == "suno_persona"]  # not asyncio, on a slow machine
+    assert [record for record in ours if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_call_that_succeeds_logs_nothing_at_info(

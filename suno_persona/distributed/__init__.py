@@ -106,17 +106,16 @@ class _EnvironmentError(ConfigurationError, argparse.ArgumentTypeError):
 
 
 def _app_of_environment() -> PersonaApp:
-    url = os.environ.get("SUNO_JOURNAL_URL")
-    if not url:
-        raise _EnvironmentError(message="SUNO_JOURNAL_URL must be the URL of a PostgreSQL database; got none")
+    url = os.environ.get("SUNO_JOURNAL_URL", "")
     connections = os.environ.get("SUNO_MAX_CONNECTIONS", "32")
-    if not re.fullmatch(r"[1-9]\d{0,5}", connections):
-        message = f"SUNO_MAX_CONNECTIONS must be an integer >= 1; got {connections!r}"
-        raise _EnvironmentError(message=message)
     rate = os.environ.get("SUNO_RATE_LIMIT", "")
-    if rate and not re.fullmatch(r"[1-9]\d*/[1-9]\d*", rate):
-        message = f"SUNO_RATE_LIMIT must be requests/seconds, such as 60/60; got {rate!r}"
-        raise _EnvironmentError(message=message)
+    for name, value, pattern, required in (
+        ("SUNO_JOURNAL_URL", url, ".+", "the URL of a PostgreSQL database"),
+        ("SUNO_MAX_CONNECTIONS", connections, r"[1-9]\d{0,5}", "an integer >= 1"),
+        ("SUNO_RATE_LIMIT", rate, r"([1-9]\d*/[1-9]\d*)?", "requests/seconds, such as 60/60"),
+    ):
+        if not re.fullmatch(pattern, value):
+            raise _EnvironmentError(message=f"{name} must be {required}; got {repr(value) if value else 'none'}")
 
     def make_client() -> PersonaAPI:
         limit = AsyncLimiter(*map(int, rate.split("/"))) if rate else None

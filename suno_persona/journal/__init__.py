@@ -138,13 +138,23 @@ class Journal:
         writer = self._open()
         return await writer.call(writer.storage.counts)
 
-    def entries(self, *states: State, prefix: str = "") -> AsyncIterator[Entry]:
-        """Yield what it holds, in the order of the keys: all of it, or what is in these states, and has this prefix."""
-        return self._entries(states, prefix=prefix)
+    async def entries(self, *states: State, prefix: str = "", settled_since: str | None = None) -> AsyncIterator[Entry]:
+        """Yield what it holds, in the order of the keys: all of it, or what is in these states, and has this prefix.
+
+        With `settled_since`, only what was enqueued, and settled after this time, as text in ISO format.
+        """
+        writer, after = self._open(), ""
+        while True:
+            page = await writer.call(writer.storage.page, after, states, prefix=prefix, settled_since=settled_since)
+            for record in page:
+                yield Entry.of(record)
+            if len(page) < PAGE:
+                return
+            after = page[-1].key
 
     async def find(self, key: str) -> Entry | None:
         """Return what it holds of one request, if anything."""
-        found = [entry async for entry in self._entries((), prefix=key)]
+        found = [entry async for entry in self.entries(prefix=key)]
         return found[0] if found and found[0].key == key else None
 
     async def settled(self, *, poll_interval: float = 1.0) -> AsyncIterator[Entry]:
@@ -157,7 +167,7 @@ class Journal:
             pending = await writer.call(writer.storage.pending)
             # Clocks differ, and who settled first may commit last: so look back a while, and at the end at everything.
             since = (newest - _LOOK_BACK).isoformat() if pending and seen else ""
-            async for entry in self._entries(ledger.SETTLED, settled_since=since):
+            async for entry in self.entries(*ledger.SETTLED, settled_since=since):
                 newest = max(newest, entry.settled_at or newest)
                 if entry.key not in seen:
                     seen.add(entry.key)
@@ -194,7 +204,7 @@ class Journal:
         """
         if (persona_id is None) is not not_created:
             message = (
-                f"resolve must have exactly one of persona_id and not_created; got {persona_id!r}, {not_created!r}"
+                f"resolve must have either persona_id or not_created=True; got {'both' if not_created else 'neither'}"
             )
             raise InvalidRequestError(message=message)
         if persona_id is None:
@@ -207,18 +217,6 @@ class Journal:
         made = await writer.submit(ledger.Settle(key=key, holder="", at=now(), **members))
         if isinstance(made, ledger.Refusal):
             raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {made.reason}")
-
-    async def _entries(
-        self, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None
-    ) -> AsyncIterator[Entry]:
-        writer, after = self._open(), ""
-        while True:
-            page = await writer.call(writer.storage.page, after, states, prefix=prefix, settled_since=settled_since)
-            for record in page:
-                yield Entry.of(record)
-            if len(page) < PAGE:
-                return
-            after = page[-1].key
 
     def _open(self) -> Writer:
         if self._writer is None:

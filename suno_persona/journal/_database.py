@@ -61,6 +61,8 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
         parsed = sql.make_url(text) if "://" in text else sql.URL.create("sqlite", database=text)
     except (SQLAlchemyError, ValueError):
         raise _invalid("a URL that cannot be read") from None  # nor here
+    if parsed.get_backend_name() not in INSERTS | _DRIVERS:
+        raise _invalid(f"one of {parsed.get_backend_name()}; SQLite and PostgreSQL are supported")
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise _invalid("an SQLite database in memory, which no later run can read")
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
@@ -99,8 +101,6 @@ def make_engine(url: sql.URL) -> sql.Engine:
         raise _invalid(f"one whose driver {error.name} is not installed: pip install '{package}'") from None
     except SQLAlchemyError as error:
         raise _invalid(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
-    if engine.dialect.name not in INSERTS:
-        raise _invalid(f"a database of {engine.dialect.name}; SQLite and PostgreSQL are supported")
     if is_sqlite:
         hooks.listen(engine, "connect", _configure)
     return engine

@@ -109,8 +109,8 @@ class Writer:
                 decided.exception()  # whoever waits gets it, and asyncio does not complain where nobody does
         if self._due:
             self._gather(0)
-        elif self._idle is not None:
-            self._idle.set_result(None)
+        else:
+            cast("Uncancelled[None]", self._idle).set_result(None)
             self._idle = None
 
 
