@@ -212,7 +212,7 @@ def _settled(record: Record, event: Settle) -> Record:
     if record.doubt is not None and event.holder and event.state != "created":
         reason = event.reason if event.state == "unknown" else record.doubt
         event = attrs.evolve(event, state="unknown", reason=reason, persona_id=event.persona_id or record.persona_id)
-    members = vars(record) | vars(event) | {"settled_at": event.at}
+    members: dict[str, Any] = vars(record) | vars(event) | {"settled_at": event.at}
     members["doubt"] = record.doubt if event.state == "unknown" else None
     del members["at"]
     return Record(**members)
