@@ -244,8 +244,8 @@ class Persona:
         Without a `root_clip_id`, there is no `artist_clip_id`. It picks no model: which one sings with a persona
         depends on the gateway.
 
-        >>> Persona(id="fd213afd", root_clip_id="54834687").music_fields()
-        {'task': 'artist_consistency', 'persona_id': 'fd213afd', 'artist_clip_id': '54834687'}
+        >>> Persona(id="fd213afd").music_fields()
+        {'task': 'artist_consistency', 'persona_id': 'fd213afd'}
         """
         fields = {"task": "artist_consistency", "persona_id": self.id}
         return fields if self.root_clip_id is None else {**fields, "artist_clip_id": self.root_clip_id}

@@ -13,33 +13,44 @@ from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """What a journal holds of one request.
-
-    - `key`: the SHA-256 of its wire body, a colon, and its ordinal, from 1, among identical requests.
-    - `state`: `"created"`, `"not_created"`, `"unknown"`; or `"claimed"`: in flight, or its process was stopped
-      before it recorded an outcome; or `"queued"`: it waits for a worker.
-    - `claimed_at`, `claimed_by`: when it was enqueued or last claimed, in UTC, by which host and process.
-    - `settled_at`: when its outcome was recorded.
-    - `persona`: `None` unless it was created.
-    - `persona_id`: also where an id was found in a response that could not be read otherwise.
-    - `request_id`: the service's id of the exchange, for its support.
-    - `reason`: why there is no persona, or why its outcome is unknown.
-    - `index`: its index in the batch, where it was enqueued.
-    - `by_hand`: whether it was resolved by hand, and can be resolved again.
-    """
+    """What a journal holds of one request."""
 
     key: str
+    """The SHA-256 of its wire body, a colon, and its ordinal, from 1, among identical requests."""
+
     state: State
+    """`"created"`, `"not_created"` or `"unknown"`; `"claimed"`: in flight, or its process was stopped before it recorded
+    an outcome; `"queued"`: it waits for a worker."""
+
     request: CreatePersonaRequest
+    """The request."""
+
     claimed_at: datetime
+    """When it was enqueued or last claimed, in UTC."""
+
     claimed_by: str
+    """The host and the process that did."""
+
     settled_at: datetime | None
+    """When its outcome was recorded, in UTC."""
+
     persona: Persona | None
+    """The persona; `None` unless it was created."""
+
     persona_id: str | None
+    """The persona's id, also where it was found in a response that could not be read otherwise."""
+
     request_id: str | None
+    """The service's id of the exchange, for its support."""
+
     reason: str | None
+    """Why there is no persona, or why the outcome is unknown."""
+
     index: int | None
+    """Its index in the batch, where it was enqueued."""
+
     by_hand: bool
+    """Whether it was resolved by hand, and can be resolved again."""
 
     @classmethod
     def of(cls, record: Record) -> Self:
