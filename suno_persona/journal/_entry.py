@@ -19,8 +19,8 @@ class Entry:
     """The SHA-256 of its wire body, a colon, and its ordinal, from 1, among identical requests."""
 
     state: State
-    """`"created"`, `"not_created"` or `"unknown"`; `"claimed"`: in flight, or its process was stopped before it recorded
-    an outcome; `"queued"`: it waits for a worker."""
+    """`"created"`, `"not_created"` or `"unknown"`; `"claimed"`: in flight, or its process was stopped before it
+    recorded an outcome; `"queued"`: it waits for a worker."""
 
     request: CreatePersonaRequest
     """The request."""
