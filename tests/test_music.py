@@ -11,8 +11,8 @@ from suno_persona.testing import FakeSuno
 
 async def call(fake: FakeSuno, method: str, path: str, **options: Any) -> tuple[int, Any]:
     """Send a request with the service's key, unless another is given, and return the status and the document."""
-    headers = {"Authorization": f"Bearer {fake.api_key}"}
-    async with aiohttp.request(method, f"{fake.base_url}{path}", **{"headers": headers, **options}) as response:
+    settings: dict[str, Any] = {"headers": {"Authorization": f"Bearer {fake.api_key}"}, **options}
+    async with aiohttp.request(method, f"{fake.base_url}{path}", **settings) as response:
         return response.status, await response.json()
 
 

@@ -24,7 +24,8 @@ VOX = {"persona_type": "vox", "vox_audio_id": "9e196fa1", "vocal_start_s": 0, "v
 
 def request(**fields: Any) -> CreatePersonaRequest:
     """Return a request with these fields."""
-    return CreatePersonaRequest(**{"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"} | fields)
+    members: dict[str, Any] = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive", **fields}
+    return CreatePersonaRequest(**members)
 
 
 json_values = st.recursive(

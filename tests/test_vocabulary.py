@@ -62,7 +62,7 @@ def names() -> Iterator[str]:
             members = [member for member in dir(thing) if not member.startswith("_")] if inspect.isclass(thing) else []
             yield from members
             for function in (thing, *(getattr(thing, member) for member in members)):
-                if inspect.isfunction(function) or attrs.has(function):
+                if inspect.isfunction(function) or (inspect.isclass(function) and attrs.has(function)):
                     yield from inspect.signature(function).parameters
 
 
