@@ -7,7 +7,7 @@ import uuid
 from collections import deque
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -141,6 +141,7 @@ class FakeSuno:
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
+        server = cast("web.Server", runner.server)  # there is one from now on
         try:
             await web.TCPSite(runner, "127.0.0.1", self._port).start()
             host, port = runner.addresses[0][:2]
@@ -150,6 +151,10 @@ class FakeSuno:
             started.set_exception(error)
         finally:
             await runner.cleanup()
+            for _ in range(3):  # until the connections that were accepted at the last moment are made
+                await asyncio.sleep(0)
+            await server.shutdown()
+            await asyncio.sleep(0)
 
     async def _handle(self, http: web.Request) -> web.StreamResponse:
         request = ReceivedRequest(
