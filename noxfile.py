@@ -1,8 +1,8 @@
 """Everything that is checked.
 
-`nox` runs what a change needs, on the Python at hand, in a few minutes: lint, types and the fast tests. `nox -t ci` runs
-the rest: the wheel, every test on each Python that is there, coverage, the docs in Chromium and the demo. `lowest`, `soak`,
-`simulate` and `bench` run when they are named. Nothing here installs anything outside the sessions' environments.
+`nox` runs what a change needs, on the Python at hand, in a few minutes: lint, types and the fast tests. `nox -t ci`
+runs the rest: the wheel, every test on each Python that is there, coverage, the docs in Chromium and the demo.
+`lowest`, `soak`, `simulate` and `bench` run when they are named. Nothing is installed outside the environments.
 """
 
 import os

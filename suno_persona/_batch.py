@@ -25,6 +25,7 @@ class Recorded(Protocol):
 
     def result(self) -> Persona:
         """Return the recorded persona, or raise the recorded error."""
+        ...
 
 
 class Run(Protocol):
@@ -32,6 +33,7 @@ class Run(Protocol):
 
     def key(self, body: bytes) -> str:
         """Return the key of the next request, by its wire body."""
+        ...
 
     async def claim(self, key: str, body: bytes) -> Recorded | None:
         """Commit that a request is about to be sent; or return what is recorded, and it must not be sent.
@@ -43,6 +45,7 @@ class Run(Protocol):
         self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
     ) -> Awaitable[None]:
         """Commit the outcome of a claimed request, also where nobody awaits that."""
+        ...
 
 
 @runtime_checkable
@@ -59,6 +62,7 @@ class BatchJournal(Protocol):
 
     async def begin(self, account: Account) -> Run:
         """Begin a run over a batch. Raises `JournalError` where it belongs to another service or account."""
+        ...
 
 
 @attrs.frozen(eq=False)

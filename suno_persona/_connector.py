@@ -2,13 +2,14 @@
 
 HTTP/1.1 numbers neither requests nor responses: what arrives first on a connection counts as the response to the oldest
 request (RFC 9112, section 9.3.1). So bytes that arrive on an idle connection would become the response to the next
-request; they are none (section 9.2). `Connector` closes such a connection when it is about to be used again, and takes
-another. It cannot tell a stray response that arrives while a request is in flight from the request's own.
+request, though they are none (section 9.2). `Connector` closes such a connection when it is about to be used again, and
+takes another. It cannot distinguish a stray response that arrives while a request is in flight from the request's own.
 
-A session of the caller's has a connector of its own. There `has_unread` is asked just before the request is written:
-the attempt fails before anything is sent, and is retried. That leaves what only `Connector` notices: the first half of
-a response that the event loop read while the connection was idle, and, with TLS, what it has not read yet. On Python
-3.11 it also leaves sessions with middlewares, because those may return a response that no connection received.
+A session of the caller's has a connector of its own. There the same is asked just before the request is written: the
+attempt fails before anything is sent, and is retried. That leaves what only `Connector` notices: the first half of a
+response that the event loop read while the connection was idle, and, with TLS, what it has not read yet. A session with
+middlewares may return any response and send any body: there the outcome is unknown, and on Python 3.11 such a response
+goes unnoticed.
 """
 
 import errno
@@ -20,8 +21,6 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 if TYPE_CHECKING:
-    from asyncio import Transport
-
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
@@ -38,16 +37,16 @@ class Connector(aiohttp.TCPConnector):
     ) -> "Connection":
         """Return a connection from the pool or a new one.
 
-        Raises `aiohttp.ClientConnectorError` where the service sends before it is asked.
+        Raises `aiohttp.ClientConnectorError` where the service sends before there is a request.
         """
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = cast("ResponseHandler", connection.protocol)  # there is one until it is released
             if protocol in self._used:
-                if not has_unread(protocol) and await _is_between_responses(protocol):
+                if not is_disturbed(protocol) and not is_readable(protocol) and await _is_between_responses(protocol):
                     return connection
                 connection.close()
-            elif has_unread(protocol, may_be_new=True):
+            elif is_disturbed(protocol) or is_readable(protocol, may_be_new=True):
                 connection.close()
                 raise aiohttp.ClientConnectorError(
                     req.connection_key, OSError(errno.EPROTO, "the service sent data or closed before the request")
@@ -57,26 +56,24 @@ class Connector(aiohttp.TCPConnector):
                 return connection
 
 
-def has_unread(protocol: ResponseHandler, *, may_be_new: bool = False) -> bool:
-    """Whether anything arrived on the connection that belongs to no request, be it the end of the stream.
+def is_disturbed(protocol: ResponseHandler) -> bool:
+    """Whether the event loop has read what belongs to no request, or the end of the stream."""
+    return protocol.should_close or protocol.transport is None or protocol.transport.is_closing()
 
-    Of a connection with TLS that may be new, only what the event loop has read counts: session tickets follow the
-    handshake.
+
+def is_readable(protocol: ResponseHandler, *, may_be_new: bool = False) -> bool:
+    """Whether something has arrived that the event loop has not read.
+
+    Nothing is known of a connection with TLS that may be new: session tickets follow the handshake.
     """
     transport = protocol.transport
-    if protocol.should_close or transport is None or transport.is_closing():
-        return True
-    if may_be_new and transport.get_extra_info("ssl_object") is not None:
+    socket = transport and transport.get_extra_info("socket")
+    if not transport or not socket or (may_be_new and transport.get_extra_info("ssl_object")):
         return False
-    return _is_readable(transport)
-
-
-def _is_readable(transport: "Transport") -> bool:
-    descriptor = transport.get_extra_info("socket").fileno()
     if not hasattr(select, "poll"):  # Windows
-        return bool(select.select((descriptor,), (), (), 0)[0])
+        return bool(select.select((socket.fileno(),), (), (), 0)[0])
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    poll.register(socket.fileno(), select.POLLIN)
     return bool(poll.poll(0))
 
 

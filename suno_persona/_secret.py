@@ -114,8 +114,9 @@ class Secret:
             if _ESCAPED_ASCII.search(lower):
                 return True
             lower = lower.replace(b"\\n", b"").replace(b"\\r", b"").replace(b"\\t", b"")
-        joined = unquote_to_bytes(lower).lower().translate(None, separators)
-        return any(probe in joined for probe in probes)
+        unquoted = unquote_to_bytes(lower).lower()
+        joined = unquoted.translate(None, separators)
+        return any(probe in unquoted or probe in joined for probe in probes)
 
 
 _ESCAPED_ASCII = re.compile(rb"\\(?:u00[2-7]|x[2-7])")
@@ -127,7 +128,8 @@ def _probes(key: bytes) -> set[bytes]:
     """What is found, in lower case, in all unescaped data that holds an echo."""
     hexadecimal, *cores = [encoded[:_PROBE] for encoded in (key.hex().encode(), *_base64_of(key))]
     urlsafe = [core.translate(bytes.maketrans(b"+/", b"-_")) for core in cores]
-    return {probe.lower() for probe in (key[:_HEAD], hexadecimal, *cores, *urlsafe)}
+    heads = key[:_HEAD], _Decoded(key).text[:_HEAD]
+    return {probe.lower() for probe in (*heads, hexadecimal, *cores, *urlsafe)}
 
 
 def _base64_of(key: bytes) -> Iterator[bytes]:
@@ -180,6 +182,9 @@ class _Decoded:
                 self._note(size, origin, 1)
                 size += start - origin
             if escape.lastgroup:
+                backslashes = end - start - len(escape[0].lstrip(b"\\"))
+                if backslashes % 2:  # all but the last are escaped backslashes before it
+                    start += backslashes - 1
                 parts.append(_character(escape))
                 self._note(size, start, end - start)
                 size += 1
@@ -207,7 +212,6 @@ class _Decoded:
 
 _UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CANONICAL = bytes.maketrans(_UPPER + b"-_", _UPPER.lower() + b"+/")  # one spelling for both alphabets of base64
-_REST_OF_BASE64 = re.compile(rb"[a-z0-9+/]?={0,2}")
 _ENOUGH = 16
 _MOST_HEADS = 1_000
 _CUT = re.compile(rb"(?:\*|\.\.|xxx|###)[*.x#]*")
@@ -235,9 +239,7 @@ def _echoes(text: bytes, spelling: bytes, *, is_plain: bool) -> Iterator[tuple[i
     start, found = text.find(head), 0
     while start >= 0:
         end = start + _common(spelling, text[start : start + len(spelling)])
-        if end - start == len(spelling) and not is_plain:
-            end = _REST_OF_BASE64.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
-        elif cut := _CUT.match(text, end):
+        if cut := _CUT.match(text, end):
             end = cut.end() + _tail(spelling, text[cut.end() : cut.end() + _ENOUGH])
         elif end - start < min(_ENOUGH, len(spelling)) and (end < len(text) or end - start < _SHORT):
             end = start

@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from suno_persona._connector import Connector, has_unread
+from suno_persona._connector import Connector, is_disturbed, is_readable
 from suno_persona._error_body import one_line
 from suno_persona._response import Response
 from suno_persona._secret import Secret
@@ -36,8 +36,8 @@ FAILURES: dict[type[BaseException], type[ConnectionFailedError | OutcomeUnknownE
     aiohttp.NonHttpUrlRedirectClientError: ConnectionLostError,
     aiohttp.InvalidURL: ConnectionFailedError,
     aiohttp.NonHttpUrlClientError: ConnectionFailedError,
-    aiohttp.ClientConnectorError: ConnectionFailedError,  # DNS, refused, TLS, proxy
-    aiohttp.ClientHttpProxyError: ConnectionFailedError,  # the proxy refused to connect
+    aiohttp.ClientConnectorError: ConnectionFailedError,  # DNS, no listener, TLS, proxy
+    aiohttp.ClientHttpProxyError: ConnectionFailedError,  # the proxy did not connect
     aiohttp.ServerFingerprintMismatch: ConnectionFailedError,
     aiohttp.ConnectionTimeoutError: ConnectionFailedError,
     aiohttp.ServerTimeoutError: ResponseTimeoutError,
@@ -55,18 +55,24 @@ class _Body(aiohttp.BytesPayload):
         super().__init__(value, content_type="application/json")
         self.sent = False
         self.is_written = False
-        self.is_refused = False
+        self.is_withheld = False
         """Whether it was not written, because something had arrived on the connection before it."""
         self._handled = handled
         self._is_checked = is_checked
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        if not self._is_checked and _has_unread(writer):
-            self.is_refused = True
-            raise ConnectionError("something arrived before the request")
+        if self._is_too_late(writer):
+            self.is_withheld = True
+            raise ConnectionError("a response arrived before the request")
         # aiohttp buffers the headers and writes them together with the first byte of the body.
         self.is_written = self.sent = True
         await super().write_with_length(writer, content_length)
+
+    def _is_too_late(self, writer: AbstractStreamWriter) -> bool:
+        protocol = writer.transport and writer.transport.get_protocol()
+        if not isinstance(protocol, ResponseHandler):
+            return False
+        return is_disturbed(protocol) or (not self._is_checked and is_readable(protocol, may_be_new=True))
 
     async def close(self) -> None:
         # aiohttp closes the body after a failed request, but also where a middleware of the caller's session replaces
@@ -74,11 +80,6 @@ class _Body(aiohttp.BytesPayload):
         if sys.exception() is self._handled:
             self.sent = True
         await super().close()
-
-
-def _has_unread(writer: AbstractStreamWriter) -> bool:
-    protocol = writer.transport.get_protocol() if writer.transport is not None else None
-    return not isinstance(protocol, ResponseHandler) or has_unread(protocol, may_be_new=True)
 
 
 async def post(
@@ -115,8 +116,9 @@ async def post(
             raise_for_status=False,
             auto_decompress=True,
         )
-        if payload.is_refused or (not payload.is_written and _is_stray(session, response)):
-            payload.is_refused = True
+        if not payload.is_written and (payload.is_withheld or _is_stray(session, response)):
+            payload.is_withheld = True
+            payload.sent = payload.sent and not _is_plain(session)  # aiohttp has closed the body by now
             raise ConnectionError("a response arrived before the request")  # noqa: TRY301  # as if aiohttp noticed it
         while chunk := await response.content.readany():
             received.append(chunk)
@@ -133,7 +135,9 @@ async def post(
         cause = _without_secret(error, handled, secret)
         if not isinstance(error, Exception) and not _is_closed_session(error):
             response, received = None, []  # no frame of this traceback shows what they hold
-            raise error.with_traceback(None) from (error.__cause__ if cause else None)
+            if cause is None:
+                error.__cause__ = error.__context__ = None
+            raise error.with_traceback(None)  # noqa: B904  # it is the exception that is handled
         failure = _failure(error, payload, total=timeout.total, secret=secret)
         failure.__cause__ = cause
         flaw = failure if response is not None and isinstance(failure, OutcomeUnknownError) else None
@@ -152,11 +156,13 @@ def _signed(headers: CIMultiDict[str], secret: Secret) -> CIMultiDict[str]:
 
 
 def _is_stray(session: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> bool:
-    """Whether a connection received a response before its request was written, as aiohttp lets happen on Python 3.11.
+    """Whether a response was received before its request was written: on Python 3.11, aiohttp returns it."""
+    return response.version is not None and _is_plain(session)  # a response of a test's making has no version
 
-    A middleware may return any response, and a session that a test replaces one that no connection received.
-    """
-    return response.version is not None and not getattr(session, "_middlewares", ())
+
+def _is_plain(session: aiohttp.ClientSession) -> bool:
+    """Whether all that a session returns comes from its connections, and all that it sends is what it was passed."""
+    return type(session) is aiohttp.ClientSession and not getattr(session, "_middlewares", ())
 
 
 def _headers(response: aiohttp.ClientResponse, secret: Secret) -> Mapping[str, str]:
@@ -177,7 +183,7 @@ def _failure(
     error: BaseException, payload: _Body, *, total: float | None, secret: Secret
 ) -> NotCreatedError | OutcomeUnknownError:
     sent = payload.sent
-    if payload.is_refused:
+    if payload.is_withheld and not sent:
         return ConnectionFailedError(message="the connection was not used: something arrived on it before the request")
     if type(error) is TimeoutError and total:  # aiohttp raises subclasses for its other bounds
         if not sent:
@@ -226,7 +232,7 @@ def _without_secret(error: BaseException, handled: BaseException | None, secret:
         if id(link) not in seen:
             seen.add(id(link))
             link.__traceback__ = None
-            if isinstance(link, aiohttp.ClientResponseError):
+            if isinstance(link, aiohttp.ClientResponseError) and isinstance(link.request_info, aiohttp.RequestInfo):
                 link.request_info = link.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
                 link.history = ()
                 link.args = (link.request_info, link.history)

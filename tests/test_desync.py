@@ -3,6 +3,7 @@
 import asyncio
 import select
 import ssl
+import sys
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ from support.broken_service import BrokenService, Exchange
 from support.calls import ONCE, requests
 from support.idle import idle
 
-from suno_persona import ConnectionFailedError, CreatePersonaRequest, PersonaAPI, RetryPolicy
+from suno_persona import ConnectionFailedError, ConnectionLostError, CreatePersonaRequest, PersonaAPI, RetryPolicy
 from suno_persona._connector import Connector
 
 KEY = "sk-0123456789"
@@ -222,3 +223,30 @@ async def test_a_middleware_may_respond_by_itself(request_: CreatePersonaRequest
         async with aiohttp.ClientSession(middlewares=[forward]) as session:
             api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
             assert (await api.create(request_)).id == "persona-1"
+
+
+async def again(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """A middleware that makes a second attempt by itself."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientError:
+        return await handler(request)
+
+
+async def test_a_middleware_may_make_another_attempt() -> None:
+    """What it sends after an attempt that sent nothing counts."""
+    service = Service(WHOLE["200"], "before the next request")
+    async with service, aiohttp.ClientSession(middlewares=[again]) as session:
+        api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
+        await assert_own_personas(api, service)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="aiohttp returns a response before it writes the request")
+async def test_a_stray_response_that_a_middleware_returns_leaves_the_outcome_unknown() -> None:
+    """It may have sent the request in its own way."""
+    service = Service(WHOLE["200"], "while idle")
+    async with service, aiohttp.ClientSession(middlewares=[again]) as session:
+        api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
+        with pytest.raises(ConnectionLostError, match="a response arrived before the request"):
+            await assert_own_personas(api, service)
+    assert len(service.requests) == 1

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from procrastinate import App
 from procrastinate.jobs import Job
-from psycopg.rows import dict_row
+from psycopg.rows import class_row
 from support.calls import ONCE, requests
 from support.databases import Databases
 from support.held_service import HeldService, client
@@ -194,10 +194,10 @@ async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp
 
 async def deliver_again(app: PersonaApp) -> None:
     """Do what a queue does that does not know that a job was done."""
-    async with await psycopg.AsyncConnection.connect(app.journal_url, row_factory=dict_row) as connection:
-        rows = await (await connection.execute("SELECT * FROM suno_persona_requests")).fetchall()
     with psycopg.connect(app.journal_url) as transaction:
-        assert app.defer_requests(transaction, [Record(**row) for row in rows]) == len(rows)
+        rows = transaction.cursor(row_factory=class_row(Record)).execute("SELECT * FROM suno_persona_requests")
+        records = rows.fetchall()
+        assert app.defer_requests(transaction, records) == len(records)
 
 
 async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp, fake_suno: FakeSuno) -> None:

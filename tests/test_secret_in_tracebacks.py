@@ -163,6 +163,13 @@ async def _stop(*_: Any) -> None:
     raise _Stopped
 
 
+async def _stop_meanwhile(_: Any, __: Any, parameters: Any) -> None:
+    try:
+        await _trace(None, None, parameters)
+    except LookupError:
+        raise _Stopped from None
+
+
 def _traced(hook: Callable[..., Awaitable[None]]) -> dict[str, Any]:
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(hook)
@@ -172,7 +179,11 @@ def _traced(hook: Callable[..., Awaitable[None]]) -> dict[str, Any]:
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize(
     "options",
-    [{"middlewares": [_middleware]}, _traced(_trace), _traced(_group), _traced(_stop), {"raise_for_status": 1}],
+    [
+        {"middlewares": [_middleware]},
+        {"raise_for_status": True},
+        *map(_traced, (_trace, _group, _stop, _stop_meanwhile)),
+    ],
 )
 async def test_a_session_of_the_callers_that_fails(options: dict[str, Any], key: str) -> None:
     """Its hooks see the request's headers, and may put them into their exceptions."""
@@ -186,6 +197,7 @@ async def test_a_session_of_the_callers_that_fails(options: dict[str, Any], key:
 async def test_a_cancelled_call(key: str) -> None:
     """Wherever it suspends."""
     depth = 0
+    error: BaseException | None = None
     for point in range(100):
         async with FakeSuno(api_key=key) as fake, PersonaAPI(key, base_url=fake.base_url) as api:
             fake.script(Fault.rate_limited(0))

@@ -63,7 +63,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 class BrokenService:
-    """Handle the first requests with these acts, one each, in order, and all others with `then`."""
+    """Handle the first requests with these acts, in order, and all others with `then`, properly by default."""
 
     def __init__(
         self,

@@ -1,19 +1,19 @@
 """An event loop without real time and without I/O: it runs until nothing more can happen, and time moves when told."""
 
 import asyncio
+import contextvars
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]  # which class that is, the system decides
+class _Selector(selectors.DefaultSelector):
     """Never waits: where the loop would, it is idle, and stops."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop: VirtualLoop | None = None
+    loop: "VirtualLoop | None" = None
 
     def select(self, timeout: float | None = None) -> Any:
         """Look for events without waiting for them."""
@@ -26,8 +26,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop whose clock stands still between calls of `advance`."""
 
     def __init__(self) -> None:
-        selector = _Selector()
         self._now = 0.0
+        self._timers: list[asyncio.TimerHandle] = []
+        selector = _Selector()
         super().__init__(selector)
         selector.loop = self
 
@@ -43,7 +44,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let time pass, timer by timer, with everything that happens meanwhile."""
         end = self._now + seconds
         while (due := self._next_timer()) is not None and due <= end:
-            self._now = max(self._now, due)
+            self._now = due
             self.run_until_idle()
         self._now = end
         self.run_until_idle()
@@ -54,18 +55,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.run_until_idle()
         return task.result()
 
-    def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: *_Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
         """Remember when something is due."""
-        timer = super().call_at(when, *args, **kwargs)
-        self._timers = [*(each for each in getattr(self, "_timers", []) if not each.cancelled()), timer]
+        timer = super().call_at(when, callback, *args, context=context)
+        self._timers = [*(each for each in self._timers if not each.cancelled()), timer]
         return timer
 
     def _next_timer(self) -> float | None:
-        return min(
-            (
-                timer.when()
-                for timer in getattr(self, "_timers", [])
-                if not timer.cancelled() and timer.when() > self._now
-            ),
-            default=None,
-        )
+        times = [timer.when() for timer in self._timers if not timer.cancelled()]
+        return min((time for time in times if time > self._now), default=None)
