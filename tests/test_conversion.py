@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import cattrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.contract import CONTRACT_EXAMPLE
 
@@ -54,6 +54,7 @@ def is_whole(read: Any, written: Any) -> bool:
     return bool(read == written) and isinstance(read, bool) == isinstance(written, bool)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(document=personas)
 def test_every_document_with_an_id_is_read_and_nothing_is_lost(document: dict[str, Any]) -> None:
     """Extra members, nulls, missing members and wrong types are never an error, and are written again."""
@@ -63,6 +64,7 @@ def test_every_document_with_an_id_is_read_and_nothing_is_lost(document: dict[st
     assert loads(dumps(persona)) == persona
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(document=personas)
 def test_nothing_is_coerced(document: dict[str, Any]) -> None:
     """A field has the value as received or `None`, never another one."""

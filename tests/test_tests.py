@@ -38,7 +38,7 @@ def test_a_test_that_needs_no_database_imports_none() -> None:
     """Nor aioresponses: a unit test starts without what only others need."""
     program = f"""if True:
         import sys, pytest
-        status = pytest.main(["-q", "-p", "no:cacheprovider", {str(TESTS / "test_response.py")!r}])
+        status = pytest.main(["-q", "-p", "no:cacheprovider", {str(TESTS / "test_errors.py")!r}])
         assert status == 0
         print("imported:", *(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
     """
