@@ -114,7 +114,7 @@ async def soak(calls: int, seed: int) -> Report:
     requests = [CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(calls)]
     async with (
         # No call may hang: those in flight end within their timeout, whatever the service does.
-        asyncio.timeout(30 + calls / 200),
+        asyncio.timeout(240 + calls / 100),
         service,
         PersonaAPI("sk-0123456789", base_url=service.base_url, timeout=TIMEOUT, retry=RETRY) as api,
     ):
