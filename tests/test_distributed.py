@@ -463,8 +463,11 @@ async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, service: H
         assert await jobs(app) == []
 
 
-async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(queue_url: str, service: HeldService) -> None:
-    """The claim is waited for, and what it was for is given back to the queue."""
+async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(
+    queue_url: str, service: HeldService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The claim is waited for, and its request is left to a later delivery."""
+    caplog.set_level("INFO", "procrastinate")
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
@@ -477,6 +480,8 @@ async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(queue_url:
             while not other.execute(waits).fetchone():
                 await asyncio.sleep(0)
             worker.cancel()
+            while not any("Aborting them" in line for line in caplog.messages):
+                await asyncio.sleep(0)
             await idle()
             assert not worker.done()
         with pytest.raises(asyncio.CancelledError):
