@@ -75,7 +75,7 @@ class Admission:
         Raises `UsageError` once closed. Where the cool-down is longer than `wait_max`, raises its rejection again,
         with the seconds that are left: nobody waits that long, and nobody sends.
         """
-        return _Attempt(self, self._policy, number)
+        return _Attempt(self, number)
 
     async def acquire(self) -> int:
         """Wait until an attempt may start. Return its generation, for `release`."""
@@ -111,9 +111,13 @@ class Admission:
         if self._waiting:
             self._admit()
 
-    def cool_down(self, rejection: Rejection, wait: float) -> None:
-        """Admit no attempt for `wait` seconds, as a new generation; a cool-down that ends later stays."""
+    def cool_down(self, rejection: Rejection, number: int) -> None:
+        """Admit no attempt until the backoff after this one is over, as a new generation.
+
+        A cool-down that ends later stays.
+        """
         loop = asyncio.get_running_loop()
+        wait = backoff(self._policy, rejection, number)
         ends = loop.time() + wait
         self.generation += 1
         self.in_flight = self.limit = 0
@@ -191,11 +195,10 @@ class Admission:
 class _Attempt:
     """One admitted attempt, as an async context manager: its end admits others, or begins a cool-down."""
 
-    __slots__ = ("_admission", "_generation", "_number", "_policy")
+    __slots__ = ("_admission", "_generation", "_number")
 
-    def __init__(self, admission: Admission, policy: RetryPolicy, number: int) -> None:
+    def __init__(self, admission: Admission, number: int) -> None:
         self._admission = admission
-        self._policy = policy
         self._number = number
 
     async def __aenter__(self) -> None:
@@ -209,7 +212,7 @@ class _Attempt:
                 self._admission.release(self._generation, responded=True)
             case RateLimitedError() | ServiceUnavailableError():
                 if cools_down_all(error):
-                    self._admission.cool_down(error, backoff(self._policy, error, self._number))
+                    self._admission.cool_down(error, self._number)
                 else:
                     self._admission.release(self._generation)
             case _:

@@ -9,8 +9,11 @@ import attrs
 
 from suno_persona.errors import InvalidRequestError
 
-OWN_MEMBERS = ("root_clip_id", "name", "description", "clips", "is_public")
+REQUEST_MEMBERS = ("root_clip_id", "name", "description", "clips", "is_public")
 """The members that every request has, in the order in which they are sent."""
+
+REQUIRED_MEMBERS = REQUEST_MEMBERS[:3]
+"""Those of them that have no default."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _DEEPEST = 64
@@ -55,8 +58,8 @@ def extra_members(members: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(members, Mapping):
         raise _invalid("extra", "a mapping of names to JSON values", members)
     for name in members:
-        if name in OWN_MEMBERS:
-            raise _invalid("extra", f"without the request's own members, {', '.join(OWN_MEMBERS)}", name)
+        if name in REQUEST_MEMBERS:
+            raise _invalid("extra", f"without the request's own members, {', '.join(REQUEST_MEMBERS)}", name)
     return {name: _json(f"extra[{name!r}]", value) for name, value in _sorted("extra", members)}
 
 

@@ -64,7 +64,6 @@ class PersonaAPI:
 
     __slots__ = (
         "__weakref__",
-        "_admission",
         "_closed",
         "_engine",
         "_loop",
@@ -96,7 +95,6 @@ class PersonaAPI:
         self._session = options.session(session)
         self._owns_session = session is None
         policy = options.instance("retry", retry, RetryPolicy)
-        self._admission = Admission(max_connections, policy, options.rate_limit(rate_limit))
         headers = {"Content-Type": "application/json"}  # `post` adds the key
         self._engine = Engine(
             open_session=self._open_session,
@@ -106,7 +104,7 @@ class PersonaAPI:
             timeout=options.timeouts(timeout),
             max_response_size=options.count("max_response_size", max_response_size),
             retry=policy,
-            admission=self._admission,
+            admission=Admission(max_connections, policy, options.rate_limit(rate_limit)),
         )
 
     async def create(self, request: CreatePersonaRequest) -> Persona:
@@ -168,7 +166,7 @@ class PersonaAPI:
         if self._loop is not None:
             self._join_loop()
         self._closed = True
-        self._admission.close()
+        self._engine.admission.close()
         if self._owns_session and self._session is not None:
             await finish(self._session.close())
 

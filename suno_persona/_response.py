@@ -71,8 +71,6 @@ def read_persona(response: Response) -> tuple[Persona, str | None]:
         raise _failure(response)
     if response.flaw is not None:
         raise _unknown(attrs.evolve(response.flaw), response, None) from response.flaw.__cause__
-    if (persona := read_usual(response)) is not None:  # so it has no member of an error or an envelope
-        return persona, None
     document = None
     try:
         document = parse_json(response.body)

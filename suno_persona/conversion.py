@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 import attrs
 from cattrs import Converter
 
-from suno_persona._checks import OWN_MEMBERS
+from suno_persona._checks import REQUEST_MEMBERS, REQUIRED_MEMBERS
 from suno_persona.errors import InvalidRequestError
 from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
 
@@ -29,8 +29,6 @@ except ModuleNotFoundError:
 
 _MODELS: tuple[type, ...] = (ClipMetadata, Clip, PersonaClip, Persona)
 
-REQUEST_MEMBERS: tuple[str, ...] = OWN_MEMBERS
-REQUIRED_MEMBERS: tuple[str, ...] = REQUEST_MEMBERS[:3]
 
 _Hook = Callable[[object, type], object]
 

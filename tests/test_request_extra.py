@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from support.command import COMMAND, run
 
 from suno_persona import CreatePersonaRequest, InvalidRequestError, PersonaAPI, conversion
+from suno_persona._checks import REQUEST_MEMBERS
 from suno_persona.cli._rows import read_rows
-from suno_persona.conversion import REQUEST_MEMBERS, dump_request, parse_json, to_request
+from suno_persona.conversion import dump_request, parse_json, to_request
 from suno_persona.testing import FakeSuno
 
 VOX = {"persona_type": "vox", "vox_audio_id": "9e196fa1", "vocal_start_s": 0, "vocal_end_s": 23.24}

@@ -13,8 +13,9 @@ from typing import IO, Annotated, TypeAlias
 import attrs
 import typer
 
+from suno_persona._checks import REQUEST_MEMBERS, REQUIRED_MEMBERS
 from suno_persona.cli._running import printable
-from suno_persona.conversion import REQUEST_MEMBERS, REQUIRED_MEMBERS, parse_json, to_request
+from suno_persona.conversion import parse_json, to_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError
 from suno_persona.models import CreatePersonaRequest
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -11,6 +10,7 @@ from suno_persona import errors
 from suno_persona._batch import Sent, send_recorded
 from suno_persona._engine import Call, Engine
 from suno_persona._retry import RetryPolicy, backoff
+from suno_persona._shield import until_done
 from suno_persona.conversion import parse_json, to_request
 from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError
 from suno_persona.journal import Entry
@@ -73,9 +73,7 @@ async def deliver(
     try:
         sent = await send_recorded(engine, run, key, call)
         recording = asyncio.create_task(_record(run, key, call, sent))
-        while not recording.done():  # also where this task is cancelled meanwhile
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([recording])
+        await until_done(recording)  # also where this task is cancelled meanwhile
         recording.result()
     except JournalError as error:
         raise Redeliver(JOURNAL_WAIT) from error

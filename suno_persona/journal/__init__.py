@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from suno_persona import _options as options
 from suno_persona.errors import InvalidRequestError, JournalError, UsageError
@@ -112,10 +112,12 @@ class Journal:
             writer, self._writer = self._writer, None
             await writer.close()
 
-    def __enter__(self) -> NoReturn:
-        raise TypeError("Journal is asynchronous: write `async with`, not `with`")
+    if not TYPE_CHECKING:  # for checkers, a plain `with` is an error already
 
-    def __exit__(self, *_: object) -> None: ...
+        def __enter__(self):
+            raise TypeError("Journal is asynchronous: write `async with`, not `with`")
+
+        def __exit__(self, *_): ...
 
     def __repr__(self) -> str:
         return f"<Journal {shown(self._url)}>"

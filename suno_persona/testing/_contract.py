@@ -59,38 +59,44 @@ def create(request: ReceivedRequest, *, api_key: str, create_path: str, number: 
     return json.dumps(_persona(_checked(request, api_key, create_path), number)).encode()
 
 
+def check_key(request: ReceivedRequest, api_key: str) -> None:
+    """Raise `RejectedError` if a request lacks the key."""
+    if request.headers.get("Authorization") != f"Bearer {api_key}":
+        raise rejection(401, "invalid_api_key", "the API key is missing or wrong")
+
+
 def _checked(request: ReceivedRequest, api_key: str, create_path: str) -> dict[str, Any]:
     if request.path != create_path:
-        raise _reject(404, "not_found", f"the path must be {create_path}; got {request.path}")
+        raise rejection(404, "not_found", f"the path must be {create_path}; got {request.path}")
     if request.method != "POST":
-        raise _reject(405, "method_not_allowed", f"the method must be POST; got {request.method}")
-    if request.headers.get("Authorization") != f"Bearer {api_key}":
-        raise _reject(401, "invalid_api_key", "the API key is missing or wrong")
+        raise rejection(405, "method_not_allowed", f"the method must be POST; got {request.method}")
+    check_key(request, api_key)
     content_type = request.headers.get("Content-Type", "")
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise _reject(415, "unsupported_media_type", f"Content-Type must be application/json; got {content_type!r}")
+        raise rejection(415, "unsupported_media_type", f"Content-Type must be application/json; got {content_type!r}")
     try:
         document = request.json()
     except ValueError:
-        raise _reject(400, "invalid_json", "the body must be JSON") from None
+        raise rejection(400, "invalid_json", "the body must be JSON") from None
     if not isinstance(document, dict):
-        raise _reject(400, "invalid_request", "the body must be a JSON object")
+        raise rejection(400, "invalid_request", "the body must be a JSON object")
     for name, (kind, form) in _MEMBERS.items():
         if type(document.get(name)) is not kind or document[name] in ("", []):
-            raise _reject(400, "invalid_request", f"{name} must be {form}; got {document.get(name)!r}", name)
+            raise rejection(400, "invalid_request", f"{name} must be {form}; got {document.get(name)!r}", name)
     if any(type(clip) is not str for clip in document["clips"]):
-        raise _reject(400, "invalid_request", "clips must be a list of text", "clips")
+        raise rejection(400, "invalid_request", "clips must be a list of text", "clips")
     for name, clip in [
         ("root_clip_id", document["root_clip_id"]),
         *(("clips", clip) for clip in document["clips"]),
     ]:
         for prefix, (status, code, reason) in _REJECTED_CLIPS.items():
             if clip.startswith(prefix):
-                raise _reject(status, code, f"clip {clip} {reason}", name)
+                raise rejection(status, code, f"clip {clip} {reason}", name)
     return document
 
 
-def _reject(status: int, code: str, message: str, param: str | None = None) -> RejectedError:
+def rejection(status: int, code: str, message: str, param: str | None = None) -> RejectedError:
+    """Return the rejection of a request, as gateways word it."""
     return RejectedError(status, error_envelope(code, message, param=param))
 
 

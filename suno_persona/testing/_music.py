@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from suno_persona.models import Persona
-from suno_persona.testing._contract import ReceivedRequest, RejectedError
-from suno_persona.testing._faults import error_envelope
+from suno_persona.testing._contract import ReceivedRequest, check_key, rejection
 
 _SUBMIT = ("/suno/submit/music", "/suno/generate")
 _FETCH = "/suno/fetch/"
@@ -25,11 +24,10 @@ class Music:
 
     def respond(self, request: ReceivedRequest, personas: Iterable[Persona], *, api_key: str) -> bytes:
         """Return the body of the response. Raises `RejectedError`."""
-        if request.headers.get("Authorization") != f"Bearer {api_key}":
-            raise _reject(401, "invalid_api_key", "the API key is missing or wrong")
+        check_key(request, api_key)
         method = "POST" if request.path in _SUBMIT else "GET"
         if request.method != method:
-            raise _reject(405, "method_not_allowed", f"the method must be {method}; got {request.method}")
+            raise rejection(405, "method_not_allowed", f"the method must be {method}; got {request.method}")
         found = self._fetch(request.path) if method == "GET" else self._submit(request, personas)
         return json.dumps({"code": "success", "message": "", "data": found}).encode()
 
@@ -39,13 +37,13 @@ class Music:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise _reject(400, "invalid_request", "the body must be a JSON object")
+            raise rejection(400, "invalid_request", "the body must be a JSON object")
         if document.get("persona_id") not in [persona.id for persona in personas]:
             message = f"persona_id must be that of a persona; got {document.get('persona_id')!r}"
-            raise _reject(400, "persona_not_found", message)
+            raise rejection(400, "persona_not_found", message)
         for name in ("task", "artist_clip_id", "mv"):
             if not isinstance(document.get(name), str) or not document[name]:
-                raise _reject(400, "invalid_request", f"{name} must be non-empty text; got {document.get(name)!r}")
+                raise rejection(400, "invalid_request", f"{name} must be non-empty text; got {document.get(name)!r}")
         task = str(uuid.uuid4())
         self._tasks[task] = _states(task, [_clip(document), _clip(document)])
         return task
@@ -53,7 +51,7 @@ class Music:
     def _fetch(self, path: str) -> dict[str, Any]:
         task = path.removeprefix(_FETCH)
         if task not in self._tasks:
-            raise _reject(404, "task_not_exist", f"the task must exist; got {task!r}")
+            raise rejection(404, "task_not_exist", f"the task must exist; got {task!r}")
         return next(self._tasks[task])
 
 
@@ -63,10 +61,6 @@ def _states(task: str, clips: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield {**state, "status": "IN_PROGRESS", "progress": "50%", "data": []}
     while True:
         yield {**state, "status": "SUCCESS", "progress": "100%", "data": clips}
-
-
-def _reject(status: int, code: str, message: str) -> RejectedError:
-    return RejectedError(status, error_envelope(code, message))
 
 
 def _clip(request: dict[str, Any]) -> dict[str, Any]:
