@@ -12,7 +12,7 @@ from support.broken_service import BrokenService, Exchange
 from support.calls import ONCE
 from support.cancellation import cancelled_at
 from support.clock import Clock
-from support.shown import frames, in_reach, in_rich, in_structlog
+from support.shown import frames, functions, in_reach, in_rich, in_structlog
 
 from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError
 from suno_persona.testing import FakeSuno, Fault
@@ -214,7 +214,7 @@ async def test_a_cancelled_call(key: str) -> None:
             break
         if frames(error) is not None:  # the first point is before a frame of ours
             assert_hidden(key, error)
-            depth += "in post" in in_rich(error)
+            depth += "post" in functions(error)
     assert depth >= 2, "the exchange was cancelled at several points"
     assert error is None, "the call was cancelled at every point"
 

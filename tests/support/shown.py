@@ -18,7 +18,7 @@ _ENDS = (type, types.ModuleType, types.CodeType, asyncio.AbstractEventLoop, asyn
 def in_rich(error: BaseException) -> str:
     """Return the traceback as rich prints it, with locals."""
     text = io.StringIO()
-    traceback = Traceback.from_exception(type(error), error, frames(error), show_locals=True)
+    traceback = Traceback.from_exception(type(error), error, frames(error), width=500, show_locals=True)
     Console(file=text, width=500).print(traceback)
     return text.getvalue()
 
@@ -77,6 +77,11 @@ def frames(error: BaseException) -> types.TracebackType | None:
     while traceback is not None and "/tests/" in traceback.tb_frame.f_code.co_filename:
         traceback = traceback.tb_next
     return traceback
+
+
+def functions(error: BaseException) -> list[str]:
+    """Return the names of the functions that the error passed through, from the package's first on."""
+    return [frame.f_code.co_name for frame in _frames(frames(error))]
 
 
 def _frames(traceback: types.TracebackType | None) -> Iterator[types.FrameType]:
