@@ -132,7 +132,7 @@ def comes_of_others(error: BaseException) -> bool:
     cause = getattr(error, "orig", error)
     is_busy = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
     state = getattr(cause, "sqlstate", None)
-    return is_busy or isinstance(error, IntegrityError) or state in ("40001", "40P01", "42P07")
+    return is_busy or isinstance(error, IntegrityError) or state in ("40001", "40P01", "42P07", "42710")
 
 
 def prepare(connection: sql.Connection, *, create: bool) -> None:
