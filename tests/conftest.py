@@ -77,7 +77,7 @@ def postgres_url(databases: "Databases") -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return where the test's journal is: once an SQLite file, once a PostgreSQL database."""
     if request.param == "sqlite":

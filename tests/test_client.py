@@ -62,6 +62,7 @@ async def test_the_request_on_the_wire_is_that_of_the_contract(fake_suno: FakeSu
     }
 
 
+@pytest.mark.slow
 async def test_a_thousand_concurrent_calls_share_one_client(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
     """Each call gets its own persona."""
     requests = [CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(1000)]

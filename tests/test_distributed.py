@@ -35,6 +35,8 @@ from suno_persona.journal import Journal
 from suno_persona.journal._states import Record
 from suno_persona.testing import FakeSuno, Fault
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def queue_url(postgres_url: str) -> str:

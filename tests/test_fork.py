@@ -126,8 +126,8 @@ async def nobody_listens(request: CreatePersonaRequest) -> None:
 
 async def no_tls(request: CreatePersonaRequest) -> None:
     """Expect TLS where there is none."""
-    async with BrokenService() as service:
-        url = service.base_url.replace("http:", "https:")
+    async with FakeSuno() as fake:
+        url = fake.base_url.replace("http:", "https:")
         async with PersonaAPI(KEY, base_url=url, retry=ONCE) as api:
             await api.create(request)
 

@@ -410,6 +410,7 @@ async def test_a_journal_is_opened_and_closed_by_the_batch_or_by_its_owner(
         assert await journal.counts() == {"created": 3}
 
 
+@pytest.mark.slow
 async def test_entries_are_given_by_their_state(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """Those that need a look, or all; however many they are."""
     fake_suno.script(Fault.lost_answer(), Fault.response(404))

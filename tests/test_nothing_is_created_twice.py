@@ -274,6 +274,7 @@ LENGTH = len(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "reset"])
 async def test_a_response_may_be_cut_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
     """Before its last byte the outcome is unknown, and nothing is retried."""
@@ -301,6 +302,7 @@ def hangs_up_after(received: int, end: str) -> Act:
     return act
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "reset"])
 async def test_a_request_may_be_cut_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
     """Once sending has begun, nobody can tell what arrived: nothing is retried."""
@@ -315,6 +317,7 @@ async def test_a_request_may_be_cut_off_at_any_byte(end: str, request_: CreatePe
         assert service.personas == []
 
 
+@pytest.mark.slow
 async def test_only_a_429_and_a_503_are_retried(request_: CreatePersonaRequest) -> None:
     """Every other status ends the call after one request."""
     for status in range(200, 600):

@@ -13,6 +13,8 @@ from support.terminal import CTRL_C, terminal
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
 
+pytestmark = pytest.mark.slow
+
 
 async def test_ctrl_c_stops_gracefully_and_prints_how_to_resume(service: HeldService, tmp_path: Path) -> None:
     """Calls in flight finish, nothing more is sent, the status is 130, and the printed command resumes."""

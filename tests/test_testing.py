@@ -305,6 +305,7 @@ def test_its_thread_ends_with_it() -> None:
     assert threading.enumerate() == before
 
 
+@pytest.mark.slow
 def test_the_plugin_does_not_need_pytest_asyncio(tmp_path: Path) -> None:
     """The plugin is loaded in every project; without pytest-asyncio only a test that uses a fixture fails."""
     (tmp_path / "test_it.py").write_text(
