@@ -36,6 +36,7 @@ from suno_persona import (
     UsageError,
     conversion,
 )
+from suno_persona.testing import FakeSuno
 
 Way = Callable[[CreatePersonaRequest], Awaitable[Any]]
 

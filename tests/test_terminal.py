@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.command import COMMAND
 from support.held_service import HeldService
 from support.rows import rows, write_file
