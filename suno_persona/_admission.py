@@ -42,6 +42,7 @@ class Admission:
         "_reopening",
         "_sleeping",
         "_waiting",
+        "claims",
         "generation",
         "in_flight",
         "limit",
@@ -52,6 +53,9 @@ class Admission:
     def __init__(self, max_connections: int, policy: RetryPolicy, rate_limit: "AsyncLimiter | None") -> None:
         self.slots: asyncio.Semaphore = asyncio.Semaphore(max_connections)
         """One for each call in flight; first come, first served."""
+        self.claims: asyncio.Semaphore = asyncio.Semaphore(max_connections + max_connections // 4)
+        """One for each claim without a result: a quarter more than the slots, so that a free slot finds a call whose
+        claim is committed. Not many more: the outcome of each is unknown once the process is killed."""
         self.max_limit: int = max_connections
         """`limit` where no cool-down is in effect."""
         self.limit: int = max_connections

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, cast, runtime_checkable
 
 import attrs
 
@@ -17,7 +17,7 @@ from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
 
 class Recorded(Protocol):
-    """What a journal holds of a request that must not be sent."""
+    """What a journal holds of a request."""
 
     @property
     def request_id(self) -> str | None:
@@ -43,8 +43,11 @@ class Run(Protocol):
 
     def settle(
         self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
-    ) -> Awaitable[None]:
-        """Commit the outcome of a claimed request, also where nobody awaits that."""
+    ) -> Awaitable[Recorded | None]:
+        """Commit the outcome of a claimed request, also where nobody awaits that.
+
+        What it returns is recorded instead, where the outcome is no persona: another claim may have created one.
+        """
         ...
 
 
@@ -73,8 +76,8 @@ class Sent:
     """The persona, or the error or cancellation."""
 
     request_id: str | None
-    committed: Awaitable[None] | None
-    """`None` where there is nothing new to commit."""
+    committed: Awaitable[Recorded | None] | None
+    """What `Run.settle` returned; `None` where there is nothing new to commit."""
 
 
 async def send_recorded(engine: Engine, run: Run | None, key: str | None, call: Call) -> Sent:
@@ -129,7 +132,7 @@ class Batch:
         self._buffer = asyncio.Semaphore(max_buffered)
         self._journal = journal
         self._run: Run | None = None
-        self._calls: dict[asyncio.Task[None], Call] = {}
+        self._calls: dict[asyncio.Task[None], Call | None] = {}  # `None`: it has a result, which is being committed
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         self._is_fed = False
         self._stopped = False
@@ -186,15 +189,17 @@ class Batch:
         self._stopped = True
         self._feeder.cancel()
         for task, call in self._calls.items():
-            call.may_retry = False
-            if not call.may_have_created:
-                task.cancel()
+            if call is not None:
+                call.may_retry = False
+                if not call.may_have_created:
+                    task.cancel()
 
     def cancel(self) -> None:
         """Send nothing more, and cancel the calls in flight. Their outcomes are unknown."""
         self.stop()
-        for task in self._calls:
-            task.cancel()
+        for task, call in self._calls.items():
+            if call is not None:
+                task.cancel()
 
     async def _feed(self) -> None:
         index = 0
@@ -220,17 +225,19 @@ class Batch:
     async def _create(self, index: int, key: str | None, call: Call) -> None:
         """Take a call to its outcome. What no outcome can express is raised: it ends the batch."""
         sent = await send_recorded(self._engine, self._run, key, call)
+        self._calls[cast("asyncio.Task[None]", asyncio.current_task())] = None
         result = sent.result
         if isinstance(result, asyncio.CancelledError) and call.may_have_created:
             result = OutcomeUnknownError(
                 message="cancelled while in flight", request=call.request, attempts=call.attempts
             )
+        ident = sent.request_id
         try:
-            if sent.committed is not None:
-                await sent.committed
+            if sent.committed is not None and (recorded := await sent.committed) is not None:
+                result, ident = _result(recorded, result), recorded.request_id
         finally:  # an outcome that cannot be recorded is returned all the same
             if isinstance(result, Persona):
-                self._outcomes.put_nowait(Outcome(index, call.request, result, None, key, sent.request_id))
+                self._outcomes.put_nowait(Outcome(index, call.request, result, None, key, ident))
             elif isinstance(result, PersonaError):
                 ident = getattr(result, "request_id", None)
                 self._outcomes.put_nowait(Outcome(index, call.request, None, result, key, ident))
@@ -255,6 +262,15 @@ class Batch:
             self._feeder.cancel()
         if self._is_fed and not self._calls:
             self._outcomes.put_nowait(None)
+
+
+def _result(recorded: Recorded, own: Persona | BaseException) -> Persona | PersonaError:
+    """Return what is recorded instead of a call's own result."""
+    try:
+        return recorded.result()
+    except PersonaError as error:
+        error.__cause__ = own if isinstance(own, BaseException) else None
+        return error
 
 
 async def each(

@@ -95,18 +95,19 @@ class Engine:
     async def create(self, call: Call, claim: Callable[[], Awaitable[Persona | None]] | None = None) -> Persona:
         """Return the persona of a call, once a slot is free.
 
-        `claim` is awaited in the slot, before the first attempt: what it returns or raises is the outcome, and nothing
-        is sent, unless it returns `None`.
+        `claim` is awaited before that: what it returns or raises is the outcome, and nothing is sent, unless it returns
+        `None`.
 
         Raises `NotCreatedError` or `OutcomeUnknownError`, with the call's `request` and `attempts`; and what `claim`
         raises.
         """
         try:
             self.open_session()
-            async with self.admission.slots:
-                if claim is not None and (recorded := await claim()) is not None:
-                    return recorded
+            if claim is None:
                 return await self._send(call)
+            async with self.admission.claims:
+                recorded = await claim()
+                return await self._send(call) if recorded is None else recorded
         except PersonaError as error:
             error.request = call.request
             if isinstance(error, NotCreatedError | OutcomeUnknownError):
@@ -118,7 +119,11 @@ class Engine:
             raise kind(message=message, request=call.request, attempts=call.attempts) from error.with_traceback(None)
 
     async def _send(self, call: Call) -> Persona:
-        """Make attempts until one succeeds, or fails with an error that is not retried."""
+        """Make attempts in a slot, until one succeeds, or fails with an error that is not retried."""
+        async with self.admission.slots:
+            return await self._send_in_slot(call)
+
+    async def _send_in_slot(self, call: Call) -> Persona:
         unknown: OutcomeUnknownError | None = None
         is_redirected = False
         while True:

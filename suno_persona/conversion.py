@@ -14,6 +14,7 @@ from typing import Any, cast, get_args
 
 import attrs
 from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from suno_persona._checks import REQUEST_MEMBERS, REQUIRED_MEMBERS
 from suno_persona.errors import InvalidRequestError
@@ -199,19 +200,18 @@ def _is_ours(hook: object) -> bool:
 
 
 def _model_writer(model: type, converter: Converter) -> Callable[[object], dict[str, object]]:
-    fields = [field for field in attrs.fields(model) if field.name != "extra"]
-    writers = [(field.name, converter.get_unstructure_hook(_bare(field.type))) for field in fields]
+    """Write what a model has, and then what is in `extra`; an empty list yields to a value there that did not fit."""
+    how: dict[str, Any] = {
+        field.name: override(omit=field.name == "extra", omit_if_default=field.default != ())
+        for field in attrs.fields(model)
+    }
+    write_fields: Callable[[object], dict[str, object]] = make_dict_unstructure_fn(model, converter, **how)
 
     def write(instance: Any) -> dict[str, object]:
-        extra: dict[str, object] = instance.extra
-        document: dict[str, object] = {}
-        for name, hook in writers:
-            value = getattr(instance, name)
-            # An empty tuple yields to the value that did not fit; other fields are `None` then.
-            if value is not None and (value != () or name not in extra):
-                document[name] = hook(value)
-        for name, value in extra.items():
-            document.setdefault(name, value)
+        document = write_fields(instance)
+        for name, value in instance.extra.items():
+            if document.get(name, []) == []:
+                document[name] = value
         return document
 
     return write

@@ -184,6 +184,19 @@ async def test_unknown_ones_are_sent_again_where_it_is_asked_for(
     assert await states(journal_url) == ["created"]
 
 
+async def test_a_retry_in_vain_of_an_unknown_outcome_leaves_it_unknown(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """The outcome says what the journal says, and why the retry failed."""
+    fake_suno.script(Fault.lost_answer(), Fault.response(404))
+    await run_batch(once, requests(1), Journal(journal_url))
+    error = (await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True)))[0].error
+    assert isinstance(error, OutcomeUnknownError)
+    assert "ConnectionLostError" in str(error)
+    assert isinstance(error.__cause__, NotFoundError)
+    assert await states(journal_url) == ["unknown"]
+
+
 async def test_what_was_left_claimed_is_sent_again_where_it_is_asked_for(
     journal_url: str, service: HeldService
 ) -> None:
@@ -425,7 +438,7 @@ async def test_entries_are_given_by_their_state(journal_url: str, fake_suno: Fak
 
 
 async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str, service: HeldService) -> None:
-    """Where one was sent again while the first was still out, the first persona that comes back is not lost."""
+    """Of a request that is in flight twice, the first persona that comes back is the outcome of both."""
     async with client(service) as api, client(service) as other:
         slow = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
         await service.receives(1)
@@ -434,7 +447,7 @@ async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str,
         service.respond(0)
         first = (await slow)[0].result()
         service.reject(1, status=404)
-        assert isinstance((await impatient)[0].error, NotFoundError)
+        assert (await impatient)[0].persona == first
     (entry,) = await entries(journal_url)
     assert entry.persona == first
 

@@ -90,11 +90,12 @@ async def _record(run: Run, key: str, call: Call, sent: Sent) -> None:
     committed, waits = sent.committed, iter(RECORD_WAITS)
     while committed is not None:
         try:
-            return await committed
+            await committed
         except JournalError as error:
             if (wait := next(waits, None)) is None:
                 _log.error("the outcome of %s is not recorded: %s", key, error)
                 raise
-        await asyncio.sleep(wait)
-        committed = run.settle(key, sent.result, may_have_created=call.may_have_created, request_id=sent.request_id)
-    return None
+            await asyncio.sleep(wait)
+            committed = run.settle(key, sent.result, may_have_created=call.may_have_created, request_id=sent.request_id)
+        else:
+            committed = None

@@ -174,6 +174,13 @@ def settle(record: Record | None, event: Settle) -> Decision:
     return _settled(record, event)
 
 
+def recorded_instead(event: Settle, decision: Decision) -> Record | None:
+    """Return the record where a run reports that nothing was created, and another claim may have created a persona."""
+    record = decision.record if isinstance(decision, Refusal) else decision
+    nothing = ("queued", "not_created")
+    return None if event.state not in nothing or record is None or record.state in nothing else record
+
+
 def _resolve(record: Record | None, event: Settle) -> Decision:
     """Record what a person found, unless the service itself settled the request."""
     if record is None:

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -168,9 +168,24 @@ class Run:
 
     def settle(
         self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
-    ) -> "asyncio.Future[Any]":
-        """Commit what became of a claim, also if nobody waits for it. The future raises `JournalError`."""
+    ) -> "Settling":
+        """Commit what became of a claim, also if nobody waits for it. Awaiting it raises `JournalError`."""
         requeue = isinstance(result, BaseException) and self.requeues(result)
         members = ledger.settlement(result, may_have_created=may_have_created, request_id=request_id, requeue=requeue)
         _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
-        return self.writer.submit(ledger.Settle(key=key, holder=self.holder, at=self.now(), **members))
+        event = ledger.Settle(key=key, holder=self.holder, at=self.now(), **members)
+        return Settling(event, self.writer.submit(event))
+
+
+@attrs.frozen(eq=False)
+class Settling:
+    """The commit of an outcome. Awaiting it returns what is recorded instead, where the outcome is no persona."""
+
+    event: ledger.Settle
+    decided: Uncancelled[Decision]
+
+    def __await__(self) -> Generator[Any, None, Entry | None]:
+        """Wait for the commit."""
+        decision = yield from self.decided
+        record = ledger.recorded_instead(self.event, decision)
+        return None if record is None else Entry.of(record)

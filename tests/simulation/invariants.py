@@ -116,10 +116,10 @@ class Checks:
                 self.fail(f"{process} yields {outcome.persona.id}, which does not exist")
             if not self.world.store.failing and self.world.store.records[key].state != "created":
                 self.fail(f"{process} yields {outcome.persona.id}, which is not recorded")
-        if isinstance(outcome.error, NotCreatedError) and any(
-            attempt.process is process and attempt.persona_id for attempt in fate.attempts
-        ):
-            self.fail(f"{process} yields {outcome.error!r}, and there is {fate.personas}")
+        if isinstance(outcome.error, NotCreatedError) and not fate.was_guessed and not self.world.store.failing:
+            own = [number for number, attempt in enumerate(fate.attempts, start=1) if attempt.process is process]
+            if any(attempt.persona_id for attempt in fate.attempts[: own[-1] if own else 0]):
+                self.fail(f"{process} yields {outcome.error!r}, and there is {fate.personas}")
 
     def process_ended(self, process: "Process", error: BaseException | None) -> None:
         """Check how a process ended by itself."""
