@@ -19,7 +19,13 @@ project = "suno_persona"
 author = "the suno_persona authors"
 version = release = version_of("suno-persona")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
 exclude_patterns = ["_build", "examples"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -29,6 +35,10 @@ html_title = "suno_persona"
 html_show_copyright = False
 html_show_sourcelink = False
 html_use_index = False
+
+# What a program printed is not copied, nor is a prompt.
+copybutton_selector = "div:not(.highlight-output) > div.highlight > pre"
+copybutton_prompt_text = "$ "
 
 # The reference is made of the docstrings.
 autodoc_default_options = {"members": True}
