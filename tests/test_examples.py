@@ -26,6 +26,7 @@ from support.pages import (
     SOURCES,
     Block,
     commands,
+    missing,
     output_after,
     outputs,
     plain,
@@ -102,7 +103,14 @@ async def run_python(code: str, env: dict[str, str], folder: Path) -> str:
         if re.search(r"^(async )?def test_", code, re.MULTILINE)
         else []
     )
+    env = {**env, "PYTHONPATH": str(folder / "docs" / "examples")}  # where a page says to save what it imports
     return await run(sys.executable, "-W", "error", *runner, str(file), env=env, folder=folder)
+
+
+def skip_if_missing(code: str) -> None:
+    """Skip the test of an example that needs a large package which is not installed."""
+    if names := missing(code):
+        pytest.skip(f"{', '.join(names)} must be installed: pip install --group recipes")
 
 
 @contextlib.asynccontextmanager
@@ -115,6 +123,8 @@ async def surroundings(
     async with contextlib.AsyncExitStack() as stack:
         if "SUNO_JOURNAL_URL" in code:
             env["SUNO_JOURNAL_URL"] = request.getfixturevalue("postgres_url")
+        if "_API_KEY" in code:  # each account has a key
+            env |= dict.fromkeys(("STUDIO_API_KEY", "LABEL_API_KEY"), fake.api_key)
         if "trust_env" in code or "proxy=" in code:  # this address is served by the proxy alone, which the fake plays
             env |= {"http_proxy": fake.base_url, "no_proxy": "", "SUNO_BASE_URL": "http://gateway.localhost"}
         if "ca.pem" in code:
@@ -130,6 +140,7 @@ async def test_an_example_in_python_runs(
     block: Block, fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     """Each is a whole program, or a whole test file; where the page shows what it prints, it prints that."""
+    skip_if_missing(block.code)
     code = block.code.replace("proxy.example:3128", fake_suno.base_url.removeprefix("http://"))
     async with surroundings(block.page, code, fake_suno, folder, request) as env:
         output = await run_python(code, env, folder)
@@ -142,6 +153,7 @@ async def test_the_commands_of_a_page_run(
     page: str, fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     """In order, as a user types them; where the page shows what they print, they print that."""
+    skip_if_missing("".join(block.code for block in BLOCKS[page] if block.file))
     async with surroundings(page, commands(page), fake_suno, folder, request) as env:
         output = await run("bash", "-c", script(page), env=env, folder=folder)
     for pattern in SHOWS.get(page, []):
