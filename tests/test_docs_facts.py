@@ -137,7 +137,6 @@ ENDINGS = {
 @pytest.mark.parametrize(
     ("page", "where"),
     [
-        ("docs/how-to/batches.md", r"The exit status is .*?\.$"),
         ("docs/reference/command.md", r"\| status \| meaning \|.*?\n\n"),
         ("docs/reference/command.md", r"  Exit status:.*?```"),
     ],
