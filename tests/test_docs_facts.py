@@ -164,7 +164,7 @@ assert isinstance(TIMEOUT, aiohttp.ClientTimeout)
 @pytest.mark.parametrize(
     ("page", "where", "value"),
     [
-        ("gather", r"`max_connections`, (\d+) unless given", default(PersonaAPI, "max_connections")),
+        ("gather", r"`max_connections` slots, (\d+) by default", default(PersonaAPI, "max_connections")),
         ("timeouts", r"The default is `total=(\d+), ", TIMEOUT.total),
         ("timeouts", r"The default is `total=\d+, sock_connect=(\d+)`", TIMEOUT.sock_connect),
         ("many-machines", r"`SUNO_MAX_CONNECTIONS` \|.*\| (\d+) \|", default(PersonaAPI, "max_connections")),

@@ -54,6 +54,15 @@ def inline(page: str) -> list[str]:
     return [part.content for token in tokens for part in token.children or [] if part.type == "code_inline"]
 
 
+def prose(page: str) -> list[tuple[int, str]]:
+    """Return the paragraphs, headings and cells of a page without the code in them, each with its line."""
+    return [
+        (token.map[0] + 1, " ".join(part.content for part in token.children or [] if part.type == "text"))
+        for token in MarkdownIt().enable("table").parse(PAGES[page])
+        if token.type == "inline" and token.map
+    ]
+
+
 def _blocks(page: str) -> list[Block]:
     tokens = MarkdownIt().parse(PAGES[page])
     return [
