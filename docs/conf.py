@@ -55,6 +55,7 @@ os.environ.setdefault("SUNO_JOURNAL_URL", "postgresql://")
 # What stands in single backticks is a link where it is the name of something;
 # otherwise it is code.
 default_role = "py:obj"
+nitpicky = True
 nitpick_ignore_regex = [("py:obj", ".*")]
 
 # The names that we link to, in Sphinx's plain format: name, kind, page.

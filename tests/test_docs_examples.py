@@ -25,7 +25,7 @@ from support.command import run
 from suno_persona import CreatePersonaRequest, NotFoundError, RetryPolicy
 from suno_persona.testing import FakeSuno, Fault
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.posix, pytest.mark.slow]
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 SCRIPTS = Path(sys.executable).parent

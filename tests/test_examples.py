@@ -37,7 +37,7 @@ from support.pages import (
 import suno_persona
 from suno_persona.testing import FakeSuno, Fault
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.posix, pytest.mark.slow]
 
 MODULES = [module.name for module in pkgutil.walk_packages(suno_persona.__path__, "suno_persona.")]
 PROGRAMS = [program for page in PAGES for program in programs(page)]
