@@ -32,6 +32,9 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "suno_persona"
+pygments_dark_style = (
+    "github-dark"  # Furo's own underlines modules, as if they were links
+)
 html_show_copyright = False
 html_show_sourcelink = False
 html_use_index = False

@@ -202,6 +202,16 @@ async def test_the_page_on_music_generates_with_the_persona(
     assert {each.headers["Authorization"] for each in (create, submit, *fetches)} == {f"Bearer {fake_suno.api_key}"}
 
 
+async def test_the_celery_task_on_the_page_creates_a_persona(
+    fake_suno: FakeSuno, env: dict[str, str], folder: Path
+) -> None:
+    """A worker process starts the client and runs the task."""
+    (example,) = (block.code for block in programs("docs/how-to/synchronous-code.md") if "celery" in block.code)
+    skip_if_missing(example)
+    task = 'start(); print(create_persona("54834687", "Neon", "Night drive")); client.close()'
+    assert await run_python(f"{example}{task}\n", env, folder) == f"{fake_suno.personas[0].id}\n"
+
+
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     """CI checks what the README promises; the contributor's guide agrees."""
     (command,) = [line for line in commands("README.md").splitlines() if line.endswith("nox")]

@@ -265,7 +265,7 @@ def _difference(found: dict[str, Samples]) -> dict[str, str]:
     ours_and_tuned = {
         "building, checking and writing the request": (part["build"] + part["write"], part["orjson.dumps"]),
         "reading the response: five typed objects instead of a dict": (part["read"], part["orjson.loads"]),
-        "turns, cool-down, the attempt and its log": (part["call"] - part["write"] - part["read"], 0.0),
+        "slots, cool-down, the attempt and its log": (part["call"] - part["write"] - part["read"], 0.0),
         "waiting for a slot, with 64 calls and 32 slots": (part["waiting"], 0.0),
     }
     both = zip(*ours_and_tuned.values(), strict=True)
