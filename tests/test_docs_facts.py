@@ -59,6 +59,7 @@ NAMED = {  # what else has a name: dependencies and extras, commands, and the wo
     *(Requirement(line).name for group in PROJECT["dependency-groups"].values() for line in group),
     *EXTRAS,
     *typer.main.get_group(app).commands,
+    *(marker.partition(":")[0] for marker in PROJECT["tool"]["pytest"]["ini_options"]["markers"]),
     *("await", "bool", "int", "str", "true", "false"),
 }
 
@@ -165,8 +166,8 @@ assert isinstance(TIMEOUT, aiohttp.ClientTimeout)
     ("page", "where", "value"),
     [
         ("gather", r"`max_connections` slots, (\d+) by default", default(PersonaAPI, "max_connections")),
-        ("timeouts", r"The default is `total=(\d+), ", TIMEOUT.total),
-        ("timeouts", r"The default is `total=\d+, sock_connect=(\d+)`", TIMEOUT.sock_connect),
+        ("timeouts", r"The default is `total=(\d+),\s", TIMEOUT.total),
+        ("timeouts", r"The default is `total=\d+,\ssock_connect=(\d+)`", TIMEOUT.sock_connect),
         ("many-machines", r"`SUNO_MAX_CONNECTIONS` \|.*\| (\d+) \|", default(PersonaAPI, "max_connections")),
         (
             "many-machines",
