@@ -40,7 +40,7 @@ def groups(*names: str) -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check form and style, also of what GitHub reads."""
+    """Check form and style, also of what GitHub and Read the Docs read."""
     session.install(*groups("lint"))
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
@@ -48,6 +48,7 @@ def lint(session: nox.Session) -> None:
     session.run("zizmor", "--offline", "--quiet", ".github")
     for schema, files in GITHUB.items():
         session.run("check-jsonschema", f"--builtin-schema=vendor.{schema}", *map(str, Path(".github").glob(files)))
+    session.run("check-jsonschema", "--builtin-schema=vendor.readthedocs", ".readthedocs.yaml")
 
 
 @nox.session
@@ -139,13 +140,17 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def docs(session: nox.Session) -> None:
-    """Build the docs, and look at every page in Chromium; a name or a link that leads nowhere fails."""
+    """Build the docs, and look at every page in Chromium; a name or a link that leads nowhere fails.
+
+    Run the examples that need large packages, which the tests elsewhere skip.
+    """
     if not (shutil.which("chromium") or shutil.which("google-chrome")):
         session.error("Chromium must be installed, in which the pages are looked at: see your system's packages")
-    session.install(".[cli,distributed,testing]", *groups("docs"))
+    session.install(".[cli,distributed,testing]", *groups("docs", "recipes", "tests"))
     shutil.rmtree("docs/_build", ignore_errors=True)  # what is built already would not be checked again
     session.run("sphinx-build", "-q", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
     session.run("pytest", "-q", "--noconftest", "tests/built_docs.py", *session.posargs)
+    session.run("pytest", "-q", "tests/test_examples.py", "-k", "pandas or synchronous")
 
 
 @nox.session

@@ -19,16 +19,29 @@ project = "suno_persona"
 author = "the suno_persona authors"
 version = release = version_of("suno-persona")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
 exclude_patterns = ["_build", "examples"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "suno_persona"
+pygments_dark_style = (
+    "github-dark"  # Furo's own underlines modules, as if they were links
+)
 html_show_copyright = False
 html_show_sourcelink = False
 html_use_index = False
+
+# What a program printed is not copied, nor is a prompt.
+copybutton_selector = "div:not(.highlight-output) > div.highlight > pre"
+copybutton_prompt_text = "$ "
 
 # The reference is made of the docstrings.
 autodoc_default_options = {"members": True}
@@ -45,6 +58,7 @@ os.environ.setdefault("SUNO_JOURNAL_URL", "postgresql://")
 # What stands in single backticks is a link where it is the name of something;
 # otherwise it is code.
 default_role = "py:obj"
+nitpicky = True
 nitpick_ignore_regex = [("py:obj", ".*")]
 
 # The names that we link to, in Sphinx's plain format: name, kind, page.

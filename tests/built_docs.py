@@ -40,11 +40,12 @@ FAULTS = """(scheme) => [
 
 
 class Reader(HTMLParser):
-    """Collects what a page links to, and the places in it that can be linked to."""
+    """Collects what a page links to, what it loads, and the places in it that can be linked to."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.links: set[str] = set()
+        self.loaded: set[str] = set()
         self.places: set[str] = set()
         self.feed(path.read_text(encoding="utf-8"))
 
@@ -52,6 +53,8 @@ class Reader(HTMLParser):
         """Take what an element has."""
         members = dict(attrs)
         self.links.update(filter(None, (members.get("href"), members.get("src"))))
+        if tag != "a":
+            self.loaded.update(filter(None, (members.get("href"), members.get("src"))))
         self.places.update(filter(None, (members.get("id"), members.get("name"))))
 
 
@@ -126,9 +129,16 @@ def test_links_within_the_site_lead_to_their_places() -> None:
     assert not broken
 
 
+def test_no_page_loads_anything_from_elsewhere() -> None:
+    """Neither do the styles: what is read is between the reader and this site."""
+    assert not {link for name in PAGES for link in Reader(SITE / name).loaded if urlsplit(link).netloc}
+    styles = "".join(path.read_text(encoding="utf-8") for path in SITE.rglob("*.css"))
+    assert not re.findall(r"""(?:url\(|@import)\s*["']?(?:https?:)?//[^)"']*""", styles)
+
+
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_a_page_fits_the_screen(page: Page, width: int, scheme: str, name: str) -> None:
     """On a phone and on a desk, by day and by night: nothing sticks out, and every picture is seen."""
     page.set_viewport_size({"width": width, "height": 900})

@@ -35,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-docs", action="store_true", help="write the tables and pictures in docs/ anew")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip on Windows what only POSIX can do."""
+    if os.name != "posix" and item.get_closest_marker("posix"):
+        pytest.skip("needs POSIX: a shell, signals or /dev")
+
+
 @pytest.fixture
 def example() -> dict[str, Any]:
     """Return the persona that the contract shows, as JSON values."""

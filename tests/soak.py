@@ -7,7 +7,6 @@ smaller one.
 import asyncio
 import os
 import random
-import resource
 import sys
 import time
 from collections import Counter
@@ -101,6 +100,8 @@ def open_files() -> int:
 
 def peak() -> int:
     """Return the peak of this process's memory, in bytes."""
+    import resource  # Windows has none
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

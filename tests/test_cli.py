@@ -92,6 +92,7 @@ async def test_a_terminal_of_another_encoding_shows_what_it_can(fake_suno: FakeS
     assert (await run(COMMAND, "demo", env=ascii_only)).status == 0
 
 
+@pytest.mark.posix
 async def test_ctrl_c_warns_that_a_persona_may_exist(fake_suno: FakeSuno, env: dict[str, str]) -> None:
     """If `create` is interrupted, the outcome is unknown, and the message is one line."""
     fake_suno.script(Fault.hang(creates=True))
@@ -115,6 +116,7 @@ async def test_the_demo_needs_no_configuration() -> None:
     assert max(map(len, done.output.splitlines())) <= 80
 
 
+@pytest.mark.posix
 async def test_the_fake_service_serves_until_ctrl_c() -> None:
     """A shell can run what it prints, and a client in another process works with that."""
     process = await start(COMMAND, "fake", "--port", "0", env={})

@@ -113,6 +113,7 @@ async def test_an_unusable_file_or_option_is_one_line(
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.posix
 async def test_the_file_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path) -> None:
     """A file is read twice, to check it and to send it, which a pipe cannot be."""
     script = f"cd {shlex.quote(str(tmp_path))} && mkfifo rows.csv && (echo x > rows.csv & {COMMAND} batch rows.csv)"
@@ -121,6 +122,7 @@ async def test_the_file_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path) 
     assert (done.status, done.errors) == (2, message)
 
 
+@pytest.mark.posix
 async def test_the_output_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path) -> None:
     """An output file is read, too, to append only new lines; without --output the lines go to stdout."""
     write_file(tmp_path, rows(1))
@@ -182,6 +184,7 @@ async def test_the_output_can_be_read_while_it_grows(service: HeldService, tmp_p
     await process.communicate()
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("where", ["/dev/full", "a closed pipe", "closed stdout"])
 async def test_an_output_that_cannot_be_written_stops_the_batch(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, where: str

@@ -110,6 +110,7 @@ async def printing(redirection: str, arguments: list[str], journal: str) -> Done
     return await run("bash", "-c", f'"$@" {redirection}', "bash", COMMAND, *names, env={})
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("arguments", [*PRINTING, ["fake", "--port", "0"]], ids=" ".join)
 async def test_a_full_disk_is_one_line(arguments: list[str], journal: str) -> None:
@@ -118,6 +119,7 @@ async def test_a_full_disk_is_one_line(arguments: list[str], journal: str) -> No
     assert done == Done(2, "", "suno-persona: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("arguments", [*PRINTING, ["fake", "--port", "0"]], ids=" ".join)
 async def test_a_reader_that_left_is_no_error(arguments: list[str], journal: str) -> None:
     """As with `| head -1`, the command ends and prints no error."""
@@ -126,6 +128,7 @@ async def test_a_reader_that_left_is_no_error(arguments: list[str], journal: str
     assert await run("bash", "-c", script, "bash", COMMAND, *names, env={}) == Done(0, "", "")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
 async def test_a_closed_stdout_is_no_error(arguments: list[str], journal: str) -> None:
     """With stdout closed, the command prints nothing and succeeds."""

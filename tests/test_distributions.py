@@ -75,6 +75,20 @@ def test_the_metadata_says_what_the_project_file_says() -> None:
     assert PROJECT["requires-python"] == f">={PYTHONS[0]}"
 
 
+def test_an_index_shows_the_readme_with_links_into_the_repository() -> None:
+    """Links and pictures are absolute, and begin with the URL in `[project.urls]`; each leads to a file."""
+    source = PROJECT["urls"]["Source"]
+    metadata = distribution("suno-persona").metadata
+    assert metadata.get_all("Project-URL") == [f"Source, {source}"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", readme)
+    assert all((ROOT / link).is_file() for _, link in links if "://" not in link)
+    assert re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", metadata["Description"]) == [
+        (mark, link if "://" in link else f"{source}/blob/HEAD/{link}{'?raw=true' if mark else ''}")
+        for mark, link in links
+    ]
+
+
 def test_github_tests_each_python_that_the_metadata_names() -> None:
     """Nox does too, where it finds them."""
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")

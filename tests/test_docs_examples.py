@@ -8,30 +8,34 @@ import re
 import runpy
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import attrs
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import unused_port
 from support.command import run
 
-from suno_persona import RetryPolicy
+from suno_persona import CreatePersonaRequest, NotFoundError, RetryPolicy
 from suno_persona.testing import FakeSuno, Fault
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.posix, pytest.mark.slow]
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 SCRIPTS = Path(sys.executable).parent
 SERVERS = {
     "aiohttp_service.py": (sys.executable, str(EXAMPLES / "aiohttp_service.py")),
     "fastapi_service.py": (str(SCRIPTS / "uvicorn"), "--app-dir", str(EXAMPLES), "fastapi_service:app"),
+    "flask_service.py": (sys.executable, "-m", "flask", "--app", str(EXAMPLES / "flask_service.py"), "run"),
 }
 PAGE = EXAMPLES.parent / "how-to" / "web-applications.md"
-UNKNOWN, LATER, REFUSED, OURS = map(  # what the page says that callers are told, from top to bottom
+UNKNOWN, LATER, BAD, REJECTED, OURS = map(  # what the page says that callers are told, from top to bottom
     int, re.findall(r"^\| .+ \| (\d{3}) \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 )
 NEW = {"clip_id": "54834687", "name": "Neon", "description": "Night drive"}
@@ -53,7 +57,12 @@ async def serving(name: str, env: Mapping[str, str]) -> AsyncIterator[str]:
         url = f"http://127.0.0.1:{port}"
         process = await asyncio.create_subprocess_exec(
             *SERVERS[name],
-            env={**os.environ, **env, "PORT": str(port), "UVICORN_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                **env,
+                "PYTHONUNBUFFERED": "1",
+                **dict.fromkeys(("PORT", "UVICORN_PORT", "FLASK_RUN_PORT"), str(port)),
+            },
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -85,12 +94,21 @@ async def test_gather_prints_each_outcome(fake_suno: FakeSuno, env: dict[str, st
     assert len(output.splitlines()) == 3
 
 
-async def test_the_batch_with_tqdm_creates_the_personas_of_the_file(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Each row has its line below the bar."""
-    output = await output_of("batch_with_tqdm.py", env)
-    assert len(fake_suno.personas) == 4
-    assert {f"{persona.name}: {persona.id}" for persona in fake_suno.personas} < set(output.splitlines())
-    assert "Lost Tape: HTTP 404" in output
+async def test_the_batch_with_tqdm_creates_the_personas_of_the_file(
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row has its line below the bar; a second run reads the personas from the journal."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        output = await output_of("batch_with_tqdm.py", env)
+        assert len(fake_suno.personas) == 4
+        assert {f"{persona.name}: {persona.id}" for persona in fake_suno.personas} < set(output.splitlines())
+        assert "Lost Tape: HTTP 404" in output
+
+
+async def test_the_blocking_client_prints_the_id_of_a_persona(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """Its program needs no event loop of its own, and ends."""
+    assert await output_of("blocking_client.py", env) == f"{fake_suno.personas[0].id}\n"
 
 
 async def test_a_batch_that_crashed_resumes_and_sends_nothing_twice(
@@ -163,17 +181,44 @@ async def test_a_web_service_returns_the_reason_of_a_failure(
         assert "check before retrying" in json.loads(body)["detail"]
 
         status, _, body = await post({**NEW, "clip_id": "unknown-1"})
-        assert status == REFUSED
+        assert status == REJECTED
         assert json.loads(body)["may_have_created"] is False
 
-        for unusable in ({**NEW, "name": ""}, {"name": "Neon"}, "Neon"):
-            assert (await post(unusable))[0] == REFUSED
+        for bad, words in (({**NEW, "name": ""}, "name"), ({"name": "Neon"}, "clip_id"), ("Neon", "")):
+            status, _, body = await post(bad)
+            assert status == (422 if name.startswith("fastapi") else BAD)
+            assert words in str(json.loads(body)["detail"])
         for status_of_gateway in (401, 402):
             assert (await post(NEW, Fault.response(status_of_gateway)))[0] == OURS
         busy = [Fault.unavailable(retry_after=0)] * RetryPolicy().attempts
         assert (await post(NEW, *busy))[0] == LATER
         status, retry_after, _ = await post(NEW, Fault.rate_limited(retry_after=120))
         assert (status, retry_after) == (LATER, "120")
+
+
+async def test_the_aiohttp_service_says_what_is_wrong_with_a_body_that_is_no_json(env: dict[str, str]) -> None:
+    """In words, with the status for bad input."""
+    async with (
+        serving("aiohttp_service.py", env) as url,
+        aiohttp.request("POST", f"{url}/personas", data=b"{") as response,
+    ):
+        assert response.status == BAD
+        assert (await response.json())["detail"].startswith("not JSON: ")
+
+
+@pytest.mark.usefixtures("environment")
+async def test_threads_share_one_blocking_client(fake_suno: FakeSuno) -> None:
+    """It raises in the thread that called, and no thread of its own outlives it."""
+    before = threading.enumerate()
+    client = runpy.run_path(str(EXAMPLES / "blocking_client.py"))["BlockingClient"]()
+    requests = [CreatePersonaRequest(root_clip_id="1", name=name, description="Airy pop") for name in "ABCD"]
+    with ThreadPoolExecutor() as threads:
+        created = list(threads.map(client.create, requests))
+        with pytest.raises(NotFoundError):
+            threads.submit(client.create, attrs.evolve(requests[0], root_clip_id="unknown-1")).result()
+    client.close()
+    assert {persona.name for persona in created} == {persona.name for persona in fake_suno.personas}
+    assert threading.enumerate() == before
 
 
 async def test_the_notebook_awaits_in_its_cells(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 import pytest
-from support.modules import MODULES, prose
+from support import modules, pages
 
 import suno_persona
 import suno_persona.conversion
@@ -71,7 +71,13 @@ def test_public_names_use_the_vocabulary() -> None:
     assert {name: words for name in names() if name not in SETTLED and (words := found(name.replace("_", " ")))} == {}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", modules.MODULES)
 def test_prose_uses_the_vocabulary(module: str) -> None:
     """Docstrings, messages and comments hold no retired word."""
-    assert {line: words for line, text in prose(module) if (words := found(text))} == {}
+    assert {line: words for line, text in modules.prose(module) if (words := found(text))} == {}
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_pages_use_the_vocabulary(page: str) -> None:
+    """Neither the README nor a page of the docs holds a retired word outside its code."""
+    assert {line: words for line, text in pages.prose(page) if (words := found(text))} == {}

@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from suno_persona import (
     ConnectionFailedError,
     CreatePersonaRequest,
+    InvalidRequestError,
     OutcomeUnknownError,
     PersonaAPI,
     PersonaError,
@@ -38,6 +39,8 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     except PersonaError as error:
         body = {"detail": str(error), "may_have_created": error.may_have_created}
         match error:
+            case InvalidRequestError():
+                return web.json_response(body, status=400)
             case OutcomeUnknownError():
                 return web.json_response(
                     body | {"persona_id": error.persona_id}, status=502
@@ -60,14 +63,16 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def create(request: web.Request) -> web.Response:
     try:
         new = await request.json()
-        wanted = CreatePersonaRequest(
-            root_clip_id=new["clip_id"],
-            name=new["name"],
-            description=new["description"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        # Not JSON, not an object, or not a valid request.
-        raise web.HTTPUnprocessableEntity(text=repr(error)) from error
+    except ValueError as error:
+        return web.json_response({"detail": f"not JSON: {error}"}, status=400)
+    match new:
+        case {"clip_id": clip, "name": name, "description": description}:
+            wanted = CreatePersonaRequest(
+                root_clip_id=clip, name=name, description=description
+            )
+        case _:
+            detail = "clip_id, name and description must be given"
+            return web.json_response({"detail": detail}, status=400)
     persona = await request.app[API].create(wanted)
     return web.json_response({"persona_id": persona.id}, status=201)
 

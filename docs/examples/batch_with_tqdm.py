@@ -1,5 +1,8 @@
-"""Create a persona for each row of a CSV file, with a tqdm progress bar."""
-# Needs: pip install suno-persona tqdm
+"""Create a persona for each row of a CSV file, with a tqdm progress bar.
+
+Stop it at any moment and run it again: it resumes from `batch_with_tqdm.db`.
+"""
+# Needs: pip install 'suno-persona[journal]' tqdm
 # Set SUNO_API_KEY and SUNO_BASE_URL: `suno-persona fake` runs a service to try this
 # with, and prints both.
 
@@ -8,6 +11,7 @@ import csv
 from pathlib import Path
 
 from suno_persona import CreatePersonaRequest, PersonaAPI
+from suno_persona.journal import Journal
 from tqdm.asyncio import tqdm
 
 
@@ -23,7 +27,8 @@ async def main() -> None:
             for row in csv.DictReader(file)
         ]
     async with PersonaAPI() as api:
-        async for outcome in tqdm(api.create_many(requests), total=len(requests)):
+        outcomes = api.create_many(requests, journal=Journal("batch_with_tqdm.db"))
+        async for outcome in tqdm(outcomes, total=len(requests)):
             result = outcome.persona.id if outcome.persona else outcome.error
             tqdm.write(f"{outcome.request.name}: {result}")
 

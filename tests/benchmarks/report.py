@@ -264,9 +264,9 @@ def _difference(found: dict[str, Samples]) -> dict[str, str]:
     part = {name: statistics.median(seconds) * 1e6 for name, seconds in parts(60).items()}
     ours_and_tuned = {
         "building, checking and writing the request": (part["build"] + part["write"], part["orjson.dumps"]),
-        "reading the answer: five typed objects in place of a dict": (part["read"], part["orjson.loads"]),
-        "turns, cool-down, the attempt and its log": (part["call"] - part["write"] - part["read"], 0.0),
-        "waiting for a turn, with 64 in flight and 32 turns": (part["waiting"], 0.0),
+        "reading the response: five typed objects instead of a dict": (part["read"], part["orjson.loads"]),
+        "slots, cool-down, the attempt and its log": (part["call"] - part["write"] - part["read"], 0.0),
+        "waiting for a slot, with 64 calls and 32 slots": (part["waiting"], 0.0),
     }
     both = zip(*ours_and_tuned.values(), strict=True)
     rows = [*ours_and_tuned.items(), ("together", tuple(map(sum, both)))]

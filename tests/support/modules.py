@@ -1,6 +1,7 @@
 """The package's modules as their source shows them: what each imports, and the prose in it."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,20 @@ def tree(module: str) -> ast.Module:
 def imports(module: str, *, types: bool = True) -> set[str]:
     """Return which modules of the package a module imports: with `types`, also what only checkers import."""
     return {name for node, typed in _walk(tree(module)) if types or not typed for name in _named(node)} - {module}
+
+
+def defined() -> set[str]:
+    """Return what the package defines: its names and parameters, and its texts of one word, such as members of JSON."""
+    found = {part for name in MODULES for part in name.split(".")}
+    for node in (node for module in MODULES for node in ast.walk(tree(module))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Constant(value=str(text)) if re.fullmatch(r"\w+", text):
+                found.add(text)
+    return found
 
 
 def foreign(module: str) -> set[str]:

@@ -10,6 +10,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def inline(page: str) -> list[str]:
     return [part.content for token in tokens for part in token.children or [] if part.type == "code_inline"]
 
 
+def prose(page: str) -> list[tuple[int, str]]:
+    """Return the paragraphs, headings and cells of a page without the code in them, each with its line."""
+    return [
+        (token.map[0] + 1, " ".join(part.content for part in token.children or [] if part.type == "text"))
+        for token in MarkdownIt().enable("table").parse(PAGES[page])
+        if token.type == "inline" and token.map
+    ]
+
+
 def _blocks(page: str) -> list[Block]:
     tokens = MarkdownIt().parse(PAGES[page])
     return [
@@ -83,6 +93,13 @@ asyncio.run(eval(cells, {{}}))
 def commands(page: str) -> str:
     """Return the shell commands of a page."""
     return "".join(block.code for block in BLOCKS[page] if block.language == "sh")
+
+
+def missing(code: str) -> list[str]:
+    """Return what Python imports of the dependency group `recipes`, as far as it is not installed."""
+    optional = {Requirement(line).name for line in PROJECT["dependency-groups"]["recipes"]}
+    imported = set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE))
+    return sorted(name for name in imported & optional if find_spec(name) is None)
 
 
 def output_after(block: Block) -> str | None:
@@ -163,8 +180,8 @@ RULES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
 def script(page: str) -> str:
     """Return what bash runs of a page: its commands, and the files that they use."""
     lines = [
-        # That some personas were not created, or nobody knows of some, is a result.
-        "trap 'status=$?; [[ $BASH_COMMAND == suno-persona* && $status == [13] ]] || exit $status' ERR",
+        # That some personas were not created, or that the outcome of some is unknown, is a result.
+        "trap 'status=$?; [[ $BASH_COMMAND == *suno-persona* && $status == [13] ]] || exit $status' ERR",
         "trap 'kill $(jobs -p) 2> /dev/null || :; wait' EXIT",
     ]
     if "suno-persona fake" in commands(page):

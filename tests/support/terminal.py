@@ -2,15 +2,22 @@
 
 import asyncio
 import os
-import pty
 import re
 import struct
-import termios
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from fcntl import ioctl
+
+import pytest
 
 from .command import environment
+
+if sys.platform == "win32":
+    pytest.skip("needs a POSIX terminal", allow_module_level=True)
+
+import pty
+import termios
+from fcntl import ioctl
 
 CTRL_C = b"\x03"
 
