@@ -53,6 +53,8 @@ async def resolve_many(journal: "Journal", file: Path) -> None:
             reasons[line] = f"a request must be resolved once; got it in line {lines[key]}, too"
         lines[key] = line
         decisions[key] = decision
+    if not total:
+        raise ConfigurationError(message=f"--from must have at least one resolution; got none in {file}")
     rejected = await journal.resolve_all(decisions, dry_run=bool(reasons))
     reasons |= {lines[key]: reason for key, reason in rejected.items()}
     for line, reason in sorted(reasons.items()):
@@ -99,6 +101,8 @@ def _decision(cells: list[str] | csv.Error) -> tuple[str, str | None]:
     if isinstance(cells, csv.Error):
         raise InvalidRequestError(message=f"the row must be valid CSV; got an error: {cells}")
     if len(cells) != 2 or not all(cells):
-        raise InvalidRequestError(message=f"the row must be KEY,PERSONA_ID or KEY,{_NOT_CREATED}; got {cells}")
+        raise InvalidRequestError(
+            message=f"the row must be KEY,PERSONA_ID or KEY,{_NOT_CREATED}; got {','.join(cells)!r}"
+        )
     key, decision = cells
     return key, None if decision == _NOT_CREATED else decision
