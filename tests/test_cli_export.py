@@ -40,7 +40,7 @@ async def test_a_table_has_a_row_for_each_request(tmp_path: Path) -> None:
     assert [row["state"] for row in rows] == ["created", "created", "unknown", "created", "not_created", "claimed"]
     created, _, unknown, _, rejected, claimed = rows
     assert (created["name"], created["is_public"], created["by_hand"]) == ("Neon Drive", "false", "false")
-    assert created["persona_id"] == "00000fa0-ac1c-4822-9802-c1c0ea45e77b"
+    assert created["persona_id"] == "6f1d20c4-ac1c-4822-9802-c1c0ea45e77b"
     assert created["audio_url"] == f"https://cdn.example/audio/{created['root_clip_id']}"
     assert unknown["reason"].startswith("ConnectionLostError: ")
     assert rejected["reason"] == "NotFoundError, HTTP 404: the clip does not exist"
@@ -51,8 +51,8 @@ async def test_requests_that_the_input_does_not_have_come_last(tmp_path: Path) -
     """Nothing that was recorded is left out; without an input, the order is that of the claims."""
     journal, file = await sample(tmp_path)
     path = Path(file)
-    header, first, second, *rest = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([header, *reversed(rest)]))
+    header, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *reversed(lines[2:])]))
     rows = await table(journal, "--input", file)
     assert [row["line"] for row in rows] == ["2", "3", "4", "5", "", ""]
     assert [row["name"] for row in rows[-2:]] == ["Neon Drive", "Harbour Fog"]
@@ -138,19 +138,20 @@ async def test_a_full_disk_is_one_line(tmp_path: Path, kind: str) -> None:
 
 async def test_a_file_is_kept_when_the_disk_is_full(tmp_path: Path) -> None:
     """Half an export replaces nothing, and leaves nothing."""
-    journal = await fill(tmp_path / "j", *many(200))
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "page.html").write_text("old")
-    limited = 'ulimit -f 16; trap "" XFSZ; exec "$0" journal export --journal "$1" --format jsonl --output "$2"'
-    env = {"TMPDIR": str(tmp_path)}
-    done = await run("bash", "-c", limited, COMMAND, journal, str(folder / "page.html"), env=env)
-    assert (done.status, done.output) == (2, "")
-    assert done.errors.startswith("suno-persona: ")
-    assert done.errors.endswith("File too large\n") or "(File too large)" in done.errors
-    assert done.errors.count("\n") == 1
-    assert [path.name for path in folder.iterdir()] == ["page.html"]
-    assert (folder / "page.html").read_text() == "old"
+    journal = await fill(tmp_path / "j", *many(60))
+    whole = len((await export(journal, "html")).output.encode())
+    frame = len((await export(await fill(tmp_path / "empty"), "html")).output.encode())
+    limit = (whole - frame) // 1024 + 4  # room for what the page holds, but not for the page
+    output = tmp_path / "out" / "page.html"
+    output.parent.mkdir()
+    output.write_text("old")
+    script = 'ulimit -f "$0"; exec "$@"'
+    command = [COMMAND, "journal", "export", "--journal", journal, "--format", "html", "--output", str(output)]
+    done = await run("bash", "-c", script, str(limit), *command, env={})
+    message = f"--output must be a writable file; got {output} (File too large)"
+    assert done == Done(2, "", f"suno-persona: {message}\n")
+    assert [path.name for path in output.parent.iterdir()] == ["page.html"]
+    assert output.read_text() == "old"
 
 
 @pytest.mark.parametrize("kind", KINDS)

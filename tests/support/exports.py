@@ -64,7 +64,9 @@ async def sample(folder: Path) -> tuple[str, str]:
         a_request(name, description, f"{number}b6f7c1e-6a52-4c0e-9a3d-3d1f0a9f2c11")
         for number, (name, description) in enumerate(SONGS.items())
     ]
-    results: list[Persona | PersonaError | None] = [a_persona(4000 + n, each) for n, each in enumerate(requests)]
+    results: list[Persona | PersonaError | None] = [
+        a_persona(0x6F1D20C4 + n * 0x0B3A9D51, each) for n, each in enumerate(requests)
+    ]
     results[2] = ConnectionLostError(message="the connection broke after the request started to leave")
     results[4] = NotFoundError(message="the clip does not exist", status=404, code="clip_not_found")
     results[5] = None

@@ -142,7 +142,7 @@ def _fake(match: re.Match[str]) -> str:
 
 def _first_listed(match: re.Match[str]) -> str:
     """KEY is one of those that the journal lists."""
-    listed = f"suno-persona journal {match[3]} --unknown | grep --only-matching --max-count=1 '^[0-9a-f]*:1$'"
+    listed = f"suno-persona journal unknown --journal {match[3]} | grep --only-matching --max-count=1 '^[0-9a-f]*:1'"
     return f"{match[1]} $({listed}) {match[2]}"
 
 
