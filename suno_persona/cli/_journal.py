@@ -26,7 +26,7 @@ _MEANINGS: "dict[State, str]" = {
 }
 
 journal_app: typer.Typer = typer.Typer(
-    help="Show, resolve and export what a batch has recorded.",
+    help="Show, resolve and export what was recorded.",
     no_args_is_help=False,
     rich_markup_mode=None,
 )
@@ -44,7 +44,7 @@ def show(
         bool, typer.Option("--json", help="Print the counts as JSON, or each record as a line of JSON.")
     ] = False,
 ) -> None:
-    """Count the requests in each state, or show single records."""
+    """Count the requests in each state, or show some."""
     if input_file is not None and not keys:
         raise typer.BadParameter("--input must be used with at least one KEY; got none")
 
@@ -62,9 +62,9 @@ def show(
 
 @journal_app.command()
 def unknown(journal: JournalOption, input_file: InputOption = None, json: _JsonOption = False) -> None:
-    """List the requests whose outcome is unknown, with the reason.
+    """List the requests whose outcome is unknown.
 
-    Those that are claimed are listed, too: they are in flight now, or their process was stopped.
+    Each has its key, and the reason. Those that are claimed are listed, too: they are in flight now, or their process was stopped.
     """
 
     async def work() -> None:
@@ -96,9 +96,9 @@ def resolve(
     ] = False,
     from_file: FromOption = None,
 ) -> None:
-    """Resolve a request whose outcome is unknown, or many.
+    """Resolve requests whose outcome is unknown.
 
-    Check your account for the persona first. Then pass KEY with either --persona-id or --not-created, or pass --from.
+    Check your account for the personas first. Then pass KEY with either --persona-id or --not-created, or resolve many with --from.
     """
     if from_file is not None and (key is not None or persona_id is not None or not_created):
         raise typer.BadParameter("--from must be used without KEY, --persona-id and --not-created; got both")
