@@ -197,8 +197,9 @@ async def test_a_cover_that_is_not_there_is_said(tab: Tab, context: "BrowserCont
 async def test_nothing_from_the_service_is_more_than_text(tab: Tab, tmp_path: Path) -> None:
     """Markup is shown as it is; addresses that are not of the web are not linked, and covers need HTTPS."""
     hostile = CreatePersonaRequest(root_clip_id="c", name=HOSTILE, description=f"</script>{HOSTILE}\0\x1b")
-    scripts = {name: f"javascript:{name}" for name in ("audio_url", "video_url", "image_url", "image_large_url")}
-    persona = Persona(id='"><script>alert(1)</script>', root_clip_id=HOSTILE, clip=Clip(**scripts))  # type: ignore[arg-type]  # text
+    script = "javascript:alert(1)"
+    clip = Clip(audio_url=script, video_url=script, image_url=script, image_large_url=script)
+    persona = Persona(id='"><script>alert(1)</script>', root_clip_id=HOSTILE, clip=clip)
     plain = a_request("Plain")
     http = a_persona(1, plain, audio_url="http://cdn.example/a", image_url="http://cdn.example/i")
     lost = ConnectionLostError(message=HOSTILE)

@@ -29,16 +29,23 @@ def a_request(name: str, description: str = "Airy pop", clip: str = "54834687") 
     return CreatePersonaRequest(root_clip_id=clip, name=name, description=description)
 
 
-def a_persona(number: int, request: CreatePersonaRequest, **members: str) -> Persona:
-    """Return what a service creates from a request; `members` are those of its clip."""
+def a_persona(
+    number: int, request: CreatePersonaRequest, *, audio_url: str | None = None, image_url: str | None = None
+) -> Persona:
+    """Return what a service creates from a request."""
     clip = request.root_clip_id
-    urls = {f"{kind}_url": f"https://cdn.example/{kind}/{clip}" for kind in ("audio", "image", "video")}
+    urls = {kind: f"https://cdn.example/{kind}/{clip}" for kind in ("audio", "image", "video")}
     return Persona(
         id=f"{number:08x}-ac1c-4822-9802-c1c0ea45e77b",
         name=request.name,
         description=request.description,
         root_clip_id=clip,
-        clip=Clip(id=clip, **{**urls, **members}),
+        clip=Clip(
+            id=clip,
+            audio_url=audio_url or urls["audio"],
+            image_url=image_url or urls["image"],
+            video_url=urls["video"],
+        ),
     )
 
 
