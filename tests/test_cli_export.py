@@ -145,7 +145,8 @@ async def test_a_file_is_kept_when_the_disk_is_full(tmp_path: Path) -> None:
     output = tmp_path / "out" / "page.html"
     output.parent.mkdir()
     output.write_text("old")
-    script = 'ulimit -f "$0"; exec "$@"'
+    unmeasured = "unset COVERAGE_PROCESS_CONFIG COVERAGE_PROCESS_START"  # what that writes would be cut off, too
+    script = f'{unmeasured}; ulimit -f "$0"; exec "$@"'
     command = [COMMAND, "journal", "export", "--journal", journal, "--format", "html", "--output", str(output)]
     done = await run("bash", "-c", script, str(limit), *command, env={})
     message = f"--output must be a writable file; got {output} (File too large)"

@@ -64,7 +64,8 @@ def show(
 def unknown(journal: JournalOption, input_file: InputOption = None, json: _JsonOption = False) -> None:
     """List the requests whose outcome is unknown.
 
-    Each has its key, and the reason. Those that are claimed are listed, too: they are in flight now, or their process was stopped.
+    Each has its key, and the reason. Those that are claimed are listed, too: they are in flight now, or their process
+    was stopped.
     """
 
     async def work() -> None:
@@ -98,7 +99,8 @@ def resolve(
 ) -> None:
     """Resolve requests whose outcome is unknown.
 
-    Check your account for the personas first. Then pass KEY with either --persona-id or --not-created, or resolve many with --from.
+    Check your account for the personas first. Then pass KEY with either --persona-id or --not-created, or resolve many
+    with --from.
     """
     if from_file is not None and (key is not None or persona_id is not None or not_created):
         raise typer.BadParameter("--from must be used without KEY, --persona-id and --not-created; got both")
