@@ -10,7 +10,7 @@ def main() -> None:
 
         command()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("typer", "rich", "sqlalchemy"):
+        if (error.name or "").partition(".")[0] not in ("jinja2", "rich", "sqlalchemy", "typer"):
             raise
         print("suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'", file=sys.stderr)
         sys.exit(2)

@@ -18,7 +18,7 @@ CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-HJKSThl]")
 def commands(env: dict[str, str], tmp_path: Path) -> list[list[str]]:
     """One of each kind of output: a bar with a table, tables, help, an error."""
     file = write_file(tmp_path, rows(2))
-    return [["batch", file], ["journal", f"{file}.journal"], ["demo"], ["--help"], ["sing"]]
+    return [["batch", file], ["journal", "show", "--journal", f"{file}.journal"], ["demo"], ["--help"], ["sing"]]
 
 
 async def shown(commands: list[list[str]], env: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ WRONG = {
     "an option without its value": (["create", "--name"], "--name"),
     "a missing option": (["create", "--name", "N"], "Missing option '--root-clip-id'"),
     "a missing argument": (["batch"], "Missing argument 'FILE'"),
-    "a missing command": (["journal"], "JOURNAL"),
+    "a missing command": (["journal"], "Missing command. (see suno-persona journal --help)"),
     "too much": (["demo", "sing"], "(sing)"),
     "no number": (["fake", "--port", "x"], "'--port'"),
     "a number that is too high": (["fake", "--port", "70000"], "65535"),
@@ -50,9 +50,9 @@ WRONG = {
     "a folder for the journal": (["batch", "rows.csv", "--journal", "folder.csv"], "folder.csv: the journal"),
     "a name that is too long for the journal": (["batch", "rows.csv", "--journal", LONG], "x: the journal"),
     "a link to itself for the journal": (["batch", "rows.csv", "--journal", "loop.csv"], "loop.csv: the journal"),
-    "no such journal": (["journal", "missing.db"], "missing.db: the journal must exist"),
-    "a journal that is none": (["journal", "rows.csv"], "rows.csv: the journal"),
-    "no such database": (["journal", "sing://u:secret@db.example/x"], "sing"),
+    "no such journal": (["journal", "show", "--journal", "missing.db"], "missing.db: the journal must exist"),
+    "a journal that is none": (["journal", "show", "--journal", "rows.csv"], "rows.csv: the journal"),
+    "no such database": (["journal", "show", "--journal", "sing://u:secret@db.example/x"], "sing"),
     "neither of two": (["journal", "resolve", "KEY", "--journal", "rows.csv"], "--persona-id ID or --not-created"),
 }
 
@@ -92,7 +92,10 @@ async def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
     assert file in done.errors
 
 
-PRINTING = [["--help"], ["--version"], ["journal", "JOURNAL"], ["journal", "JOURNAL", "--unknown"], ["demo"]]
+PRINTING = [
+    *(["--help"], ["--version"], ["demo"]),
+    *(["journal", command, "--journal", "JOURNAL"] for command in ("show", "unknown")),
+]
 """Commands that print, and create nothing that costs the user money."""
 
 

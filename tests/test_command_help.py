@@ -45,7 +45,9 @@ def test_the_walk_finds_every_command() -> None:
         "batch",
         "journal",
         "journal show",
+        "journal unknown",
         "journal resolve",
+        "journal export",
         "enqueue",
         "results",
         "demo",
@@ -105,4 +107,4 @@ def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
 
 def words(text: str) -> list[str]:
     """Return the words of help texts, without the types and brackets of arguments."""
-    return re.sub(r" <[a-z ]+>|[{}]", "", text).split()
+    return re.sub(r" <[a-z\[\] ]+>|[{}]", "", text).split()

@@ -46,11 +46,13 @@ SHOWN = {"console", "csv", "ini", "json", "output", "text", "toml", "yaml"}
 FAULTS = {  # what the service does to the first requests of each example of a page
     "docs/how-to/batches.md": [Fault.lost_answer(), Fault.lost_answer()],  # one to resolve each way
     "docs/how-to/logging.md": [Fault.rate_limited()],
-    "docs/how-to/unknown-outcomes.md": [Fault.truncated_response()],
+    "docs/how-to/unknown-outcomes.md": [Fault.truncated_response()] * 4,
 }
 SHOWS = {  # what the commands of a page print, beside what the page shows
     "README.md": [r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"],
     "docs/how-to/batches.md": [r"created +│ +4 "],
+    "docs/how-to/look-at-a-batch.md": [r"created +│ +4 "],
+    "docs/how-to/unknown-outcomes.md": ["  line 2\n", r"[12] resolved: 0 created"],
     "docs/how-to/many-machines.md": [
         "5 of 5 requests enqueued",
         "4 created, 1 not created, 0 unknown",

@@ -9,6 +9,7 @@ THERE = sorted(path.stem for path in (ROOT / "docs" / "how-to").glob("*.md") if 
 PROMISED = {
     "asyncio.gather": "gather",
     "large batches and resuming": "batches",
+    "looking at what a batch created": "look-at-a-batch",
     "what to do with an unknown outcome": "unknown-outcomes",
     "rate limits": "rate-limits",
     "timeouts": "timeouts",

@@ -87,7 +87,7 @@ def batch(
         command += ["--base-url", base_url] if base_url not in (None, os.environ.get("SUNO_BASE_URL")) else []
         report(f"to resume: {shlex.join(command)}")
     if run.display.counts["unknown"]:
-        command = ["suno-persona", "journal", *journal_arguments(journal_url), "--unknown"]
+        command = ["suno-persona", "journal", "unknown", *journal_arguments(journal_url, "--journal")]
         report(f"to list unknown outcomes: {shlex.join(command)}")
     raise typer.Exit(run.status())
 

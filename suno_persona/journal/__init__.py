@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Journal", "State"]
 
 _LOOK_BACK = timedelta(minutes=5)
+
+
+class _RollBack(Exception):  # noqa: N818 - it is no error
+    """Ends a transaction without a commit."""
 
 
 class Journal:
@@ -209,18 +214,48 @@ class Journal:
                 f"resolve must have either persona_id or not_created=True; got {'both' if not_created else 'neither'}"
             )
             raise InvalidRequestError(message=message)
-        if persona_id is None:
-            members: dict[str, Any] = {"state": "not_created", "reason": "resolved by hand"}
-        elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
-            members = ledger.settlement(Persona(id=persona_id), may_have_created=True, request_id=None)
-        else:
-            raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
         writer = self._open()
-        made = await writer.submit(ledger.Settle(key=key, holder="", at=now(), **members))
+        made = await writer.submit(_resolution(key, persona_id))
         if isinstance(made, ledger.Refusal):
             raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {made.reason}")
+
+    async def resolve_all(self, resolutions: Mapping[str, str | None], *, dry_run: bool = False) -> dict[str, str]:
+        """Resolve many requests, or none of them: each key as created with this id, or with `None` as not created.
+
+        Returns why a request cannot be resolved, by its key. If any cannot, or with `dry_run`, nothing is written.
+        """
+        reasons: dict[str, str] = {}
+        events: list[ledger.Settle] = []
+        for key, persona_id in resolutions.items():
+            try:
+                events.append(_resolution(key, persona_id))
+            except InvalidRequestError as error:
+                reasons[key] = error.message
+
+        def then(_: object, decisions: Sequence[Decision]) -> None:
+            for event, decision in zip(events, decisions, strict=True):
+                if isinstance(decision, ledger.Refusal):
+                    reasons[event.key] = decision.reason
+            if reasons or dry_run:
+                raise _RollBack
+
+        writer = self._open()
+        with suppress(_RollBack):
+            await writer.call(writer.storage.commit, events, then)
+        return reasons
 
     def _open(self) -> Writer:
         if self._writer is None:
             raise UsageError(message="the journal is not open: use `async with` around what you do with it")
         return self._writer
+
+
+def _resolution(key: str, persona_id: str | None) -> ledger.Settle:
+    """Return the event of a resolution by hand. Raises `InvalidRequestError` for an id that cannot be one."""
+    if persona_id is None:
+        members: dict[str, Any] = {"state": "not_created", "reason": "resolved by hand"}
+    elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
+        members = ledger.settlement(Persona(id=persona_id), may_have_created=True, request_id=None)
+    else:
+        raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
+    return ledger.Settle(key=key, holder="", at=now(), **members)

@@ -159,8 +159,14 @@ def _fake(match: re.Match[str]) -> str:
 
 def _first_listed(match: re.Match[str]) -> str:
     """KEY is one of those that the journal lists."""
-    listed = f"suno-persona journal {match[3]} --unknown | grep --only-matching --max-count=1 '^[0-9a-f]*:1$'"
+    listed = f"suno-persona journal unknown --journal {match[3]} | grep --only-matching --max-count=1 '^[0-9a-f]*:1'"
     return f"{match[1]} $({listed}) {match[2]}"
+
+
+def _all_listed(match: re.Match[str]) -> str:
+    """The file has what the journal lists."""
+    listed = f"suno-persona journal unknown --journal {match[2]} | grep --only-matching '^[0-9a-f]*:1'"
+    return f"{listed} | sed 's/$/,not_created/' > {match[1]}; {match[0]}"
 
 
 _FILLED_IN = r"\w+=(?:\.\.\.|https://gateway\.example\S*|postgresql://\S+)"
@@ -173,6 +179,7 @@ RULES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     (rf"export {_FILLED_IN}(?: {_FILLED_IN})*", _set),
     (r"suno-persona fake(?: --port (\d+))?", _fake),
     (r"procrastinate .* worker", lambda match: f"{match[0]} &"),
+    (r"suno-persona journal resolve --from (\S+) --journal (\S+)", _all_listed),
     (r"(suno-persona journal resolve) KEY (--journal (\S+) .*)", _first_listed),
 ]
 
