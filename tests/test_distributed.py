@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -200,7 +200,32 @@ async def deliver_again(app: PersonaApp) -> None:
     with psycopg.connect(app.journal_url) as transaction:
         rows = transaction.cursor(row_factory=class_row(Record)).execute("SELECT * FROM suno_persona_requests")
         records = rows.fetchall()
-        assert app.defer_requests(transaction, records) == len(records)
+        assert app.defer_requests(transaction, records, []) == len(records)
+
+
+async def test_what_is_queued_again_before_its_job_has_ended_has_another_job(
+    app: PersonaApp, fake_suno: FakeSuno
+) -> None:
+    """A job that has recorded its outcome does not count: it would end, and leave the request without one."""
+    fake_suno.script(Fault.response(404))
+    await enqueue(app, requests(1))
+    await work(app)
+    await deliver_again(app)
+    await app.connector.execute_query_async("UPDATE procrastinate_jobs SET status = 'doing'")
+    assert await enqueue(app, requests(1)) == 0
+    assert await enqueue(app, requests(1), retry_not_created=True) == 1
+    await work(app)
+    assert await states(app.journal_url) == ["created"]
+
+
+async def test_a_retry_after_of_a_month_postpones_a_job_by_minutes(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """The service is asked again after five minutes at most."""
+    fake_suno.script(Fault.rate_limited(retry_after=30 * 24 * 3600))
+    await enqueue(app, requests(1))
+    await work(app)
+    (job,) = await jobs(app)
+    assert job.scheduled_at is not None
+    assert job.scheduled_at < datetime.now(UTC) + timedelta(seconds=301)
 
 
 async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp, fake_suno: FakeSuno) -> None:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _QUEUE = "suno_persona"
 _RESTART_WAIT = 1  # seconds
 _LIVE = """
-    SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%(keys)s)
+    SELECT queueing_lock, status FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%(keys)s)
     UNION ALL
-    SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'doing' AND queueing_lock = ANY(%(keys)s)
+    SELECT queueing_lock, status FROM procrastinate_jobs WHERE status = 'doing' AND queueing_lock = ANY(%(keys)s)
 """
 _log = logging.getLogger("suno_persona")
 
@@ -106,19 +106,21 @@ class PersonaApp(App):
             return False
         return not options.get("wait", True)
 
-    def defer_requests(self, connection: object, records: "Sequence[Record]") -> int:
+    def defer_requests(self, connection: object, queued: "Sequence[Record]", pending: "Sequence[Record]") -> int:
         """Make jobs for records, where they have none, in the transaction of psycopg's connection.
 
-        Returns how many. Raises `JournalError` where there is no queue.
+        For those that are `queued` in this transaction, a job that a worker has fetched does not count: it is about to
+        end. Returns how many. Raises `JournalError` where there is no queue.
         """
         job = Job(task_name=self._task, queue=_QUEUE, lock=None, queueing_lock=None)
         transaction = cast("psycopg.Connection", connection)
         try:
-            live = {key for (key,) in transaction.execute(_LIVE, {"keys": [record.key for record in records]})}
+            live = set(transaction.execute(_LIVE, {"keys": [record.key for record in (*queued, *pending)]}))
+            missing = [record for record in queued if (record.key, "todo") not in live]
+            missing += [record for record in pending if not live & {(record.key, "todo"), (record.key, "doing")}]
             jobs = [
                 job.evolve(queueing_lock=record.key, task_kwargs={"key": record.key, "body": record.body})
-                for record in records
-                if record.key not in live
+                for record in missing
             ]
             if jobs:
                 JobManager(SyncPsycopgConnector()).batch_defer_jobs(jobs, connection=transaction)

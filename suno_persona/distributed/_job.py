@@ -57,7 +57,7 @@ async def deliver(
             case asyncio.CancelledError():
                 return 0 if is_shutdown() else None
             case errors.ConnectionFailedError() | errors.RateLimitedError() | errors.ServiceUnavailableError():
-                return backoff(REDELIVERY, result, attempts + 1)
+                return min(backoff(REDELIVERY, result, attempts + 1), REDELIVERY.wait_max)
             case _:
                 return None
 

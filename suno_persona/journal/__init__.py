@@ -183,20 +183,26 @@ class Journal:
                 return
             await asyncio.sleep(poll_interval)
 
-    async def enqueue(self, batch: Sequence[ledger.Enqueue], defer: Callable[[object, Sequence[Record]], int]) -> int:
+    async def enqueue(
+        self, batch: Sequence[ledger.Enqueue], defer: Callable[[object, Sequence[Record], Sequence[Record]], int]
+    ) -> int:
         """Queue requests for the workers of `suno_persona.distributed`. Returns how many jobs that made.
 
         `defer` makes the jobs in the same transaction: it is called in the journal's thread, with the driver's
-        connection and the records that have no outcome, and returns how many jobs it made.
+        connection, the records that this queues, and those that were pending before. It returns how many jobs it made.
         """
         made = 0
 
         def then(connection: object, decisions: Sequence[Decision]) -> None:
             nonlocal made
-            records = (one.record if isinstance(one, ledger.Refusal) else one for one in decisions)
-            made = defer(
-                connection, [record for record in records if record is not None and record.state in ledger.PENDING]
-            )
+            queued, pending = list[Record](), list[Record]()
+            for decision in decisions:
+                record = decision.record if isinstance(decision, ledger.Refusal) else decision
+                if record is decision and record.state == "queued":
+                    queued.append(record)
+                elif record is not None and record.state in ledger.PENDING:
+                    pending.append(record)
+            made = defer(connection, queued, pending)
 
         writer = self._open()
         await writer.call(writer.storage.commit, batch, then)

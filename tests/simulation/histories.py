@@ -197,7 +197,7 @@ def _finish_jobs(world: World, client: Client, began: list[Process]) -> None:
     stuck = {
         key
         for key, record in records.items()
-        if record.state in ledger.PENDING and record.index is not None and key not in queue.jobs
+        if record.state in ledger.PENDING and record.index is not None and not any(job.key == key for job in queue.jobs)
     }
     if stuck:
         if stuck - queue.overlooked and not any(isinstance(process, BatchProcess) for process in began):

@@ -41,24 +41,26 @@ class Queue:
 
     def __init__(self, world: "World") -> None:
         self.world = world
-        self.jobs: dict[str, Job] = {}
+        self.jobs: list[Job] = []
         self.overlooked: set[str] = set()
         """What may be pending without a job, until it is enqueued again: its job was aborted by hand, or was about to
-        end when it was enqueued."""
+        end when a batch had claimed it."""
 
-    def defer(self, records: Sequence[Record]) -> int:
+    def defer(self, queued: Sequence[Record], pending: Sequence[Record]) -> int:
         """Make jobs for records that have none, within the journal's transaction."""
-        new = [record for record in records if record.key not in self.jobs]
-        self.overlooked |= {record.key for record in records if record.key in self.jobs}
-        for record in new:
-            self.jobs[record.key] = Job(record.key, record.body, self.world.now)
+        todo = {job.key for job in self.jobs if job.worker is None}
+        doing = {job.key for job in self.jobs if job.worker is not None}
+        new = [record for record in queued if record.key not in todo]
+        new += [record for record in pending if record.key not in todo | doing]
+        self.overlooked |= {record.key for record in pending if record.key in doing}
+        self.jobs += [Job(record.key, record.body, self.world.now) for record in new]
         return len(new)
 
     def fetch(self, worker: "Process") -> Job | None:
         """Hand out a job that is due; first, take those of stalled workers."""
         self._retry_stalled()
         now = self.world.now
-        for job in self.jobs.values():
+        for job in self.jobs:
             if job.worker is None and job.due <= now:
                 job.worker = worker
                 self.world.note(worker, "fetches {}, delivery {}", named(job.key), job.attempts + 1)
@@ -67,20 +69,20 @@ class Queue:
 
     def finish(self, job: Job) -> None:
         """End a job, whoever has it by now."""
-        if self.jobs.get(job.key) is not job:
+        if job not in self.jobs:
             raise QueueError
-        del self.jobs[job.key]
+        self.jobs.remove(job)
 
     def retry(self, job: Job, wait: float) -> None:
         """Deliver a job again after so many seconds, whoever has it by now."""
-        if self.jobs.get(job.key) is not job or job.worker is None:
+        if job not in self.jobs or job.worker is None:
             raise QueueError
         job.worker = job.lost = None
         job.attempts += 1
         job.due = self.world.now + wait
 
     def _retry_stalled(self) -> None:
-        for job in self.jobs.values():
+        for job in self.jobs:
             since = job.silent_since()
             if since is not None and self.world.now - since >= STALLED_AFTER:
                 self.world.note("queue", "takes {} from {}", named(job.key), job.worker)
@@ -89,7 +91,7 @@ class Queue:
     def wait(self) -> float:
         """Return the seconds until there may be something to do, if nobody else does anything."""
         now, waits = self.world.now, [60.0]
-        for job in self.jobs.values():
+        for job in self.jobs:
             since = job.silent_since()
             if job.worker is None:
                 waits.append(job.due - now)

@@ -17,7 +17,7 @@ from suno_persona.journal._writer import Run
 
 
 def _app(world: World) -> Any:
-    return SimpleNamespace(journal_url="journal", defer_requests=lambda _, records: world.store.queue.defer(records))
+    return SimpleNamespace(journal_url="journal", defer_requests=lambda _, *records: world.store.queue.defer(*records))
 
 
 class Enqueuer(Process):
@@ -108,7 +108,7 @@ class Worker(Process):
     async def _lose(self) -> None:
         """Restart procrastinate's worker: it sends no heartbeat any more for what it had fetched."""
         self.world.note(self, "lost the queue's database, and restarts")
-        for job in self.world.store.queue.jobs.values():
+        for job in self.world.store.queue.jobs:
             if job.worker is self and job.lost is None:
                 job.lost = self.world.now
         await asyncio.sleep(1)
