@@ -192,6 +192,9 @@ FAULTS = [
     Fault("returns 200 with an error", complete(b'{"error": {"message": "no such clip"}}'), RejectedError),
     Fault("returns 200 with a code", complete(b'{"code": 40001, "message": "no such clip"}'), RejectedError),
     Fault("creates, and wraps the persona", wrapped(by=lambda body: b'{"code": 200, "data": %b}' % body), Persona, personas=1),
+    Fault("creates, and adds a member whose name is no Unicode", wrapped(by=lambda body: b'{"\\ud800": 1, ' + body[1:]), Persona, personas=1),
+    Fault("returns 200 with a code that means nothing to us, and data", complete(b'{"code": "00000", "data": {"personaId": "p1"}}'), UNREADABLE),
+    Fault("returns 200 with a list that has an id", complete(b'[{"id": "p1"}]'), UNREADABLE),
     Fault("creates, and compresses the persona", wrapped("Content-Encoding: gzip", by=gzip.compress), Persona, personas=1),
     Fault(
         "creates, and breaks the compression",
@@ -221,6 +224,7 @@ FAULTS = [
     Fault("redirects to another host (308)", complete(b"", "Location: http://127.0.0.2/suno/persona/create", status="308 Moved"), RejectedError),
     Fault("redirects to another scheme (308)", complete(b"", "Location: https://127.0.0.1/suno/persona/create", status="308 Moved"), RejectedError),
     Fault("redirects without a target (308)", complete(b"", status="308 Moved"), RejectedError),
+    Fault("redirects to a host that cannot be read (308)", complete(b"", "Location: https://xn--gw.example/", status="308 Moved"), RejectedError),
     Fault("redirects to an invalid URL (308)", complete(b"", "Location: http://[::1", status="308 Moved"), RejectedError),
 ]  # fmt: skip
 

@@ -3,8 +3,11 @@
 import os
 import re
 import secrets
+import socket
 import sqlite3
+from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qsl
 
 import attrs
 import sqlalchemy as sql
@@ -13,11 +16,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from suno_persona._error_body import one_line
 from suno_persona.errors import ConfigurationError, JournalError
 from suno_persona.journal._states import Record
 
 VERSION = 2
 LOCKED = 30  # seconds to wait for another process's transaction on an SQLite file
+CONNECT = 10  # seconds to wait for a server to let us in, unless the URL has `connect_timeout`
+TRANSACTION = 60  # seconds after which a transaction is broken off: the server is frozen, or others hold its locks
 _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 _FROM_VERSION_1 = (
     "ALTER TABLE suno_persona_schema ADD COLUMN salt VARCHAR(32)",
@@ -63,9 +69,17 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
         raise _invalid("a URL that cannot be read") from None  # nor here
     if parsed.get_backend_name() not in INSERTS | _DRIVERS:
         raise _invalid(f"one of {parsed.get_backend_name()}; SQLite and PostgreSQL are supported")
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+    if parsed.get_backend_name() == "sqlite" and _is_transient(parsed):
         raise _invalid("an SQLite database in memory, which no later run can read")
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def _is_transient(url: sql.URL) -> bool:
+    """Return whether SQLite keeps the database in memory or in an unnamed file (its manual, on URI filenames)."""
+    name, _, query = (url.database or "").partition("?")
+    options = {**url.query, **dict(parse_qsl(query))}
+    in_memory = options.get("mode") == "memory" or options.get("vfs") == "memdb"
+    return in_memory or name.removeprefix("file:") in ("", ":memory:")
 
 
 def postgresql_conninfo(url: str) -> str:
@@ -87,6 +101,10 @@ def shown(url: sql.URL) -> str:
 def make_engine(url: sql.URL) -> sql.Engine:
     """Make the engine of a database. Raises `ConfigurationError` where there is none."""
     is_sqlite = url.get_backend_name() == "sqlite"
+    # Poolers such as pgbouncer give each transaction another connection, on which nothing is prepared.
+    options: dict[str, Any] = {"isolation_level": None} if is_sqlite else {"prepare_threshold": None}
+    if not is_sqlite and "connect_timeout" not in url.query:
+        options["connect_timeout"] = CONNECT
     try:
         engine = sql.create_engine(
             url,
@@ -94,7 +112,7 @@ def make_engine(url: sql.URL) -> sql.Engine:
             paramstyle="qmark" if is_sqlite else "format",
             pool_reset_on_return=None,  # every transaction here ends itself
             pool_pre_ping=not is_sqlite,  # a server may have been restarted since
-            connect_args={"isolation_level": None} if is_sqlite else {},
+            connect_args=options,
         )
     except ModuleNotFoundError as error:
         package = "suno-persona[postgres]" if url.drivername in _DRIVERS.values() else error.name
@@ -103,7 +121,35 @@ def make_engine(url: sql.URL) -> sql.Engine:
         raise _invalid(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
     if is_sqlite:
         hooks.listen(engine, "connect", _configure)
+    else:
+        _check_options(url)
     return engine
+
+
+def _check_options(url: sql.URL) -> None:
+    from psycopg import ProgrammingError, conninfo
+
+    try:
+        conninfo.make_conninfo("", **dict.fromkeys(url.query, ""))
+    except ProgrammingError as error:
+        raise _invalid(f"a URL with an {error}") from None
+
+
+def option_error(error: BaseException) -> ConfigurationError | None:
+    """Return what to raise where the driver takes no option of the URL with such a value."""
+    cause = getattr(error, "orig", error)
+    words = str(cause)
+    is_ours = getattr(cause, "sqlstate", "") is None and re.search(r"bad value for|invalid \w+ value", words)
+    return _invalid(f"a URL with an option that the driver refuses: {one_line(words)}") if is_ours else None
+
+
+def break_off(connection: Any) -> None:
+    """End what a connection waits for, from another thread, however long that would take."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.interrupt()
+    else:
+        with suppress(Exception), socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
 
 def _configure(connection: DBAPIConnection, _: object) -> None:

@@ -11,9 +11,11 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import sqlalchemy as sql
+from sqlalchemy import event as hooks
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from suno_persona.errors import JournalError
+from suno_persona.errors import JournalError, PersonaError
 from suno_persona.journal import _database as database
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._database import requests, schema
@@ -44,6 +46,10 @@ class Storage:
         self._bound: set[Account] = set()  # what is known to be committed
         self._insert = _Write(database.INSERTS[self._engine.dialect.name], self._engine.dialect)
         self._update = _Write(_UPDATE, self._engine.dialect)
+        self._connection: Any = None  # the driver's; there is one, as there is one thread
+        self._began: float | None = None  # when the transaction that runs did
+        self._is_broken_off = False
+        hooks.listen(self._engine, "connect", self._connected)
 
     def open(self, *, create: bool) -> None:
         """Connect, and `create` the tables where there are none."""
@@ -105,23 +111,44 @@ class Storage:
             query = query.where(requests.c.index.is_not(None), requests.c.settled_at > settled_since)
         return self._transaction(lambda connection: list(_records(connection, query).values()), write=False)
 
+    def break_off(self) -> float:
+        """Break off a transaction that takes too long. Return the seconds until the next look. Does not block."""
+        began = self._began
+        left = database.TRANSACTION if began is None else began + database.TRANSACTION - time.monotonic()
+        if left > 0:
+            return left
+        self._is_broken_off = True
+        database.break_off(self._connection)
+        return database.TRANSACTION
+
+    def _connected(self, connection: DBAPIConnection, _: object) -> None:
+        self._connection = connection
+
     def _transaction(self, work: Callable[[sql.Connection], _T], *, write: bool = True) -> _T:
         """Do work in a transaction, again where it failed because of another one: nothing of it was committed then."""
-        deadline = time.monotonic() + database.LOCKED
-        while True:
-            try:
-                with self._engine.begin() as connection:
-                    if write and connection.dialect.name == "sqlite":
-                        # Otherwise two processes read at once, and then one of them cannot write.
-                        connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    return work(connection)
-            except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
-                if time.monotonic() > deadline or not database.comes_of_others(error):
-                    raise self._failure(error) from error
-            time.sleep(0.01)
+        began = self._began = time.monotonic()
+        self._is_broken_off = False
+        try:
+            while True:
+                try:
+                    with self._engine.begin() as connection:
+                        if write and connection.dialect.name == "sqlite":
+                            # Otherwise two processes read at once, and then one of them cannot write.
+                            connection.exec_driver_sql("BEGIN IMMEDIATE")
+                        return work(connection)
+                except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
+                    if time.monotonic() > began + database.LOCKED or not database.comes_of_others(error):
+                        raise self._failure(error) from error
+                time.sleep(0.01)
+        finally:
+            self._began = None
 
-    def _failure(self, error: BaseException) -> JournalError:
+    def _failure(self, error: BaseException) -> PersonaError:
+        if (refused := database.option_error(error)) is not None:
+            return refused
         words = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+        if self._is_broken_off:
+            words = f"it took longer than {database.TRANSACTION} s ({words})"
         return JournalError(message=f"{self.name}: the journal cannot be read or written: {words}")
 
     def _decide(self, connection: sql.Connection, events: Sequence[Event]) -> Decisions:

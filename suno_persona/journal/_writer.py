@@ -59,14 +59,22 @@ class Writer:
         self._idle: Uncancelled[None] | None = None
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Uncancelled[_T]:
-        """Call a function in the thread, after those that were called before."""
+        """Call a function in the thread, after those that were called before. A transaction that hangs fails."""
         loop = asyncio.get_running_loop()
         done: Uncancelled[_T] = Uncancelled(loop=loop)
 
+        watch: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal watch
+            watch = loop.call_later(self.storage.break_off(), look)
+
         def tell(called: Future[_T]) -> None:
+            watch.cancel()
             error = called.exception()
             done.set_exception(error) if error is not None else done.set_result(called.result())
 
+        look()
         called = self._thread.submit(function, *args, **kwargs)
         called.add_done_callback(lambda called: loop.call_soon_threadsafe(tell, called))
         return done

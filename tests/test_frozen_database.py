@@ -1,0 +1,115 @@
+"""A PostgreSQL that answers nothing any more, refuses an option, or is behind a pooler."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+from support.calls import requests
+from support.databases import own_server
+from support.journals import run_batch
+
+from suno_persona import ConfigurationError, JournalError, PersonaAPI
+from suno_persona.journal import Journal
+from suno_persona.testing import FakeSuno
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stop a server's processes, and let them go on afterwards."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    pids = [pid, *map(int, children)]
+    for each in pids:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in pids:
+            os.kill(each, signal.SIGCONT)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, to find a server's processes")
+async def test_a_transaction_on_a_frozen_server_ends(
+    fake_suno: FakeSuno, once: PersonaAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a `JournalError` that says how long it took, nothing is sent, and the journal closes."""
+    monkeypatch.setattr("suno_persona.journal._database.TRANSACTION", 1)
+    with own_server() as server:
+        journal = Journal(f"{server.get_uri()}&connect_timeout=2")
+        async with journal:
+            pid = server.get_pid()
+            assert pid is not None
+            with frozen(pid):
+                with pytest.raises(JournalError, match="took longer than 1 s"):
+                    await run_batch(once, requests(3), journal)
+                assert fake_suno.requests == []
+                with pytest.raises(JournalError, match="cannot be read or written"):
+                    await journal.counts()
+            assert await journal.counts() == {}
+
+
+@pytest.mark.parametrize("option", ["nonsense=1", "connect_timeout=soon", "sslmode=maybe", "prepare_threshold=5"])
+async def test_an_option_that_the_driver_does_not_take_is_a_configuration_error(postgres_url: str, option: str) -> None:
+    """The message names the option."""
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{option}"
+    with pytest.raises(ConfigurationError, match=option.partition("=")[0]):
+        async with Journal(url):
+            pass
+
+
+async def test_an_option_of_the_driver_may_be_in_the_url(postgres_url: str) -> None:
+    """Such as how long to wait for the server."""
+    async with Journal(f"{postgres_url}{'&' if '?' in postgres_url else '?'}connect_timeout=5") as journal:
+        assert await journal.counts() == {}
+
+
+@contextmanager
+def pooler(url: str, folder: Path) -> Iterator[str]:
+    """Run pgbouncer in transaction mode before a database, and yield its URL."""
+    server = make_url(url)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = host={server.query['host']} user={server.username}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = transaction\ndefault_pool_size = 3\nlogfile = {folder}/log\npidfile = {folder}/pid\n"
+    )
+    command = ["pgbouncer", str(settings)]
+    if os.getuid() == 0:  # it refuses to run as root; the server's socket is open to the server's user alone
+        user = Path(str(server.query["host"])).owner()
+        shutil.chown(folder, user)
+        for parent in folder.parents:
+            parent.chmod(parent.stat().st_mode | 0o011)
+        command[1:1] = ["-u", user]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            while b"process up" not in (line := process.stderr.readline()):
+                assert line, "pgbouncer did not start"
+            yield f"postgresql://postgres@127.0.0.1:{port}/{server.database}"
+        finally:
+            process.terminate()
+            process.stderr.close()
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="needs pgbouncer")
+async def test_batches_run_through_a_pooler_in_transaction_mode(
+    postgres_url: str, fake_suno: FakeSuno, once: PersonaAPI, tmp_path: Path
+) -> None:
+    """Three of them at once: no transaction needs what an earlier one left on its connection."""
+    with pooler(postgres_url, tmp_path) as url:
+        batches = await asyncio.gather(*(run_batch(once, requests(200), Journal(url)) for _ in range(3)))
+        created = {outcome.persona.id for batch in batches for outcome in batch.values() if outcome.persona}
+        async with Journal(url) as journal:
+            assert await journal.counts() == {"created": 200}
+    assert len(fake_suno.requests) == len(created) == 200
