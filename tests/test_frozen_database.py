@@ -99,7 +99,6 @@ def pooler(url: str, folder: Path) -> Iterator[str]:
             yield f"postgresql://postgres@127.0.0.1:{port}/{server.database}"
         finally:
             process.terminate()
-            process.stderr.close()
 
 
 @pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="needs pgbouncer")
