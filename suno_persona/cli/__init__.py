@@ -1,6 +1,5 @@
 """The `suno-persona` command. Results go to stdout, errors to stderr as one line."""
 
-import asyncio
 import sys
 from importlib.metadata import version
 from importlib.resources import files
@@ -13,6 +12,7 @@ from suno_persona._client import PersonaAPI
 from suno_persona.cli._batch import batch
 from suno_persona.cli._create import create
 from suno_persona.cli._distributed import enqueue, results
+from suno_persona.cli._fake import fake
 from suno_persona.cli._journal import journal_app
 from suno_persona.cli._rows import Row, read_rows
 from suno_persona.cli._running import discard_stdout, report, run, tolerate_stderr
@@ -92,28 +92,7 @@ app.command()(results)
 app.add_typer(journal_app, name="journal")
 
 
-@app.command()
-def fake(
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 picks a free one.")] = 8000,
-) -> None:
-    """Run the fake service on a loopback port.
-
-    Use it from curl or a client in any language. Ctrl-C stops it.
-    """
-    from suno_persona.testing import FakeSuno
-
-    async def work() -> None:
-        async with FakeSuno(port=port) as service:
-            print(
-                f"export SUNO_BASE_URL={service.base_url} SUNO_API_KEY={service.api_key}\n"
-                "# The fake service runs at this base URL with this key. Stop it with Ctrl-C. Try it with:\n"
-                "#   suno-persona create --root-clip-id 54834687 --name Neon --description 'Night drive'\n"
-                "# A clip id that starts with unknown-, uploaded- or foreign- is rejected.",
-                flush=True,
-            )
-            await asyncio.Event().wait()
-
-    run(work())
+app.command()(fake)
 
 
 @app.command()
