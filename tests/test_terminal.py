@@ -63,7 +63,7 @@ async def test_a_terminal_shows_a_bar_below_the_lines(fake_suno: FakeSuno, env: 
         pass
     assert process.returncode == 1
     assert "31/31" in screen.text
-    assert "30 created, 1 not created, 0 unknown" in screen.text
+    assert "30 created now, 1 not created, 0 unknown" in screen.text
     assert re.search(r"\d/s", screen.text)
     for persona in fake_suno.personas:
         assert persona.id in screen.text.replace("\r\n", "")

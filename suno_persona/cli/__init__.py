@@ -34,9 +34,9 @@ app: typer.Typer = typer.Typer(
     epilog="""\b
     Environment:
       SUNO_API_KEY      the API key
+      SUNO_BASE_URL     the base URL of the service
       SUNO_JOURNAL_URL  the journal: a file or a database URL
-      SUNO_BASE_URL     the base URL; other options of create and batch have
-                        variables, too
+      SUNO_...          other settings: see create --help
 
     \b
     Exit status:

@@ -67,12 +67,12 @@ def batch(
             raise ConfigurationError(message=f"the journal {required}")
         journal_url = journal or f"{file}.journal"
         _require_different_files(file, Path(journal_url), output)
-        api = settings.client()
         with checked_rows(file) as rows:
+            api = settings.client()
             if check:
                 from suno_persona.cli._checking import check as work
 
-                there = Journal.existing(journal_url) if "://" in journal_url or os.path.exists(journal_url) else None
+                there = Journal(journal_url) if "://" in journal_url or os.path.exists(journal_url) else None
                 asyncio.run(work(rows, api, there, retry_unknown=retry_unknown, accept_new_key=accept_new_key))
                 return
             listed = ["suno-persona", "journal", *journal_arguments(journal_url), "--unknown"]

@@ -52,9 +52,10 @@ def printable(text: str) -> str:
 
 def json_for(stream: TextIO, text: str) -> str:
     """Escape, as JSON does it, what a stream cannot encode and what a terminal would obey."""
+    encoding = stream.encoding or getattr(sys.__stdout__, "encoding", "utf-8")  # rich's stand-in for stdout has none
 
     def escaped(each: str) -> str:
-        if each == "\n" or (each.isprintable() and each.encode(stream.encoding, "ignore")):
+        if each == "\n" or (each.isprintable() and each.encode(encoding, "ignore")):
             return each
         units = each.encode("utf-16-be", "surrogatepass")
         return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
