@@ -61,8 +61,9 @@ async def _create(api: PersonaAPI, call: Call, *, as_json: bool) -> int:
     persona: Persona | None = None
     with stopping(lambda _: loop.call_soon_threadsafe(task.cancel), lambda: None, interrupted) as signals:
         try:
-            async with api, waiting.shown(lambda: waiting.attempt(engine, call)):
-                persona = await engine.create(call)
+            async with api:
+                async with waiting.shown(lambda: waiting.attempt(engine, call)):
+                    persona = await engine.create(call)
                 _print_created(persona, dumps(persona).decode() if as_json else printable(persona.id))
         except asyncio.CancelledError:
             if persona is None:

@@ -64,10 +64,11 @@ def _abandon(status: int, lines: list[str]) -> None:
     """End the process, also where stderr takes nothing."""
     shows_cursor = "\x1b[?25h" if os.isatty(2) and os.environ.get("TERM") != "dumb" else ""
     text = "".join(f"suno-persona: {printable(line)}\n" for line in lines)
+    encoding = getattr(sys.__stderr__, "encoding", "utf-8")
 
     def write() -> None:
         with suppress(OSError):
-            os.write(2, f"{shows_cursor}\n{text}".encode(sys.stderr.encoding, "backslashreplace"))
+            os.write(2, f"{shows_cursor}\n{text}".encode(encoding, "backslashreplace"))
 
     writing = threading.Thread(target=write, daemon=True)
     writing.start()
