@@ -56,6 +56,7 @@ class Setting:
     """One of the settings: an option of the command, and a variable of the environment."""
 
     name: str
+    variable: str
     group: str
     """The heading of the help under which it is listed."""
 
@@ -74,30 +75,39 @@ class Setting:
         """The option of the command."""
         return f"--{self.name.replace('_', '-')}"
 
-    @property
-    def variable(self) -> str:
-        """The variable of the environment."""
-        return f"SUNO_{self.name.upper()}"
-
 
 _SERVICE, _LIMITS = "Service", "Limits and retries"
 _RETRY = RetryPolicy()
 _NOWHERE = {"create_path": None, "allow_insecure": False}
 
 SETTINGS = (
-    Setting("base_url", _SERVICE, "The base URL of the service.", _text, "URL"),
+    Setting("base_url", "SUNO_BASE_URL", _SERVICE, "The base URL of the service.", _text, "URL"),
     Setting(
         "create_path",
+        "SUNO_CREATE_PATH",
         _SERVICE,
         "The path of its endpoint below the base URL.",
         _text,
         "PATH",
         options.DEFAULT_CREATE_PATH,
     ),
-    Setting("allow_insecure", _SERVICE, "Send the key over http:// to a host that is not this machine.", _flag),
-    Setting("trust_env", _SERVICE, "Use the proxies that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.", _flag),
+    Setting(
+        "allow_insecure",
+        "SUNO_ALLOW_INSECURE",
+        _SERVICE,
+        "Send the key over http:// to a host that is not this machine.",
+        _flag,
+    ),
+    Setting(
+        "trust_env",
+        "SUNO_TRUST_ENV",
+        _SERVICE,
+        "Use the proxies that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.",
+        _flag,
+    ),
     Setting(
         "timeout",
+        "SUNO_TIMEOUT",
         _LIMITS,
         "How long an attempt may take; 0 is no limit.",
         _seconds,
@@ -106,6 +116,7 @@ SETTINGS = (
     ),
     Setting(
         "max_connections",
+        "SUNO_MAX_CONNECTIONS",
         _LIMITS,
         "How many requests may be in flight at once.",
         _count,
@@ -114,6 +125,7 @@ SETTINGS = (
     ),
     Setting(
         "rate_limit",
+        "SUNO_RATE_LIMIT",
         _LIMITS,
         "How many requests may start in so many seconds, such as 10/1.",
         _rate,
@@ -122,6 +134,7 @@ SETTINGS = (
     ),
     Setting(
         "attempts",
+        "SUNO_ATTEMPTS",
         _LIMITS,
         "How many attempts a request has, if the first create nothing.",
         _count,
@@ -130,13 +143,14 @@ SETTINGS = (
     ),
     Setting(
         "wait_max",
+        "SUNO_WAIT_MAX",
         _LIMITS,
         "The longest wait before another attempt; a service that asks for more is not waited for.",
         _seconds,
         "SECONDS",
         f"{_RETRY.wait_max:g}",
     ),
-    Setting("verbose", "", "Log every attempt and every wait to stderr.", _flag),
+    Setting("verbose", "SUNO_VERBOSE", "", "Log every attempt and every wait to stderr.", _flag),
 )
 
 

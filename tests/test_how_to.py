@@ -9,6 +9,7 @@ THERE = sorted(path.stem for path in (ROOT / "docs" / "how-to").glob("*.md") if 
 PROMISED = {
     "asyncio.gather": "gather",
     "large batches and resuming": "batches",
+    "settings of the command, scripts and pipes": "command-line",
     "what to do with an unknown outcome": "unknown-outcomes",
     "rate limits": "rate-limits",
     "timeouts": "timeouts",
