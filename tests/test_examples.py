@@ -49,7 +49,7 @@ FAULTS = {  # what the service does to the first requests of each example of a p
 }
 SHOWS = {  # what the commands of a page print, beside what the page shows
     "README.md": [r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"],
-    "docs/how-to/batches.md": [r"created +│ +4 "],
+    "docs/how-to/batches.md": [r"created now +│ +2 ", r"already there +│ +3 "],
     "docs/how-to/many-machines.md": [
         "5 of 5 requests enqueued",
         "4 created, 1 not created, 0 unknown",
