@@ -145,7 +145,7 @@ SETTINGS = (
         "wait_max",
         "SUNO_WAIT_MAX",
         _LIMITS,
-        "The longest wait before another attempt; a service that asks for more is not waited for.",
+        "How long to wait before another attempt; a service that asks for more gets no other.",
         _seconds,
         "SECONDS",
         f"{_RETRY.wait_max:g}",
@@ -156,13 +156,13 @@ SETTINGS = (
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What a client was told; what it was not told has the client's own default."""
+    """The settings of a client, as far as they differ from its own defaults."""
 
-    given: Mapping[str, str] | None
-    """The options that were given, by the names of the settings; `None` where there are no options."""
+    typed: Mapping[str, str] | None
+    """The options that were typed, by the names of the settings; `None` where there are no options."""
 
     values: Mapping[str, Any]
-    """What was told, by the names of the settings."""
+    """The values that were set, by the names of the settings."""
 
     sources: Mapping[str, str]
     """The option or variable that each of the values comes from."""
@@ -178,10 +178,10 @@ class Settings:
         return int(self.values.get("max_connections", options.DEFAULT_MAX_CONNECTIONS))
 
     def arguments(self) -> list[str]:
-        """Return the options that were given, as they are typed."""
+        """Return the options that were typed, to be typed again."""
         words: list[str] = []
         for setting in SETTINGS:
-            if (text := (self.given or {}).get(setting.name)) is not None:
+            if (text := (self.typed or {}).get(setting.name)) is not None:
                 words += [setting.option] if setting.metavar is None else [setting.option, text]
         return words
 
@@ -204,7 +204,7 @@ class Settings:
         return client
 
     def _either(self, option: str, variable: str) -> str:
-        return variable if self.given is None else f"{option} or {variable}"
+        return variable if self.typed is None else f"{option} or {variable}"
 
     def _arguments(self, *names: str) -> dict[str, Any]:
         return {name: self.values[name] for name in names if name in self.values}
@@ -217,22 +217,22 @@ class Settings:
         return AsyncLimiter(*self.values["rate_limit"])
 
 
-def read_settings(given: Mapping[str, str | None] | None = None) -> Settings:
-    """Read the options that were `given`, by the names of the settings, and the environment for the others.
+def read_settings(typed: Mapping[str, str | None] | None = None) -> Settings:
+    """Read the options that were `typed`, by the names of the settings, and the environment for the others.
 
     Raises `ConfigurationError` for a value that cannot be used; its message begins with the option or the variable.
     """
-    typed = None if given is None else {name: text for name, text in given.items() if text is not None}
+    texts = None if typed is None else {name: text for name, text in typed.items() if text is not None}
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for setting in SETTINGS:
         source, text = setting.variable, os.environ.get(setting.variable) or None
-        if typed is not None and setting.name in typed:
-            source, text = setting.option, typed[setting.name]
+        if texts is not None and setting.name in texts:
+            source, text = setting.option, texts[setting.name]
         if text is not None:
             values[setting.name] = setting.parse(source, text)
             sources[setting.name] = source
-    return Settings(given=typed, values=values, sources=sources)
+    return Settings(typed=texts, values=values, sources=sources)
 
 
 def _proxy(url: URL) -> URL | None:
@@ -241,11 +241,9 @@ def _proxy(url: URL) -> URL | None:
         return None
     try:
         proxy = URL(text)
-        is_usable = proxy.scheme in ("http", "https") and bool(proxy.host)
+        if proxy.scheme in ("http", "https") and proxy.host:
+            return proxy
     except ValueError:
-        is_usable = False
-    if not is_usable:
-        raise options.invalid(
-            f"{url.scheme.upper()}_PROXY", "an address such as http://proxy.example:3128", "something else"
-        )
-    return proxy
+        pass
+    name, required = f"{url.scheme.upper()}_PROXY", "an address such as http://proxy.example:3128"
+    raise options.invalid(name, required, "something else")

@@ -171,7 +171,7 @@ def test_members_with_the_prefix_are_extra_members() -> None:
     assert rows(line, ".jsonl") == [request(extra={"persona_type": "12"})]
 
 
-MEMBERS = "root_clip_id, name, description, clips, is_public or extra.NAME"
+MEMBERS = "root_clip_id, name, description, clips, is_public, custom_id or extra.NAME"
 
 
 @pytest.mark.parametrize("name", ["mood", "extra", "extra.", "extra.name", "Extra.mood"])

@@ -36,7 +36,7 @@ app: typer.Typer = typer.Typer(
       SUNO_API_KEY      the API key
       SUNO_BASE_URL     the base URL of the service
       SUNO_JOURNAL_URL  the journal: a file or a database URL
-      SUNO_...          other settings: see create --help
+      SUNO_*            other settings: see create --help
 
     \b
     Exit status:
