@@ -5,11 +5,12 @@ import re
 import shlex
 import signal
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import COMMAND, CREATE, start
+from support.command import COMMAND, CREATE, Done, run, start
 from support.held_service import HeldService
 from support.rows import read_outcomes, rows, write_file
 from support.terminal import CTRL_C, terminal
@@ -98,7 +99,8 @@ async def test_a_database_that_hangs_cannot_keep_it(count: int, service: HeldSer
     assert found["claimed"] == 2
 
 
-async def test_a_journal_that_does_not_open_cannot_keep_it(service: HeldService, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_journal_that_does_not_open_cannot_keep_it(count: int, service: HeldService, tmp_path: Path) -> None:
     """Where a signal comes before there is anything to stop, nothing is sent."""
     file = write_file(tmp_path, rows(8))
     async with Journal(f"{file}.journal"):
@@ -110,10 +112,13 @@ async def test_a_journal_that_does_not_open_cannot_keep_it(service: HeldService,
         await asyncio.sleep(0.01)
     process.send_signal(signal.SIGINT)
     await until(b"again to cancel them", process.stderr)
+    if count == 2:
+        process.send_signal(signal.SIGINT)
+        await until(b"ended at once; 0 requests in flight", process.stderr)
     lock.close()
     _, errors = await process.communicate()
     assert process.returncode == 130
-    assert b"not sent" in errors
+    assert (b"not sent" if count == 1 else b"to resume: ") in errors
     assert service.received == []
 
 
@@ -160,6 +165,22 @@ async def test_create_says_that_there_is_none_where_it_waits(
     process.send_signal(which)
     _, errors = await process.communicate()
     assert (process.returncode, errors) == (status, b"suno-persona: interrupted: no persona was created\n")
+
+
+async def test_a_signal_after_the_id_was_printed_changes_nothing(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """The persona was created, and the status says so."""
+    code = """if True:
+        import builtins, os, signal
+        original = builtins.print
+        def print_and_stop(*words, **options):
+            original(*words, **options)
+            os.kill(os.getpid(), signal.SIGTERM)
+        builtins.print = print_and_stop
+        from suno_persona.__main__ import main
+        main()
+    """
+    done = await run(sys.executable, "-c", code, *CREATE, env=env)
+    assert done == Done(0, f"{fake_suno.personas[0].id}\n", "")
 
 
 async def test_a_terminal_that_is_gone_ends_the_batch_gracefully(service: HeldService, tmp_path: Path) -> None:
