@@ -38,7 +38,6 @@ class Admission:
         "_cool_down_ends",
         "_policy",
         "_rate_limit",
-        "_rejection",
         "_reopening",
         "_sleeping",
         "_waiting",
@@ -47,6 +46,7 @@ class Admission:
         "in_flight",
         "limit",
         "max_limit",
+        "rejection",
         "slots",
     )
 
@@ -64,12 +64,13 @@ class Admission:
         """How many attempts of this generation are; never more than `limit`."""
         self.generation: int = 0
         """Counts the cool-downs: an attempt that was admitted before the last one is stale, and not in `in_flight`."""
+        self.rejection: Rejection | None = None
+        """The one that began the cool-down in effect; `None` where there is none."""
         self._policy = policy
         self._rate_limit = rate_limit
         self._waiting: deque[asyncio.Future[int]] = deque()
         self._sleeping: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._rejection: Rejection | None = None  # the one that began the cool-down
         self._cool_down_ends = 0.0  # by the loop's clock
         self._reopening: asyncio.TimerHandle | None = None
 
@@ -130,7 +131,7 @@ class Admission:
                 return
             self._reopening.cancel()
         self._cool_down_ends = ends
-        self._rejection = rejection
+        self.rejection = rejection
         self._reopening = loop.call_at(ends, self._reopen)
         if wait > self._policy.wait_max:
             self._wake_all()
@@ -170,7 +171,7 @@ class Admission:
             self._sleeping.discard(task)
 
     def _reopen(self) -> None:
-        self._reopening = self._rejection = None
+        self._reopening = self.rejection = None
         self.limit = 1
         self._admit()
 
@@ -184,8 +185,8 @@ class Admission:
                 self.in_flight += 1
 
     async def _queue(self) -> int:
-        if self._rejection is not None and (left := self.remaining()) > self._policy.wait_max:
-            raise attrs.evolve(self._rejection, retry_after=left)
+        if self.rejection is not None and (left := self.remaining()) > self._policy.wait_max:
+            raise attrs.evolve(self.rejection, retry_after=left)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:

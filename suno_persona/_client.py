@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 import aiohttp
 from multidict import CIMultiDict
+from yarl import URL
 
 from suno_persona import _options as options
 from suno_persona._admission import Admission
@@ -69,6 +70,7 @@ class PersonaAPI:
         "_loop",
         "_max_connections",
         "_owns_session",
+        "_proxy",
         "_session",
     )
 
@@ -77,7 +79,7 @@ class PersonaAPI:
         api_key: str | None = None,
         *,
         base_url: str | None = None,
-        max_connections: int = 32,
+        max_connections: int = options.DEFAULT_MAX_CONNECTIONS,
         timeout: aiohttp.ClientTimeout | float = options.DEFAULT_TIMEOUT,
         retry: RetryPolicy = RetryPolicy(),
         rate_limit: "AsyncLimiter | None" = None,
@@ -94,6 +96,7 @@ class PersonaAPI:
         self._max_connections = options.count("max_connections", max_connections)
         self._session = options.session(session)
         self._owns_session = session is None
+        self._proxy: URL | None = None
         policy = options.instance("retry", retry, RetryPolicy)
         headers = {"Content-Type": "application/json"}  # `post` adds the key
         self._engine = Engine(
@@ -212,6 +215,7 @@ class PersonaAPI:
             self._session = aiohttp.ClientSession(
                 connector=Connector(limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=self._proxy,
             )
         elif self._session.closed:
             raise UsageError(message="the session that was passed as session= is closed: pass an open one")
@@ -221,6 +225,11 @@ class PersonaAPI:
 def engine_of(api: PersonaAPI) -> Engine:
     """Return a client's engine, for the workers."""
     return api._engine
+
+
+def use_proxy(api: PersonaAPI, proxy: URL | None) -> None:
+    """Send a client's requests through a proxy, from the moment at which it opens its session: for the environment."""
+    api._proxy = proxy
 
 
 def open_batch(

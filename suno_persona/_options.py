@@ -6,6 +6,7 @@ The key is a `Secret` from its first line here on, and no message shows it.
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
 DEFAULT_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
+DEFAULT_MAX_CONNECTIONS = 32
 DEFAULT_CREATE_PATH = "/suno/persona/create/"
 
 _T = TypeVar("_T")
+
+ARGUMENTS: Mapping[str, str] = {"allow_insecure": "allow_insecure=True"}
+"""What messages call the arguments of the client, where it is not their name."""
 
 
 def mask(api_key: object) -> object:
@@ -35,49 +40,56 @@ def key(masked: object) -> Secret:
     """Return the key, from `mask(api_key)` or from `SUNO_API_KEY`."""
     found = Secret(os.environ.get("SUNO_API_KEY", "")) if masked is None else masked
     if not isinstance(found, Secret):
-        raise _invalid("api_key", "a str", f"a value of type {getattr(found, '__name__', 'unknown')}")
+        raise invalid("api_key", "a str", f"a value of type {getattr(found, '__name__', 'unknown')}")
     if not found:
-        raise _invalid("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
+        raise invalid("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
     if (flaw := found.flaw()) is not None:
-        raise _invalid("api_key", "visible ASCII characters", flaw)
+        raise invalid("SUNO_API_KEY" if masked is None else "api_key", "visible ASCII characters", flaw)
     return found
 
 
-def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -> URL:
-    """Return the URL that requests are sent to, from the arguments or `SUNO_BASE_URL` and `SUNO_CREATE_PATH`."""
+def endpoint(
+    base_url: object, create_path: object, *, allow_insecure: object, names: Mapping[str, str] = ARGUMENTS
+) -> URL:
+    """Return the URL that requests are sent to, from the arguments or `SUNO_BASE_URL` and `SUNO_CREATE_PATH`.
+
+    `names` says what messages call the arguments.
+    """
     insecure = flag("allow_insecure", allow_insecure)
-    base_url = os.environ.get("SUNO_BASE_URL", "") if base_url is None else base_url
+    name = names.get("base_url", "base_url")
+    if base_url is None:
+        base_url, name = os.environ.get("SUNO_BASE_URL", ""), "SUNO_BASE_URL"
     if not isinstance(base_url, str):
-        raise _invalid("base_url", "a str", f"a value of type {type(base_url).__name__}")
+        raise invalid(name, "a str", f"a value of type {type(base_url).__name__}")
     if not base_url:
-        raise _invalid("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
-    path = _path(create_path)
+        raise invalid("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
+    path = _path(create_path, names)
     if not base_url.isprintable() or " " in base_url:
-        raise _invalid("base_url", "an address without white space or control characters", "some")
+        raise invalid(name, "an address without white space or control characters", "some")
     address = "an address such as 'https://gateway.example'"
     try:
         url = URL(f"{base_url.rstrip('/')}{path}")
         host = url.host  # decoded only now, which may fail
     except (ValueError, IndexError) as error:
-        raise _invalid("base_url", address, str(error)) from None
+        raise invalid(name, address, str(error)) from None
     if url.scheme not in ("http", "https") or not host:
-        raise _invalid("base_url", address, "something else")  # not shown: somebody may have passed the key
+        raise invalid(name, address, "something else")  # not shown: somebody may have passed the key
     if url.user is not None or url.password is not None:
-        raise _invalid("base_url", "an address without user name and password", f"some before {host!r}")
+        raise invalid(name, "an address without user name and password", f"some before {host!r}")
     if url.query_string or url.fragment:
-        raise _invalid("base_url", "an address without '?' and '#'", "some")
+        raise invalid(name, "an address without '?' and '#'", "some")
     try:
         host.encode("idna")
     except UnicodeError as error:
-        raise _invalid("base_url", "an address with a host name", f"{host!r} ({error})") from None
+        raise invalid(name, "an address with a host name", f"{host!r} ({error})") from None
     if url.scheme == "http" and not insecure and not _is_loopback(host):
-        required = "https://, which keeps the key from others on the way, unless allow_insecure=True"
-        raise _invalid("base_url", required, f"http:// to {host!r}")
+        required = f"https://, which keeps the key from others on the way, unless {names['allow_insecure']}"
+        raise invalid(name, required, f"http:// to {host!r}")
     return url
 
 
-def _path(create_path: object) -> str:
-    name = "create_path"
+def _path(create_path: object, names: Mapping[str, str]) -> str:
+    name = names.get("create_path", "create_path")
     if create_path is None:
         create_path, name = os.environ.get("SUNO_CREATE_PATH") or DEFAULT_CREATE_PATH, "SUNO_CREATE_PATH"
     if (
@@ -86,7 +98,7 @@ def _path(create_path: object) -> str:
         and re.fullmatch(r"(/(?!\.\.?(/|$))[^/?#\\\s]*)+", create_path)
     ):
         return create_path
-    raise _invalid(name, "a path that begins with '/', without '?', '#', '..' or white space", repr(create_path))
+    raise invalid(name, "a path that begins with '/', without '?', '#', '..' or white space", repr(create_path))
 
 
 def _is_loopback(host: str) -> bool:
@@ -101,20 +113,20 @@ def _is_loopback(host: str) -> bool:
 def seconds(name: str, value: object, required: str = "non-negative seconds") -> None:
     """Check for a finite number >= 0."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
-        raise _invalid(name, required, repr(value))
+        raise invalid(name, required, repr(value))
 
 
 def flag(name: str, value: object) -> bool:
     """Return a `bool`; nothing that is merely truthy."""
     if not isinstance(value, bool):
-        raise _invalid(name, "True or False", repr(value))
+        raise invalid(name, "True or False", repr(value))
     return value
 
 
 def count(name: str, value: object) -> int:
     """Return an integer >= 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _invalid(name, "an integer >= 1", repr(value))
+        raise invalid(name, "an integer >= 1", repr(value))
     return value
 
 
@@ -124,7 +136,7 @@ def timeouts(timeout: object) -> aiohttp.ClientTimeout:
         seconds("timeout", timeout)
         return aiohttp.ClientTimeout(total=timeout, sock_connect=DEFAULT_TIMEOUT.sock_connect)
     if not isinstance(timeout, aiohttp.ClientTimeout):
-        raise _invalid("timeout", "seconds or an aiohttp.ClientTimeout", repr(timeout))
+        raise invalid("timeout", "seconds or an aiohttp.ClientTimeout", repr(timeout))
     for name in ("total", "connect", "sock_connect", "sock_read"):
         if (bound := getattr(timeout, name)) is not None:
             seconds(f"timeout.{name}", bound, "non-negative seconds or None")
@@ -134,7 +146,7 @@ def timeouts(timeout: object) -> aiohttp.ClientTimeout:
 def instance(name: str, value: object, kind: type[_T]) -> _T:
     """Return an instance of a class."""
     if not isinstance(value, kind):
-        raise _invalid(name, f"an instance of {kind.__name__}", repr(value))
+        raise invalid(name, f"an instance of {kind.__name__}", repr(value))
     return value
 
 
@@ -147,7 +159,7 @@ def rate_limit(limit: object) -> "AsyncLimiter | None":
 
     limiter = instance("rate_limit", limit, AsyncLimiter)
     if limiter.max_rate < 1:
-        raise _invalid("rate_limit", "a limiter with max_rate >= 1", f"max_rate={limiter.max_rate}")
+        raise invalid("rate_limit", "a limiter with max_rate >= 1", f"max_rate={limiter.max_rate}")
     return limiter
 
 
@@ -157,9 +169,9 @@ def session(session: object) -> aiohttp.ClientSession | None:
         return None
     session = instance("session", session, aiohttp.ClientSession)
     if "Expect" in session.headers:
-        raise _invalid("session", "one without the header Expect, which sends the key before the body", "one with it")
+        raise invalid("session", "one without the header Expect, which sends the key before the body", "one with it")
     if session.auth is not None:
-        raise _invalid("session", "one without auth=, which would replace the key", "one with it")
+        raise invalid("session", "one without auth=, which would replace the key", "one with it")
     return session
 
 
@@ -168,5 +180,6 @@ def user_agent(session: aiohttp.ClientSession | None) -> dict[str, str]:
     return {} if session is not None and "User-Agent" in session.headers else {"User-Agent": f"suno-persona/{VERSION}"}
 
 
-def _invalid(name: str, required: str, found: str) -> ConfigurationError:
+def invalid(name: str, required: str, found: str) -> ConfigurationError:
+    """Return the error for a value that cannot be used."""
     return ConfigurationError(message=f"{name} must be {required}; got {found}")

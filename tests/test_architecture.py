@@ -10,6 +10,7 @@ from support.modules import MODULES, foreign, imports, private_reaches
 DIRECTION = [
     {"cli"},
     {"distributed"},
+    {"_environment"},
     {"_client"},
     {"_batch"},
     {"_engine"},

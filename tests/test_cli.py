@@ -118,7 +118,7 @@ async def test_the_demo_needs_no_configuration() -> None:
 
 @pytest.mark.posix
 async def test_the_fake_service_serves_until_ctrl_c() -> None:
-    """A shell can run what it prints, and a client in another process works with that."""
+    """A shell can run what it prints, a client in another process works with that, and each persona is shown."""
     process = await start(COMMAND, "fake", "--port", "0", env={})
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
@@ -127,7 +127,8 @@ async def test_the_fake_service_serves_until_ctrl_c() -> None:
     assert (await run(COMMAND, *CREATE, env=settings)).status == 0
     process.send_signal(signal.SIGINT)
     _, errors = await process.communicate()
-    assert (process.returncode, errors) == (130, b"")
+    assert process.returncode == 130
+    assert re.fullmatch(rb"suno-persona: created [0-9a-f-]{36}, 'Neon' from '54834687'\n", errors)
 
 
 async def test_a_port_that_is_taken_is_one_line(fake_suno: FakeSuno) -> None:

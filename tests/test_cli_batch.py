@@ -7,13 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support.calls import requests
 from support.command import COMMAND, Done, run, start
 from support.held_service import HeldService
 from support.rows import HEADER, read_outcomes, rows, write_file
 
-from suno_persona import NotCreatedError, Outcome, Persona
-from suno_persona.cli._display import Display
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -39,8 +36,8 @@ async def test_each_row_becomes_a_line_of_output(fake_suno: FakeSuno, env: dict[
 @pytest.mark.parametrize(
     ("content", "status", "words"),
     [
-        (rows(2), 0, ["created"]),
-        (rows(1) + "unknown-1,N,D,,\n", 1, ["created", "not created: NotFoundError"]),
+        (rows(2), 0, ["created now"]),
+        (rows(1) + "unknown-1,N,D,,\n", 1, ["created now", "not created: NotFoundError", "line 3, 'N': HTTP 404"]),
     ],
 )
 async def test_the_summary_and_the_status_show_the_outcomes(
@@ -68,8 +65,8 @@ async def test_an_unknown_outcome_has_its_own_status(fake_suno: FakeSuno, env: d
     ("arguments", "reason"),
     [
         (["none.csv"], "FILE must be a readable file; got none.csv (No such file or directory)"),
-        (["."], "FILE must end in .csv, .jsonl or .ndjson; got ."),
-        (["rows.xlsx"], "FILE must end in .csv, .jsonl or .ndjson; got rows.xlsx"),
+        (["."], "FILE must end in .csv, .jsonl or .ndjson, or be - for stdin; got ."),
+        (["rows.xlsx"], "FILE must end in .csv, .jsonl or .ndjson, or be - for stdin; got rows.xlsx"),
         (["rows.csv", "--output", "."], "--output must be a writable file; got . (Is a directory)"),
         (
             ["rows.csv", "--output", "other.jsonl"],
@@ -91,7 +88,7 @@ async def test_an_unknown_outcome_has_its_own_status(fake_suno: FakeSuno, env: d
             "must be a file that `batch` wrote; got another line at list.jsonl:1",
         ),
         (["rows.csv", "--journal", "nosuch://host/x"], "nosuch"),
-        (["rows.csv", "--base-url", "gateway"], "base_url must be "),
+        (["rows.csv", "--base-url", "gateway"], "--base-url must be "),
     ],
 )
 async def test_an_unusable_file_or_option_is_one_line(
@@ -256,26 +253,6 @@ async def test_progress_is_plain_lines_where_stderr_is_no_terminal(env: dict[str
     done = await run(COMMAND, "batch", write_file(tmp_path, rows(3)), env=env)
     assert "\x1b" not in done.errors
     assert "\r" not in done.errors
-
-
-def test_a_log_gets_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    """The line has counts, rate and time left, so that a long batch can be followed."""
-    now = 0.0
-    (request,) = requests(1)
-    with Display(30, clock=lambda: now) as display:
-        for number in range(10):
-            now += 4
-            error = NotCreatedError(message="no") if number == 0 else None
-            display.add(Outcome(number, request, None if error else Persona(id="p"), error))
-    shown = capsys.readouterr().err.splitlines()
-    assert [line for line in shown if line.startswith(("3 of", "6 of", "9 of"))] == [
-        "3 of 30: 2 created, 1 not created, 0 unknown, 0.2/s, 108 s left",
-        "6 of 30: 5 created, 1 not created, 0 unknown, 0.2/s, 96 s left",
-        "9 of 30: 8 created, 1 not created, 0 unknown, 0.2/s, 84 s left",
-    ]
-    assert sum(" of 30: " in line for line in shown) == 3
-    assert any("30 requests, 40.0 s" in line for line in shown)
-    assert any("not sent" in line and "20" in line for line in shown)
 
 
 async def test_another_key_must_be_accepted(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:

@@ -29,8 +29,11 @@ WRONG = {
     "too much": (["demo", "sing"], "(sing)"),
     "no number": (["fake", "--port", "x"], "'--port'"),
     "a number that is too high": (["fake", "--port", "70000"], "65535"),
-    "a number that is too low": (["batch", "rows.csv", "--max-connections", "0"], "'--max-connections'"),
-    "an address that is none": ([*CREATE, "--base-url", "nonsense"], "base_url must be "),
+    "a number that is too low": (
+        ["batch", "rows.csv", "--max-connections", "0"],
+        "--max-connections must be an integer >= 1; got '0'",
+    ),
+    "an address that is none": ([*CREATE, "--base-url", "nonsense"], "--base-url must be "),
     "an address that is not encrypted": ([*CREATE, "--base-url", "http://gateway.example"], "https://"),
     "a control character": (["create", "--root-clip-id", "c\x1b[31m", *CREATE[3:]], "root_clip_id must be "),
     "text that is no Unicode": (["create", "--root-clip-id", "c\udcff", *CREATE[3:]], "root_clip_id must be "),
@@ -76,7 +79,7 @@ async def test_an_unusable_key_is_not_shown(key: str) -> None:
     """The line names only what is wrong with the key."""
     done = await run(COMMAND, *CREATE, env={**SETTINGS, "SUNO_API_KEY": key})
     assert (done.status, done.output) == (2, "")
-    assert re.fullmatch(r"suno-persona: api_key must be [^\n]+\n", done.errors)
+    assert re.fullmatch(r"suno-persona: SUNO_API_KEY must be [^\n]+\n", done.errors)
     assert "secret" not in done.errors
 
 

@@ -28,7 +28,7 @@ from suno_persona.cli._running import reporting_errors, status_of
 OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
 FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
 OTHERS = {  # names that are neither ours nor parameters of the above
-    *("synchronous", "synchronous_commit"),  # of the databases
+    *("connect_timeout", "synchronous", "synchronous_commit"),  # of the databases
     *("aclosing", "gather", "repr"),  # of Python
     *("acks_late", "instrument", "nest_asyncio", "reindex"),  # of celery, OpenTelemetry and pandas
     *("model_dump_json", "model_validate_json"),  # of pydantic
@@ -143,13 +143,14 @@ ENDINGS = {
     ],
 )
 def test_the_docs_list_the_exit_statuses(page: str, where: str) -> None:
-    """They are the command's; 143 is the shell's for SIGTERM."""
+    """They are the command's; 143 and 129 are the shell's for two signals."""
     (text,) = re.findall(where, PAGES[page], re.DOTALL | re.MULTILINE)
     _, *parts = re.split(r"\b(\d+)\b", " ".join(text.split()))
     told = {int(status): meaning for status, meaning in zip(parts[::2], parts[1::2], strict=True)}
-    assert told.keys() - {128 + signal.SIGTERM} == ENDINGS.keys()
+    signals = {128 + which: which.name for which in (signal.SIGTERM, signal.SIGHUP)}
+    assert told.keys() - signals.keys() == ENDINGS.keys()
     for status, meaning in told.items():
-        assert re.search(ENDINGS.get(status, "SIGTERM"), meaning), status
+        assert re.search((ENDINGS | signals)[status], meaning), status
 
 
 def default(thing: object, name: str) -> object:

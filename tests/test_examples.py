@@ -50,7 +50,7 @@ FAULTS = {  # what the service does to the first requests of each example of a p
 }
 SHOWS = {  # what the commands of a page print, beside what the page shows
     "README.md": [r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"],
-    "docs/how-to/batches.md": [r"created +│ +4 "],
+    "docs/how-to/batches.md": [r"created now +│ +2 ", r"already there +│ +3 "],
     "docs/how-to/look-at-a-batch.md": [r"created +│ +4 "],
     "docs/how-to/unknown-outcomes.md": ["  line 2\n", r"[12] resolved: 0 created"],
     "docs/how-to/many-machines.md": [

@@ -182,7 +182,7 @@ async def test_a_worker_without_a_key_says_so(env: dict[str, str], postgres_url:
     await prepare(postgres_url, env)
     done = await run(PROCRASTINATE, APP, "worker", env={"SUNO_JOURNAL_URL": postgres_url})
     assert done.status == 1
-    assert "api_key must be " in done.errors
+    assert "SUNO_API_KEY must be " in done.errors
     assert "Traceback" not in done.errors
 
 

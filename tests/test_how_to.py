@@ -10,6 +10,7 @@ PROMISED = {
     "asyncio.gather": "gather",
     "large batches and resuming": "batches",
     "looking at what a batch created": "look-at-a-batch",
+    "settings of the command, scripts and pipes": "command-line",
     "what to do with an unknown outcome": "unknown-outcomes",
     "rate limits": "rate-limits",
     "timeouts": "timeouts",

@@ -16,7 +16,7 @@ from support.command import COMMAND, run
 
 from suno_persona import CreatePersonaRequest, InvalidRequestError, PersonaAPI, conversion
 from suno_persona._checks import REQUEST_MEMBERS
-from suno_persona.cli._rows import read_rows
+from suno_persona.cli._rows import Row, read_rows
 from suno_persona.conversion import dump_request, parse_json, to_request
 from suno_persona.testing import FakeSuno
 
@@ -140,7 +140,7 @@ def test_extra_cannot_hold_a_member_of_the_contract(name: str) -> None:
 
 def rows(text: str, suffix: str) -> list[Any]:
     """Return the requests in a file, or the reasons why they are none."""
-    return [row if isinstance(row, CreatePersonaRequest) else str(row) for _, row in read_rows(_file(text), suffix)]
+    return [row.request if isinstance(row, Row) else row.reason for row in read_rows(_file(text), suffix)]
 
 
 def _file(text: str) -> io.BytesIO:
@@ -171,7 +171,7 @@ def test_members_with_the_prefix_are_extra_members() -> None:
     assert rows(line, ".jsonl") == [request(extra={"persona_type": "12"})]
 
 
-MEMBERS = "root_clip_id, name, description, clips, is_public or extra.NAME"
+MEMBERS = "root_clip_id, name, description, clips, is_public, custom_id or extra.NAME"
 
 
 @pytest.mark.parametrize("name", ["mood", "extra", "extra.", "extra.name", "Extra.mood"])

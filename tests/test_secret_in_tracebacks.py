@@ -238,6 +238,6 @@ def test_a_key_that_no_header_can_carry(spoil: str, key: str, monkeypatch: pytes
         PersonaAPI(spoil.format(key), base_url="https://gateway.example")
     assert_hidden(key, caught.value)
     monkeypatch.setenv("SUNO_API_KEY", spoil.format(key))
-    with pytest.raises(ConfigurationError, match="api_key must be") as caught:
+    with pytest.raises(ConfigurationError, match="SUNO_API_KEY must be") as caught:
         PersonaAPI(base_url="https://gateway.example")
     assert_hidden(key, caught.value)

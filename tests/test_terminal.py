@@ -50,7 +50,7 @@ async def test_ctrl_c_twice_cancels_the_calls_in_flight(service: HeldService, tm
         await process.wait()
     assert process.returncode == 130, screen.text
     assert "to resume: " in screen.text
-    assert "--unknown" in screen.text
+    assert "journal unknown" in screen.text
     assert '"state":"unknown"' in screen.text.replace("\r\n", "")
     async with Journal(f"{file}.journal") as journal:
         counts: dict[Any, int] = dict(await journal.counts())
@@ -66,7 +66,7 @@ async def test_a_terminal_shows_a_bar_below_the_lines(fake_suno: FakeSuno, env: 
         pass
     assert process.returncode == 1
     assert "31/31" in screen.text
-    assert "30 created, 1 not created, 0 unknown" in screen.text
+    assert "30 created now, 1 not created, 0 unknown" in screen.text
     assert re.search(r"\d/s", screen.text)
     for persona in fake_suno.personas:
         assert persona.id in screen.text.replace("\r\n", "")

@@ -41,7 +41,7 @@ RETIRED = {
     r"look before": "check before",
     r"expected .* found": "must be ...; got ...",
 }
-SETTLED = {"lost_answer", "COLUMN place"}  # a name that the design settles, and a column of version 1
+SETTLED = {"lost_answer", "lost-answer", "COLUMN place"}  # a name that the design settles, and a column of version 1
 PATTERNS = {word: re.compile(rf"\b({word})\b", re.IGNORECASE | re.DOTALL) for word in RETIRED}
 
 

@@ -1,6 +1,5 @@
 """The `suno-persona` command. Results go to stdout, errors to stderr as one line."""
 
-import asyncio
 import sys
 from importlib.metadata import version
 from importlib.resources import files
@@ -10,13 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from suno_persona._client import PersonaAPI
-from suno_persona.cli._batch import BaseUrlOption, batch
+from suno_persona.cli._batch import batch
+from suno_persona.cli._create import create
 from suno_persona.cli._distributed import enqueue, results
+from suno_persona.cli._fake import fake
 from suno_persona.cli._journal import journal_app
-from suno_persona.cli._rows import read_rows
-from suno_persona.cli._running import discard_stdout, report, run
-from suno_persona.conversion import dumps
-from suno_persona.models import CreatePersonaRequest, Persona
+from suno_persona.cli._rows import Row, read_rows
+from suno_persona.cli._running import discard_stdout, report, run, tolerate_stderr
+from suno_persona.cli._settings import Command
 
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)  # typer has no public name for it
 _ORDER = ("create", "batch", "journal", "enqueue", "results", "demo", "fake")
@@ -36,6 +36,7 @@ app: typer.Typer = typer.Typer(
       SUNO_API_KEY      the API key
       SUNO_BASE_URL     the base URL of the service
       SUNO_JOURNAL_URL  the journal: a file or a database URL
+      SUNO_*            other settings: see create --help
 
     \b
     Exit status:
@@ -53,6 +54,7 @@ app: typer.Typer = typer.Typer(
 
 def main() -> None:
     """Run the command, and report what ends it in one line."""
+    tolerate_stderr()
     try:
         status = app(standalone_mode=False)
     except _UsageError as error:
@@ -83,79 +85,14 @@ def _without_command(
         raise typer.Exit(2)
 
 
-def _print_created(persona: Persona, text: str) -> None:
-    """Print the text on stdout; if that fails, print the id on stderr, so that it is not lost."""
-    if sys.stdout is None:  # the shell closed it
-        report(f"created {persona.id}, but stdout is closed")
-        return
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        report(f"created {persona.id}, but stdout cannot be written: {error}")
-        discard_stdout()
-
-
-app.command()(batch)
+app.command(cls=Command)(create)
+app.command(cls=Command)(batch)
 app.command()(enqueue)
 app.command()(results)
 app.add_typer(journal_app, name="journal")
 
 
-@app.command()
-def create(
-    root_clip_id: Annotated[str, typer.Option(metavar="ID", help="The clip to create the persona from.")],
-    name: Annotated[str, typer.Option(metavar="NAME", help="The persona's name.")],
-    description: Annotated[str, typer.Option(metavar="TEXT", help="The voice and style in words.")],
-    clip: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="A clip of the persona; may be used more than once. Default: the root clip."),
-    ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make the persona public.")] = False,
-    base_url: BaseUrlOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the persona as JSON instead of its id.")] = False,
-) -> None:
-    """Create one persona and print its id.
-
-    The key is read from SUNO_API_KEY.
-    """
-
-    async def work() -> Persona:
-        request = CreatePersonaRequest(
-            root_clip_id=root_clip_id,
-            name=name,
-            description=description,
-            clips=clip or [root_clip_id],
-            is_public=public,
-        )
-        async with PersonaAPI(base_url=base_url) as api:
-            return await api.create(request)
-
-    persona = run(work(), interrupted="a persona may exist; check before you retry")
-    _print_created(persona, dumps(persona).decode() if json else persona.id)
-
-
-@app.command()
-def fake(
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 picks a free one.")] = 8000,
-) -> None:
-    """Run the fake service on a loopback port.
-
-    Use it from curl or a client in any language. Ctrl-C stops it.
-    """
-    from suno_persona.testing import FakeSuno
-
-    async def work() -> None:
-        async with FakeSuno(port=port) as service:
-            print(
-                f"export SUNO_BASE_URL={service.base_url} SUNO_API_KEY={service.api_key}\n"
-                "# The fake service runs at this base URL with this key. Stop it with Ctrl-C. Try it with:\n"
-                "#   suno-persona create --root-clip-id 54834687 --name Neon --description 'Night drive'\n"
-                "# A clip id that starts with unknown-, uploaded- or foreign- is rejected.",
-                flush=True,
-            )
-            await asyncio.Event().wait()
-
-    run(work())
+app.command()(fake)
 
 
 @app.command()
@@ -172,7 +109,7 @@ def demo() -> None:
 
     async def work() -> None:
         with files("suno_persona").joinpath("personas.csv").open("rb") as rows:
-            requests = [row for _, row in read_rows(rows, ".csv") if isinstance(row, CreatePersonaRequest)]
+            requests = [row.request for row in read_rows(rows, ".csv") if isinstance(row, Row)]
         async with FakeSuno() as service, PersonaAPI(service.api_key, base_url=service.base_url) as api:
             outcomes = [outcome async for outcome in api.create_many(requests)]
         table = Table(title=f"{len(requests)} requests sent with create_many to a fake service")

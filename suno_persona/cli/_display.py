@@ -1,94 +1,116 @@
-"""The progress of `batch` on stderr: a bar on a terminal and lines elsewhere; at the end, a table."""
+"""The progress of `batch` on stderr: a bar on a terminal, and a line now and then elsewhere."""
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn
 from rich.text import Text
 
-from suno_persona.cli._output import state_of
+from suno_persona.cli._summary import Summary
 from suno_persona.models import Outcome
 
 _LOG_INTERVAL = 10.0  # seconds between lines
-_LABELS = {"created": "created", "not_created": "not created", "unknown": "unknown"}
 
 
 class Display:
-    """Counts outcomes, and shows the counts, the rate and the time left."""
+    """Shows how many requests have which outcome, the rate, the time left, and what the batch waits for.
 
-    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.counts: Counter[str] = Counter()
-        """The number of requests in each state."""
-        self._reasons: Counter[tuple[str, str]] = Counter()
+    Rate and time left count only what is sent: what the journal has takes no time.
+    """
+
+    def __init__(self, total: int, *, limit: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.summary: Summary = Summary(total, clock)
         self._total = total
+        self._limit = limit
         self._console = Console(stderr=True)
-        self._bar = Progress(
+        self._bar = _Bar(
             BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            _Rate(),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[pace]}"),
             console=self._console,
             disable=not (self._console.is_interactive and self._console.file.isatty()),  # FORCE_COLOR is for colours
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
             get_time=clock,
         )
-        self._task = self._bar.add_task(self._description(), total=total)
+        self._rows = self._bar.add_task("", total=total, pace="")
+        self._sent = self._bar.add_task("", total=self._to_send(), visible=False, pace="")
         self._clock = clock
-        self._started = clock()
-        self._next_line = self._started + _LOG_INTERVAL
+        self._next_line = clock() + _LOG_INTERVAL
+        self._waiting = ""
 
     def __enter__(self) -> Self:
+        self._bar.below = self._status()
         self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.wait("")
         self._bar.stop()
-        self._console.print(self._summary())
 
-    def add(self, outcome: Outcome) -> None:
-        """Count an outcome and show it."""
-        state = state_of(outcome)
-        self.counts[state] += 1
-        self._reasons[state, "" if outcome.error is None else type(outcome.error).__name__] += 1
-        self._bar.update(self._task, advance=1, description=self._description())
+    def add(self, outcome: Outcome, line: int, *, is_recorded: bool) -> None:
+        """Count an outcome and show it; `is_recorded` says that the journal had it before."""
+        self.summary.add(outcome, line, is_recorded=is_recorded)
+        self._bar.update(self._sent, total=self._to_send(), advance=0 if is_recorded else 1)
+        self._bar.update(self._rows, advance=1, pace=self._pace())
+        self._bar.below = self._status()
+
+    def wait(self, waiting: str) -> None:
+        """Show what the batch waits for, if anything; where there is no bar, in a line now and then."""
+        self._waiting = waiting
+        self._bar.below = self._status()
         if self._bar.disable and self._clock() >= self._next_line:
             self._next_line = self._clock() + _LOG_INTERVAL
-            self.print(self._line())
+            done = self.summary.counts.total()
+            parts = [f"{done} of {self._total}: {self.summary}", self._pace(), waiting]
+            self.print("; ".join(filter(None, parts)))
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _description(self) -> str:
-        return ", ".join(f"{self.counts[state]} {label}" for state, label in _LABELS.items())
+    def print_summary(self, rest: str) -> None:
+        """Print what became of the batch; `rest` says where all outcomes are."""
+        self._console.print(self.summary.table())
+        for line in self.summary.failures(rest):
+            self.print(line)
 
-    def _line(self) -> str:
-        task = self._bar.tasks[0]
-        left = "" if task.time_remaining is None else f", {task.time_remaining:.0f} s left"
-        return f"{self.counts.total()} of {self._total}: {self._description()}, {task.speed or 0:.1f}/s{left}"
+    def _to_send(self) -> int:
+        left = self._total - self.summary.recorded
+        return left if self._limit is None else min(left, self._limit)
 
-    def _summary(self) -> Table:
-        table = Table(title=f"{self._total} requests, {self._clock() - self._started:.1f} s", title_justify="left")
-        table.add_column("outcome")
-        table.add_column("requests", justify="right")
-        for (state, reason), count in sorted(self._reasons.items()):
-            table.add_row(f"{_LABELS[state]}{f': {reason}' if reason else ''}", str(count))
-        if left := self._total - self.counts.total():
-            table.add_row("not sent", str(left))
-        return table
+    def _pace(self) -> str:
+        sent = self._bar.task(self._sent)
+        if not sent.speed:
+            return ""
+        left = "" if sent.time_remaining is None else f", {_duration(sent.time_remaining)} left"
+        return f"{sent.speed:.1f}/s{left}"
+
+    def _status(self) -> Text:
+        return Text("\n".join(filter(None, [str(self.summary), self._waiting])))
 
 
-class _Rate(ProgressColumn):
-    """Requests per second."""
+class _Bar(Progress):
+    """A progress bar with a text below it, which wraps: what does not fit into a line of a narrow terminal."""
 
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.1f}/s")
+    below = Text()
+
+    def task(self, ident: TaskID) -> Task:
+        """Return a task."""
+        return next(task for task in self.tasks if task.id == ident)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return the bar and the text."""
+        yield from super().get_renderables()
+        yield self.below
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -41,7 +41,7 @@ def enqueue(
 
     async def work() -> None:
         with checked_rows(file) as rows:
-            requests = (request for _, request in rows)
+            requests = (row.request for row in rows)
             added = await enqueue(make_app(journal), requests, retry_not_created=retry_not_created)
         rest = "" if added == rows.total else "; the others were enqueued before"
         print(f"{added} of {rows.total} requests enqueued{rest}")

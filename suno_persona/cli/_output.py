@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 import typer
 
-from suno_persona.cli._running import discard_stdout
+from suno_persona.cli._running import discard_stdout, json_for
 from suno_persona.conversion import converter, dump_json, dump_request, parse_json
 from suno_persona.errors import ConfigurationError
 from suno_persona.models import Outcome
@@ -17,10 +17,13 @@ OutputOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="OUT.jsonl",
-        help="The file for the outcomes, one JSON line each; appended to if it exists. Default: stdout.",
+        help="The file for the outcomes, one JSON line each; appended to if it exists. - is stdout, the default.",
     ),
 ]
 """The output file of a command."""
+
+STDOUT = Path("-")
+"""The output file that is stdout."""
 
 _START = b'{"key":"'
 
@@ -38,7 +41,7 @@ class Output:
     @classmethod
     def open(cls, path: Path | None) -> Self:
         """Open the file. Raises `ConfigurationError` if it cannot be written or has other content."""
-        if path is None:
+        if path is None or path == STDOUT:
             return cls(_to_stdout, {})
         try:
             if path.is_fifo() or path.is_socket():
@@ -51,15 +54,16 @@ class Output:
             raise ConfigurationError(message=message) from error
         return cls(lambda line: _write_whole(file.fileno(), line), last)
 
-    def add(self, outcome: Outcome, line: int | None = None) -> None:
+    def add(self, outcome: Outcome, line: int | None = None, custom_id: str | None = None) -> None:
         """Write an outcome unless it was written before. Raises `ConfigurationError` if that fails.
 
-        `line` is the line of the input that has the request.
+        `line` is the line of the input that has the request, and `custom_id` what the user calls it.
         """
         error = outcome.error
         document: dict[str, object] = {
             "key": outcome.key,
             "line": line,
+            "custom_id": custom_id,
             "state": state_of(outcome),
             "persona_id": outcome.persona.id if outcome.persona else getattr(error, "persona_id", None),
         }
@@ -91,7 +95,7 @@ def state_of(outcome: Outcome) -> Literal["created", "not_created", "unknown"]:
 
 
 def _digest(document: dict[str, object]) -> int:
-    return hash((document["state"], document["persona_id"]))
+    return hash((document.get("custom_id"), document["state"], document["persona_id"]))
 
 
 def _read_back(file: int, path: Path) -> dict[int, int]:
@@ -119,7 +123,7 @@ def _parsed(line: bytes) -> dict[str, object] | None:
         return None
     if not isinstance(document, dict):
         return None
-    members = (document.get(name, 0) for name in ("key", "state", "persona_id"))
+    members = [document.get("custom_id"), *(document.get(name, 0) for name in ("key", "state", "persona_id"))]
     return document if all(isinstance(value, str | None) for value in members) else None
 
 
@@ -133,7 +137,8 @@ def _to_stdout(line: bytes) -> None:
     if sys.stdout is None:  # the shell closed it
         raise OSError("it is closed")
     if sys.stdout.isatty():
-        print(line.decode(), end="")  # through rich, which keeps its progress bar below
+        # Through rich, which keeps its progress bar below.
+        print(json_for(sys.stdout, line.decode()), end="")
     else:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()

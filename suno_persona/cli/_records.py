@@ -58,7 +58,7 @@ def input_rows(file: Path | None) -> dict[str, InputRow]:
         return {}
     keys = Keys()
     with checked_rows(file) as rows:
-        return {keys.next(dump_request(request)): InputRow(line) for line, request in rows}
+        return {keys.next(dump_request(row.request)): InputRow(row.line, row.custom_id) for row in rows}
 
 
 @asynccontextmanager

@@ -5,8 +5,8 @@ import io
 import os
 import sys
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, TypeVar
 
 import typer
 
@@ -48,6 +48,39 @@ def report(text: str) -> None:
 def printable(text: str) -> str:
     """Escape line breaks and control characters, which a file name may contain."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def json_for(stream: TextIO, text: str) -> str:
+    """Escape, as JSON does it, what a stream cannot encode and what a terminal would obey."""
+    encoding = stream.encoding or getattr(sys.__stdout__, "encoding", "utf-8")  # rich's stand-in for stdout has none
+
+    def escaped(each: str) -> str:
+        if each == "\n" or (each.isprintable() and each.encode(encoding, "ignore")):
+            return each
+        units = each.encode("utf-16-be", "surrogatepass")
+        return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+    return "".join(map(escaped, text))
+
+
+class _Tolerant(io.FileIO):
+    """A file whose reader may be gone, and whose disk may be full: what it cannot take is lost."""
+
+    def write(self, data: Any, /) -> int:
+        """Write what can be written."""
+        with suppress(OSError):
+            if (written := super().write(data)) is not None:
+                return written
+        return memoryview(data).nbytes
+
+
+def tolerate_stderr() -> None:
+    """Let no error of stderr end a command: its exit status says what became of the personas."""
+    if sys.stderr is None:  # the shell closed it
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    else:
+        file = io.BufferedWriter(_Tolerant(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(file, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def journal_arguments(url: str, *option: str) -> list[str]:

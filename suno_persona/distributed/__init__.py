@@ -5,18 +5,17 @@ procrastinate's own: `procrastinate --app=suno_persona.distributed.app worker`.
 """
 
 import argparse
+import logging
 import os
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
-
-from aiolimiter import AsyncLimiter
 
 from suno_persona import _options as options
 from suno_persona._batch import each
 from suno_persona._client import PersonaAPI
 from suno_persona._engine import Call
+from suno_persona._environment import read_settings
 from suno_persona.errors import ConfigurationError
 from suno_persona.journal import Journal
 from suno_persona.models import CreatePersonaRequest, Outcome
@@ -106,22 +105,15 @@ class _EnvironmentError(ConfigurationError, argparse.ArgumentTypeError):
 
 
 def _app_of_environment() -> PersonaApp:
-    url = os.environ.get("SUNO_JOURNAL_URL", "")
-    connections = os.environ.get("SUNO_MAX_CONNECTIONS", "32")
-    rate = os.environ.get("SUNO_RATE_LIMIT", "")
-    for name, value, pattern, required in (
-        ("SUNO_JOURNAL_URL", url, ".+", "the URL of a PostgreSQL database"),
-        ("SUNO_MAX_CONNECTIONS", connections, r"[1-9]\d{0,5}", "an integer >= 1"),
-        ("SUNO_RATE_LIMIT", rate, r"([1-9]\d*/[1-9]\d*)?", "requests/seconds, such as 60/60"),
-    ):
-        if not re.fullmatch(pattern, value):
-            raise _EnvironmentError(message=f"{name} must be {required}; got {repr(value) if value else 'none'}")
-
-    def make_client() -> PersonaAPI:
-        limit = AsyncLimiter(*map(int, rate.split("/"))) if rate else None
-        return PersonaAPI(max_connections=int(connections), rate_limit=limit)
-
-    return make_app(url, make_client=make_client, concurrency=int(connections))
+    if not (url := os.environ.get("SUNO_JOURNAL_URL", "")):
+        raise _EnvironmentError(message="SUNO_JOURNAL_URL must be the URL of a PostgreSQL database; got none")
+    try:
+        settings = read_settings()
+    except ConfigurationError as error:
+        raise _EnvironmentError(message=error.message) from None
+    if settings.is_verbose:
+        logging.getLogger("suno_persona").setLevel(logging.DEBUG)
+    return make_app(url, make_client=settings.client, concurrency=settings.max_connections)
 
 
 def __getattr__(name: str) -> PersonaApp:

@@ -101,7 +101,7 @@ def shown(url: sql.URL) -> str:
 def make_engine(url: sql.URL) -> sql.Engine:
     """Make the engine of a database. Raises `ConfigurationError` where there is none."""
     is_sqlite = url.get_backend_name() == "sqlite"
-    # Poolers such as pgbouncer give each transaction another connection, on which nothing is prepared.
+    # Behind a pooler such as pgbouncer, each transaction has another connection, on which nothing is prepared.
     options: dict[str, Any] = {"isolation_level": None} if is_sqlite else {"prepare_threshold": None}
     if not is_sqlite and "connect_timeout" not in url.query:
         options["connect_timeout"] = CONNECT
@@ -140,7 +140,7 @@ def option_error(error: BaseException) -> ConfigurationError | None:
     cause = getattr(error, "orig", error)
     words = str(cause)
     is_ours = getattr(cause, "sqlstate", "") is None and re.search(r"bad value for|invalid \w+ value", words)
-    return _invalid(f"a URL with an option that the driver refuses: {one_line(words)}") if is_ours else None
+    return _invalid(f"a URL with an option that the driver rejects: {one_line(words)}") if is_ours else None
 
 
 def break_off(connection: Any) -> None:

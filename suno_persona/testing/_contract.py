@@ -46,6 +46,15 @@ class ReceivedRequest:
         return json.loads(self.body)
 
 
+def root_clip_id(request: ReceivedRequest) -> object:
+    """Return the clip that a persona is to be created from, whatever else the request is."""
+    try:
+        document = request.json()
+    except ValueError:
+        return None
+    return document.get("root_clip_id") if isinstance(document, dict) else None
+
+
 @attrs.define
 class RejectedError(Exception):
     """The service rejects the request with this status and body."""

@@ -2,22 +2,24 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 import uuid
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from suno_persona import _options as options
 from suno_persona.conversion import loads
 from suno_persona.errors import ConfigurationError, UsageError
 from suno_persona.models import Persona
 from suno_persona.testing import _contract
 from suno_persona.testing._contract import ReceivedRequest
-from suno_persona.testing._faults import Fault
+from suno_persona.testing._faults import Failures, Fault
 from suno_persona.testing._music import Music
 
 
@@ -32,8 +34,15 @@ class FakeSuno:
     """A fake service for your tests. It checks each request as the contract says, and creates its persona.
 
     It rejects a clip whose id starts with `unknown-`, `uploaded-` or `foreign-` as one that does not exist, came from
-    the uploader or belongs to another account. Every other clip exists. It also takes music requests with the personas
-    that it created, at `/suno/submit/music` or `/suno/generate`, and serves their tasks at `/suno/fetch/`.
+    the uploader or belongs to another account. Every other clip exists. A clip whose id starts with the name of a
+    fault, such as `lost-answer-1` or `rate-limited-2`, meets that fault the first time that it is sent. The service
+    also takes music requests with the personas that it created, at `/suno/submit/music` or `/suno/generate`, and serves
+    their tasks at `/suno/fetch/`.
+
+    - `latency`: seconds from a request to its response; its persona is created at once.
+    - `failures`: shares of the requests that meet a fault, by its name: `{"lost-answer": 0.01}`. The names are
+      `rate-limited`, `unavailable`, `server-error`, `dropped`, `lost-answer`, `truncated-response` and `hang`.
+    - `seed`: makes the requests that do the same in each run.
 
     Use it with `with` or `async with`: it runs in a thread of its own, so that it also serves synchronous code, other
     event loops and subprocesses.
@@ -58,7 +67,11 @@ class FakeSuno:
         api_key: str = "sk-fake-0123456789",
         create_path: str = "/suno/persona/create/",
         port: int = 0,
+        latency: float = 0.0,
+        failures: Mapping[str, float] | None = None,
+        seed: int | None = None,
     ) -> None:
+        options.seconds("latency", latency)
         self.api_key: str = api_key
         """The key that a request must have."""
         self.requests: list[ReceivedRequest] = []
@@ -67,7 +80,9 @@ class FakeSuno:
         """Every persona created, in order, those included whose response was lost."""
         self._create_path = create_path
         self._port = port
+        self._latency = latency
         self._faults: deque[Fault] = deque()
+        self._failures = Failures(failures or {}, seed)
         self._music = Music()
         self._arrivals: list[tuple[int, Arrival]] = []
         self._lock = threading.Lock()  # for the faults, the requests and who waits for them
@@ -160,10 +175,13 @@ class FakeSuno:
             method=http.method, path=http.path_qs, headers=CIMultiDict(http.headers), body=await http.read()
         )
         with self._lock:
-            fault = self._faults.popleft() if self._faults else Fault(creates=True)
+            fault = self._fault(request)
             status, body = self._create(request) if fault.creates else (200, b"")
             self.requests.append(request)  # after its persona, so that who sees one sees both
             self._announce()
+        if self._latency:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._latency)
         if fault.status is not None:
             status, body = fault.status, fault.body
         headers = CIMultiDict({"Content-Type": "application/json", "X-Request-Id": uuid.uuid4().hex})
@@ -182,6 +200,14 @@ class FakeSuno:
                 http.protocol.force_close()
                 return response
         return web.Response(status=status, body=body, headers=headers)
+
+    def _fault(self, request: ReceivedRequest) -> Fault:
+        """Return what happens to a request. The caller holds the lock."""
+        if self._faults:
+            return self._faults.popleft()
+        is_creation = not self._music.serves(request.path)
+        fault = self._failures.next(_contract.root_clip_id(request)) if is_creation else None
+        return fault or Fault(creates=True)
 
     def _create(self, request: ReceivedRequest) -> tuple[int, bytes]:
         number = len(self.personas) + 1

@@ -1,10 +1,13 @@
 """The faults of the fake service."""
 
 import json
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from typing import Literal, Self
 
 import attrs
+
+from suno_persona.errors import ConfigurationError
 
 
 def error_envelope(code: str, message: str, *, param: str | None = None, kind: str = "invalid_request_error") -> bytes:
@@ -95,3 +98,50 @@ class Fault:
     def _after(cls, status: int, body: bytes, retry_after: float | str | None) -> Self:
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         return cls.response(status, body, headers=headers)
+
+
+NAMED: Mapping[str, Callable[[], Fault]] = {
+    "rate-limited": lambda: Fault.rate_limited(retry_after=1),
+    "unavailable": lambda: Fault.unavailable(retry_after=1),
+    "server-error": Fault.server_error,
+    "dropped": Fault.dropped,
+    "lost-answer": Fault.lost_answer,
+    "truncated-response": Fault.truncated_response,
+    "hang": Fault.hang,
+}
+"""The faults that have a name, for those who do not write Python."""
+
+
+class Failures:
+    """The faults that no test scripted: those that a clip's id asks for, and those of a share of all requests."""
+
+    def __init__(self, shares: Mapping[str, float], seed: int | None) -> None:
+        check_shares("failures", shares)
+        self._shares = dict(shares)
+        self._random = random.Random(seed)  # noqa: S311 - chance, not secrecy
+        self._met: set[str] = set()
+
+    def next(self, clip_id: object) -> Fault | None:
+        """Return the fault of the next request, if it meets one. A clip meets its fault once."""
+        if isinstance(clip_id, str) and clip_id not in self._met:
+            for name, make in NAMED.items():
+                if clip_id.startswith(f"{name}-"):
+                    self._met.add(clip_id)
+                    return make()
+        drawn = self._random.random() if self._shares else 1.0
+        for name, share in self._shares.items():
+            if drawn < share:
+                return NAMED[name]()
+            drawn -= share
+        return None
+
+
+def check_shares(name: str, shares: Mapping[str, float]) -> None:
+    """Check that these are shares of named faults, which leave something of the whole or nothing."""
+    for kind, share in shares.items():
+        if kind not in NAMED:
+            raise ConfigurationError(message=f"{name} must be one of {', '.join(NAMED)}; got {kind!r}")
+        if not 0 <= share <= 1:
+            raise ConfigurationError(message=f"{name} must be a share from 0 to 1; got {share:g} for {kind}")
+    if (total := sum(shares.values())) > 1 + 1e-9:
+        raise ConfigurationError(message=f"{name} must be shares whose sum is at most 1; got {total:g}")

@@ -125,7 +125,7 @@ class BrokenService:
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange:
         head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         body = await reader.readexactly(length)
         self.requests.append(head)
         return Exchange(self, reader, writer, head, body)

@@ -90,7 +90,7 @@ def private_reaches(module: str) -> list[str]:
         if isinstance(node, ast.Attribute)
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
-        and node.attr not in ("_replace", "_asdict")  # public names of named tuples
+        and node.attr not in ("_replace", "_asdict", "_exit")  # public names of named tuples and of `os`
         and not _is_self(node.value)
         and node.attr not in own
     ]

@@ -151,7 +151,8 @@ def _fake(match: re.Match[str]) -> str:
     """It takes a free port, and the page's commands go on when it listens there."""
     assert match[1] in (None, "8000")
     return (
-        "mkfifo told; suno-persona fake --port 0 > told &\nexec 3< told; IFS= read -r told <&3; echo $told\n"
+        "mkfifo told; suno-persona fake --port 0 > told 2> /dev/null &\n"
+        "exec 3< told; IFS= read -r told <&3; echo $told\n"
         'while read -t 0 -u 3; do IFS= read -r line <&3; echo "$line"; done\n'
         "told=${told#*127.0.0.1:}; PORT=${told%% *}"
     )

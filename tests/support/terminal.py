@@ -50,6 +50,21 @@ class Terminal:
         """Type these keys."""
         os.write(self._leader, keys)
 
+    def resize(self, columns: int) -> None:
+        """Give it so many columns; the command is told."""
+        ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def hang_up(self) -> None:
+        """Close it, as its window is closed."""
+        self.leave()
+        os.close(self._leader)
+        self._leader = -1
+
+    def close(self) -> None:
+        """Stop reading, and close it."""
+        if self._leader >= 0:
+            self.hang_up()
+
     async def until(self, words: str) -> None:
         """Wait until it shows these words."""
         while words.encode() not in self.shown:
@@ -91,5 +106,4 @@ async def terminal(
         if process.returncode is None:
             process.kill()
             await process.wait()
-        screen.leave()
-        os.close(leader)
+        screen.close()

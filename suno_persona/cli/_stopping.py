@@ -1,0 +1,76 @@
+"""How signals end a command: the first gracefully, the second at once, whatever the command waits for."""
+
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from suno_persona.cli._running import printable
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_PATIENCE = 1.5  # seconds
+_LAST_WORDS = 0.3  # seconds
+
+
+@contextmanager
+def stopping(
+    first: Callable[[signal.Signals], object],
+    second: Callable[[], object],
+    abandoned: Callable[[], tuple[int, list[str]]],
+) -> Iterator[list[signal.Signals]]:
+    """Call a function on the first signal, and one on the second; yield the signals that were received so far.
+
+    Where the block has not ended soon after the second signal, or when there is a third, the process ends: `abandoned`
+    returns its exit status, and the lines that say what was left. A signal that is ignored, as SIGHUP is under nohup,
+    stays ignored.
+    """
+    received: list[signal.Signals] = []
+    alarms: queue.SimpleQueue[bool] = queue.SimpleQueue()  # `put` may interrupt itself, as signals do
+
+    # Unlike `loop.add_signal_handler`, `signal.signal` works on Windows, too.
+    def receive(number: int, _: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        if len(received) == 1:
+            first(received[0])
+        else:
+            second()
+            alarms.put(True)
+
+    def watch() -> None:
+        """End the process where nothing else does. The thread that runs this waits for nothing but the alarms."""
+        if alarms.get():
+            with suppress(queue.Empty):
+                if not alarms.get(timeout=_PATIENCE):
+                    return
+            _abandon(*abandoned())
+
+    threading.Thread(target=watch, name="suno-persona-watchdog", daemon=True).start()
+    handlers = {which: handler for which in _SIGNALS if (handler := signal.getsignal(which)) != signal.SIG_IGN}
+    for which in handlers:
+        signal.signal(which, receive)
+    try:
+        yield received
+    finally:
+        for which, handler in handlers.items():
+            signal.signal(which, handler)
+        alarms.put(False)
+
+
+def _abandon(status: int, lines: list[str]) -> None:
+    """End the process, also where stderr takes nothing."""
+    shows_cursor = "\x1b[?25h" if os.isatty(2) and os.environ.get("TERM") != "dumb" else ""
+    text = "".join(f"suno-persona: {printable(line)}\n" for line in lines)
+    encoding = getattr(sys.__stderr__, "encoding", "utf-8")
+
+    def write() -> None:
+        with suppress(OSError):
+            os.write(2, f"{shows_cursor}\n{text}".encode(encoding, "backslashreplace"))
+
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    writing.join(_LAST_WORDS)
+    os._exit(status)
