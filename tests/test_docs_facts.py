@@ -28,7 +28,7 @@ from suno_persona.cli._running import reporting_errors, status_of
 OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
 FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
 OTHERS = {  # names that are neither ours nor parameters of the above
-    *("connect_timeout", "synchronous", "synchronous_commit"),  # of the databases
+    *("synchronous", "synchronous_commit"),  # of the databases
     *("aclosing", "gather", "repr"),  # of Python
     *("acks_late", "instrument", "nest_asyncio", "reindex"),  # of celery, OpenTelemetry and pandas
     *("model_dump_json", "model_validate_json"),  # of pydantic
