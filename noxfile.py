@@ -15,6 +15,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"  # uv installs in seconds
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "fast"]
 nox.options.error_on_missing_interpreters = False  # test each Python that is there
@@ -94,7 +95,7 @@ def pytest(session: nox.Session, run: Sequence[str], *options: str, env: Mapping
     session.run(*run, "-m", "pytest", "-n", workers, *arguments, env={"PYTHONSAFEPATH": "1", **env})
 
 
-@nox.session(python=PYTHONS, requires=["package"], tags=["ci"])
+@nox.session(python=PYTHONS, requires=["package"], tags=["ci"], venv_backend="virtualenv")
 def tests(session: nox.Session) -> None:
     """Run the tests against the wheel: all on the oldest Python and the newest, between them those that are not slow.
 
@@ -108,7 +109,7 @@ def tests(session: nox.Session) -> None:
         session.notify("coverage")
 
 
-@nox.session(python=PYTHONS[0], requires=["package"])
+@nox.session(python=PYTHONS[0], requires=["package"], venv_backend="virtualenv")
 def lowest(session: nox.Session) -> None:
     """Run the tests against the wheel with the lowest version of each dependency that pyproject.toml allows."""
     project = PROJECT["project"]

@@ -12,6 +12,8 @@ from support.command import COMMAND, CREATE, Done, run, start
 
 from suno_persona.testing import FakeSuno, Fault
 
+pytestmark = pytest.mark.slow
+
 
 async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:
     """Stdout has nothing but the id, so that a script can use it."""

@@ -13,6 +13,8 @@ from support.rows import HEADER, read_outcomes, rows, write_file
 
 from suno_persona.testing import FakeSuno, Fault
 
+pytestmark = pytest.mark.slow
+
 
 async def test_each_row_becomes_a_line_of_output(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """A line of JSON has the request, its line in the file, its outcome and the service's request id."""

@@ -9,6 +9,8 @@ from support.rows import HEADER, read_outcomes, rows, write_file
 
 from suno_persona.testing import FakeSuno, Fault
 
+pytestmark = pytest.mark.slow
+
 JSON_ROW = '{"root_clip_id": "clip", "name": "Voice 0", "description": "Airy pop"}\n'
 
 

@@ -13,6 +13,8 @@ from support.command import COMMAND, CREATE, run, start
 from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError
 from suno_persona.testing import FakeSuno
 
+pytestmark = pytest.mark.slow
+
 
 @asynccontextmanager
 async def faking(*options: str) -> AsyncIterator[tuple[str, dict[str, str]]]:

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from suno_persona.cli import app
 from suno_persona.testing import FakeSuno
 
+pytestmark = pytest.mark.slow
+
 NEON = '{"root_clip_id": "c", "name": "Neon", "description": "Night drive", "clips": ["c", "d"], "is_public": true}'
 FORMS = {
     "CSV": (HEADER + "c,Neon,Night drive,c d,TRUE\nc,Fog,Folk,,\n", "rows.csv"),

@@ -474,6 +474,7 @@ async def test_a_journal_belongs_to_the_loop_in_which_it_is_open(tmp_path: Path)
     await asyncio.to_thread(asyncio.run, elsewhere())
 
 
+@pytest.mark.slow
 async def test_runs_that_repeat_refusals_at_once_do_not_block_each_other(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:

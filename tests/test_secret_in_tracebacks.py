@@ -17,6 +17,8 @@ from support.shown import frames, functions, in_reach, in_rich, in_structlog
 from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError
 from suno_persona.testing import FakeSuno, Fault
 
+pytestmark = pytest.mark.slow
+
 REQUEST = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
 KEYS = {
     length: "sk-" + "".join(random.Random(length).choices("abcdefghijkmnopqrstuvwxyz0123456789/+_", k=length - 3))

@@ -197,11 +197,10 @@ class Journal:
             nonlocal made
             queued, pending = list[Record](), list[Record]()
             for decision in decisions:
-                record = decision.record if isinstance(decision, ledger.Refusal) else decision
-                if record is decision and record.state == "queued":
-                    queued.append(record)
-                elif record is not None and record.state in ledger.PENDING:
-                    pending.append(record)
+                changed = isinstance(decision, Record)
+                record = decision if isinstance(decision, Record) else decision.record
+                if record is not None and record.state in ledger.PENDING:
+                    (queued if changed and record.state == "queued" else pending).append(record)
             made = defer(connection, queued, pending)
 
         writer = self._open()
