@@ -16,6 +16,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"  # uv installs in seconds
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # as pip does: it trusts what the machine trusts
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "fast"]
 nox.options.error_on_missing_interpreters = False  # test each Python that is there
