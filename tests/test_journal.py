@@ -6,8 +6,9 @@ What is promised here is promised on SQLite and on PostgreSQL.
 import asyncio
 import contextlib
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -182,6 +183,17 @@ async def test_unknown_ones_are_sent_again_where_it_is_asked_for(
     assert again[0].persona is not None
     assert len(fake_suno.requests) == 2
     assert await states(journal_url) == ["created"]
+
+
+async def test_a_clock_that_was_ahead_delays_nothing(tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """What was settled before a run began is sent again, whatever time its record has."""
+    url = str(tmp_path / "personas.db")
+    fake_suno.script(Fault.response(404))
+    await run_batch(once, requests(1), Journal(url))
+    with closing(sqlite3.connect(url)) as database, database:
+        database.execute("UPDATE suno_persona_requests SET settled_at = '2999-01-01T00:00:00.000000+00:00'")
+    await run_batch(once, requests(1), Journal(url))
+    assert await states(url) == ["created"]
 
 
 async def test_a_retry_in_vain_of_an_unknown_outcome_leaves_it_unknown(

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Unpack, cast
 
 import psycopg
@@ -61,7 +61,8 @@ class PersonaApp(App):
                 "stalled_worker_timeout": stalled_worker_timeout,
             },
         )
-        task = self.task(name=f"{_QUEUE}.create_persona", queue=_QUEUE, pass_context=True, retry=_Redelivery())
+        redelivery = _Redelivery(lambda: self._run.now())
+        task = self.task(name=f"{_QUEUE}.create_persona", queue=_QUEUE, pass_context=True, retry=redelivery)
         self._task = task(self._create_persona).name
         # Procrastinate retries the jobs of stalled workers where a task asks it to, as its manual describes.
         lock = f"{_QUEUE}.retry_stalled"
@@ -144,13 +145,16 @@ class PersonaApp(App):
 
 
 class _Redelivery(BaseRetryStrategy):
-    """Decide which jobs procrastinate delivers again, and when."""
+    """Decide which jobs procrastinate delivers again, and when: by the clock of the database, as it compares."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Decide on a job that raised."""
         if not isinstance(exception, Redeliver):
             return None
-        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=exception.wait))
+        return RetryDecision(retry_at=self._now() + timedelta(seconds=exception.wait))
 
 
 def _queue_failure(error: BaseException) -> JournalError:

@@ -20,8 +20,9 @@ from suno_persona.models import Persona
 MAX = datetime.max.replace(tzinfo=UTC)
 STALE_AFTER = timedelta(minutes=10)  # until then a claim of a batch may be at work
 JOURNAL_WAIT = 10  # seconds
+LOOK_AGAIN = 300  # seconds: nothing postpones a job by more, whatever a service or a clock says
 RECORD_WAITS = (1, 2, 4, 8, 16, 32)  # seconds: a database that restarts loses no outcome
-REDELIVERY = RetryPolicy(wait_initial=1, wait_max=300)
+REDELIVERY = RetryPolicy(wait_initial=1, wait_max=LOOK_AGAIN)
 _log = logging.getLogger("suno_persona")
 
 
@@ -41,14 +42,13 @@ async def deliver(
     *,
     attempts: int,
     is_shutdown: Callable[[], bool],
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
     """Create what a job asks for, unless the journal says that it must not be sent.
 
     `attempts` is how many deliveries came before; `is_shutdown` says whether a cancellation comes from the shutdown of
     the worker. Raises `Redeliver`, also where the journal fails.
     """
-    began = now()
+    began = run.now()
 
     fresh: Entry | None = None
 
@@ -57,7 +57,7 @@ async def deliver(
             case asyncio.CancelledError():
                 return 0 if is_shutdown() else None
             case errors.ConnectionFailedError() | errors.RateLimitedError() | errors.ServiceUnavailableError():
-                return min(backoff(REDELIVERY, result, attempts + 1), REDELIVERY.wait_max)
+                return min(backoff(REDELIVERY, result, attempts + 1), LOOK_AGAIN)
             case _:
                 return None
 
@@ -78,7 +78,7 @@ async def deliver(
     except JournalError as error:
         raise Redeliver(JOURNAL_WAIT) from error
     if fresh is not None:
-        raise Redeliver((fresh.claimed_at + STALE_AFTER - began).total_seconds())
+        raise Redeliver(min((fresh.claimed_at + STALE_AFTER - began).total_seconds(), LOOK_AGAIN))
     if (wait := redelivery(sent.result)) is not None:
         raise Redeliver(wait) from cast("BaseException", sent.result)
     if not isinstance(sent.result, Persona | NotCreatedError | OutcomeUnknownError):

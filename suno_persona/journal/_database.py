@@ -6,6 +6,7 @@ import secrets
 import socket
 import sqlite3
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -141,6 +142,14 @@ def option_error(error: BaseException) -> ConfigurationError | None:
     words = str(cause)
     is_ours = getattr(cause, "sqlstate", "") is None and re.search(r"bad value for|invalid \w+ value", words)
     return _invalid(f"a URL with an option that the driver rejects: {one_line(words)}") if is_ours else None
+
+
+def clock(connection: sql.Connection) -> datetime:
+    """Return the time by the database's clock; an SQLite file has that of its machine."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    time: datetime = connection.execute(sql.select(sql.func.clock_timestamp())).scalar_one()
+    return time.astimezone(UTC)
 
 
 def break_off(connection: Any) -> None:

@@ -7,6 +7,7 @@ import operator
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -46,6 +47,7 @@ class Storage:
         self._bound: set[Account] = set()  # what is known to be committed
         self._insert = _Write(database.INSERTS[self._engine.dialect.name], self._engine.dialect)
         self._update = _Write(_UPDATE, self._engine.dialect)
+        self._clock = datetime.max.replace(tzinfo=UTC)  # what it showed when `time.monotonic` was 0
         self._connection: Any = None  # the driver's; there is one, as there is one thread
         self._began: float | None = None  # when the transaction that runs did
         self._is_broken_off = False
@@ -56,6 +58,18 @@ class Storage:
         if self._engine.dialect.name == "sqlite":
             database.check_file(str(self._engine.url.database), create=create)
         self._transaction(lambda connection: database.prepare(connection, create=create))
+        time_there = self._transaction(database.clock, write=False)
+        self._clock = time_there - timedelta(seconds=time.monotonic())
+
+    def now(self) -> datetime:
+        """Return the time in UTC, by the database's clock when this was opened: hosts' clocks differ, and jump."""
+        return self._clock + timedelta(seconds=time.monotonic())
+
+    def latest(self) -> str:
+        """Return the latest time in any record; empty without records."""
+        query = sql.select(sql.func.max(requests.c.claimed_at), sql.func.max(requests.c.settled_at))
+        times = self._transaction(lambda connection: connection.execute(query).one(), write=False)
+        return max(time or "" for time in times)
 
     def close(self) -> None:
         """Disconnect."""

@@ -31,9 +31,9 @@ _T = TypeVar("_T")
 MOST_AT_ONCE = 1000  # events in a transaction
 
 
-def now() -> str:
-    """Return the time in UTC, as records have it: text that sorts by time."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+def text(time: datetime) -> str:
+    """Return a time as records have it: text that sorts by time."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def here() -> str:
@@ -136,7 +136,6 @@ class Run:
     requeues: Callable[[BaseException], bool] = lambda _: False
     """Whether a request that ended so, and was not created, is left to a later delivery."""
 
-    now: Callable[[], str] = now
     holder: str = attrs.field(factory=lambda: uuid.uuid4().hex)
     keys: ledger.Keys = attrs.field(factory=ledger.Keys)
 
@@ -144,8 +143,12 @@ class Run:
         self, stale_before: datetime, on_recorded: Callable[[Entry], None], requeues: Callable[[BaseException], bool]
     ) -> "Run":
         """Return a run for one delivery of a job, which takes nothing that another one did for its own."""
-        terms = {**self.terms, "stale_before": stale_before.isoformat(timespec="microseconds")}
-        return Run(writer=self.writer, terms=terms, on_recorded=on_recorded, requeues=requeues, now=self.now)
+        terms = {**self.terms, "stale_before": text(stale_before)}
+        return Run(writer=self.writer, terms=terms, on_recorded=on_recorded, requeues=requeues)
+
+    def now(self) -> datetime:
+        """Return the time by the journal's clock."""
+        return self.writer.storage.now()
 
     def key(self, body: bytes) -> str:
         """Return the key of the next request, by its wire body."""
@@ -157,7 +160,7 @@ class Run:
         Raises `JournalError` where nothing could be committed. Where the caller is cancelled meanwhile, a claim that
         was granted is settled as not created.
         """
-        claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, at=self.now(), **self.terms)
+        claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, at=text(self.now()), **self.terms)
         claimed = self.writer.submit(claim)
         try:
             decision = await claimed
@@ -181,7 +184,7 @@ class Run:
         requeue = isinstance(result, BaseException) and self.requeues(result)
         members = ledger.settlement(result, may_have_created=may_have_created, request_id=request_id, requeue=requeue)
         _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
-        event = ledger.Settle(key=key, holder=self.holder, at=self.now(), **members)
+        event = ledger.Settle(key=key, holder=self.holder, at=text(self.now()), **members)
         return Settling(event, self.writer.submit(event))
 
 

@@ -22,7 +22,6 @@ from suno_persona._admission import Admission
 from suno_persona._batch import Batch
 from suno_persona._engine import Engine
 from suno_persona._secret import Secret
-from suno_persona.distributed import _job
 from suno_persona.journal import Entry, Journal, _writer
 from suno_persona.journal._states import Account
 
@@ -135,16 +134,6 @@ class Person(Process):
                 self.world.note(self, "fails to resolve: {}", error)
 
 
-class _Clock:
-    """Takes the place of `datetime` where the journal asks for the time."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def now(self, _: object) -> Any:
-        return self._world.running.wall_clock()
-
-
 class _Thread:
     """Takes the place of the journal's thread: a process of the world has its own."""
 
@@ -181,8 +170,6 @@ def simulated() -> Iterator[None]:
         mock.patch.object(journal, "database_url", str),
         mock.patch.object(_transport, "post", _post),
         mock.patch.object(_writer.Run, "claim", _observed_claim),
-        mock.patch.object(_writer, "datetime", None),
-        mock.patch.object(_job, "datetime", None),
         mock.patch.object(logging.getLogger("suno_persona"), "disabled", True),
     ):
         hooks = sys.get_asyncgen_hooks()
@@ -195,5 +182,3 @@ def enter(world: World) -> None:
     """Make a world the one that runs."""
     world_of[:] = [world]
     store.Storage.store = world.store
-    for module in (_writer, _job):
-        vars(module)["datetime"] = _Clock(world)

@@ -1,6 +1,7 @@
 """The simulated database: the real ledger decides, in transactions that may fail before their commit or after it."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from simulation import transitions
@@ -103,6 +104,14 @@ class Storage:
 
     def close(self) -> None:
         """Disconnect."""
+
+    def now(self) -> datetime:
+        """Return what the clock of the process shows."""
+        return self.store.world.running.wall_clock()
+
+    def latest(self) -> str:
+        """Return the latest time in any record."""
+        return max((max(record.claimed_at, record.settled_at or "") for record in self._records()), default="")
 
     def break_off(self) -> float:
         """Break off nothing: every transaction of this store ends."""
