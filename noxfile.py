@@ -118,10 +118,9 @@ def tests(session: nox.Session) -> None:
     part = [] if session.python in (PYTHONS[0], PYTHONS[-1]) else ["-m", "not slow"]
     if measured:
         pytest(session, ["coverage", "run"], "-o", "asyncio_debug=false")
+        session.notify("coverage")
     else:
         pytest(session, ["python"], *part)
-    if measured:
-        session.notify("coverage")
 
 
 @nox.session(python=PYTHONS[0], requires=["package"], venv_backend="virtualenv")
