@@ -1,8 +1,13 @@
 """Closing ends what waits at once, and is finished whatever is cancelled meanwhile."""
 
 import asyncio
+import itertools
 import os
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiolimiter import AsyncLimiter
@@ -11,9 +16,12 @@ from support.calls import KEY, calls, requests
 from support.cancellation import cancelled_at
 from support.held_service import HeldService, client
 from support.idle import idle
+from support.journals import run_batch, states
 
 from suno_persona import PersonaAPI, UsageError
 from suno_persona._shield import finish
+from suno_persona.journal import Journal
+from suno_persona.testing import FakeSuno
 
 
 async def test_closing_ends_the_calls_that_wait_for_the_rate_limit(service: HeldService) -> None:
@@ -37,13 +45,19 @@ def sockets() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def twice_cancelled(first: int, second: int, work: Callable[[], Awaitable[None]]) -> None:
+async def twice_cancelled(
+    first: int,
+    second: int,
+    work: Callable[[], Coroutine[Any, Any, object]],
+    reached: set[tuple[str, int]] | None = None,
+    count: Callable[[], int] = lambda: 0,
+) -> None:
     """Cancel a coroutine at two of its suspension points."""
-    await cancelled_at(first, _wrapped(second, work))
 
+    async def once_cancelled() -> None:
+        await cancelled_at(second, work(), reached, count)
 
-async def _wrapped(second: int, work: Callable[[], Awaitable[None]]) -> None:
-    await cancelled_at(second, work())  # type: ignore[arg-type]  # a coroutine
+    await cancelled_at(first, once_cancelled())
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts file descriptors where Linux lists them")
@@ -59,6 +73,27 @@ async def test_a_close_that_is_cancelled_closes_the_connections_all_the_same(poi
         await asyncio.wait([closing])
         await idle()
         assert sockets() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts file descriptors where Linux lists them")
+async def test_a_batch_that_is_cancelled_closes_its_journal_all_the_same(
+    tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """Once or twice, at every pair of points at which its reader suspends; no request is left without an outcome."""
+    reached: set[tuple[str, int]] = set()
+    for first, second in itertools.combinations_with_replacement(range(12), 2):
+        url, sent = str(tmp_path / f"{first}-{second}.db"), len(fake_suno.requests)
+        batch = partial(run_batch, once, requests(2), Journal(url))
+        count = partial(lambda sent: len(fake_suno.requests) - sent, sent)
+        await asyncio.wait([asyncio.create_task(twice_cancelled(first, second, batch, reached, count))])
+        while any(thread.name.startswith("suno-persona-journal") for thread in threading.enumerate()):
+            await asyncio.sleep(0)
+        open_files = (os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.is_symlink())
+        assert not [file for file in open_files if file.startswith(str(tmp_path))]
+        if os.path.exists(url):
+            assert "claimed" not in await states(url)
+    assert {number for _, number in reached} >= {0, 2}, "before its requests, and after them"
 
 
 async def test_what_is_finished_raises_its_own_error_and_the_cancellation_after_its_end() -> None:

@@ -95,8 +95,10 @@ class Writer:
             while self._idle is not None:
                 await self._idle
         finally:
-            await self.call(self.storage.close)
-            self._thread.shutdown(wait=False)
+            try:
+                await self.call(self.storage.close)
+            finally:
+                self._thread.shutdown(wait=False)
 
     def _gather(self, known: int) -> None:
         """Let the loop turn as long as each turn brings more: a commit costs the same for one as for many."""
