@@ -1,0 +1,165 @@
+"""However a batch with a journal ends, each of its requests has a true record."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import cast
+
+import pytest
+from support.calls import requests
+from support.cancellation import cancelled_at
+from support.clock import Clock
+from support.held_service import HeldService, client, first_outcome
+from support.idle import idle, turns
+from support.journals import entries, run_batch, states
+
+from suno_persona import (
+    OutcomeUnknownError,
+    Persona,
+    PersonaAPI,
+    UsageError,
+)
+from suno_persona._batch import Run, send_recorded
+from suno_persona._engine import Account, Call, Engine
+from suno_persona.journal import Journal
+from suno_persona.testing import FakeSuno, Fault
+
+
+async def test_an_outcome_is_committed_before_it_is_given(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """Whoever has an outcome finds it in the journal too."""
+    fake_suno.script(Fault.response(404), Fault.lost_answer())
+    async with aclosing(once.create_many(requests(6), journal=Journal(journal_url))) as outcomes:
+        async for outcome in outcomes:
+            by_name = {entry.request.name: entry for entry in await entries(journal_url)}
+            state = "created" if outcome.error is None else ("not_created", "unknown")[outcome.error.may_have_created]
+            assert by_name[outcome.request.name].state == state
+            assert by_name[outcome.request.name].persona == outcome.persona
+
+
+async def test_a_cancelled_batch_records_what_is_known(journal_url: str, service: HeldService, advance: Clock) -> None:
+    """Requests that are out are unknown; those that wait for another attempt, or for their turn, were not created."""
+    async with client(service, max_connections=2) as api:
+        batch = asyncio.create_task(run_batch(api, requests(9), Journal(journal_url)))
+        await service.receives(2)
+        service.reject(0, retry_after=20)
+        await idle()
+        batch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await batch
+    assert await states(journal_url) == ["not_created", "unknown"]
+
+
+async def test_a_reader_that_stops_early_has_all_outcomes_recorded(journal_url: str, service: HeldService) -> None:
+    """What was out when it stopped is finished, and the next run has it."""
+    async with client(service, max_connections=3) as api:
+        outcomes = api.create_many(requests(9), journal=Journal(journal_url))
+        await first_outcome(service, outcomes, 3)
+        await service.receives(4)
+        closing = asyncio.create_task(outcomes.aclose())
+        for number in (1, 2, 3):
+            service.respond(number)
+        await closing
+    assert await states(journal_url) == ["created"] * 4
+
+
+@pytest.mark.parametrize("points", range(0, 60, 3))
+async def test_cancelling_at_any_moment_loses_nothing(points: int, tmp_path: Path, fake_suno: FakeSuno) -> None:
+    """However far it came, the next run sends only what was certainly not created."""
+    url = str(tmp_path / "personas.db")
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
+        batch = asyncio.create_task(run_batch(api, requests(3), Journal(url)))
+        await turns(points)
+        while points > 30 and not fake_suno.requests:
+            await asyncio.sleep(0)
+        batch.cancel()
+        await asyncio.gather(batch, return_exceptions=True)
+        outcomes = await run_batch(api, requests(3), Journal(url))
+    bodies = [request.body for request in fake_suno.requests]
+    assert len(bodies) == len(set(bodies))
+    for outcome in outcomes.values():
+        assert outcome.persona or isinstance(outcome.error, OutcomeUnknownError)
+
+
+class _Engine:
+    """An engine that sends nothing."""
+
+    is_sent = False
+
+    async def create(self, call: Call, claim: Callable[[], Awaitable[Persona | None]]) -> Persona:
+        """Claim, and create."""
+        if (recorded := await claim()) is not None:
+            return recorded
+        call.may_have_created = self.is_sent = True
+        await asyncio.sleep(0)
+        return Persona(id="fd213afd")
+
+    def request_id(self, call: Call) -> None:
+        """Return none: nothing was exchanged."""
+
+
+@pytest.mark.parametrize("point", range(6))
+async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str, point: int) -> None:
+    """What was not sent is recorded as not created, what was sent as unknown: no claim is left without an outcome."""
+    engine = _Engine()
+    call = Call(requests(1)[0])
+    account = Account("https://gateway.example", lambda salt: "fingerprint")
+
+    async def send(run: Run) -> None:
+        sent = await send_recorded(cast("Engine", engine), run, run.key(call.body), call)
+        if sent.committed is not None:
+            await sent.committed
+
+    async with Journal(journal_url) as journal:
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled_at(point, send(await journal.begin(account)))
+    for entry in await entries(journal_url):
+        assert entry.state in (("unknown", "created") if engine.is_sent else ("not_created",))
+    async with Journal(journal_url) as journal:  # once more, with what is recorded by now
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled_at(0, send(await journal.begin(account)))
+    for entry in await entries(journal_url):
+        assert entry.state != "claimed"
+
+
+@pytest.mark.parametrize("point", range(3))
+async def test_a_look_that_is_cancelled_leaves_the_journal_usable(journal_url: str, point: int) -> None:
+    """At whatever point: its transaction keeps no lock."""
+    async with Journal(journal_url) as journal:
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled_at(point, journal.counts())
+        assert await journal.counts() == {}
+
+
+async def test_closing_a_journal_commits_what_is_due(journal_url: str) -> None:
+    """Also where nobody waits for it, and where the one who closes is cancelled meanwhile."""
+
+    async def settle() -> None:
+        async with Journal(journal_url) as journal:
+            run = await journal.begin(Account("https://gateway.example", lambda salt: "fingerprint"))
+            body = Call(requests(1)[0]).body
+            key = run.key(body)
+            assert await run.claim(key, body) is None
+            run.settle(key, Persona(id="fd213afd"), may_have_created=True, request_id=None)
+            asyncio.current_task().cancel()  # type: ignore[union-attr]  # it is in one
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(settle())
+    assert await states(journal_url) == ["created"]
+
+
+async def test_a_journal_is_opened_and_closed_by_the_batch_or_by_its_owner(
+    journal_url: str, persona_api: PersonaAPI
+) -> None:
+    """Open or not, it serves batches one after the other; closed, it says so."""
+    journal = Journal(journal_url)
+    await run_batch(persona_api, requests(1), journal)
+    with pytest.raises(UsageError, match="not open"):
+        await journal.counts()
+    async with journal:
+        await run_batch(persona_api, requests(2), journal)
+        await run_batch(persona_api, requests(3), journal)
+        assert await journal.counts() == {"created": 3}
