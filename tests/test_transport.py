@@ -235,22 +235,6 @@ async def test_a_failure_of_the_callers_after_sending_leaves_the_outcome_open(
     assert len(fake_suno.personas) == 1
 
 
-async def test_a_connection_that_fails_after_sending_leaves_the_outcome_open(
-    fake_suno: FakeSuno, request_: CreatePersonaRequest
-) -> None:
-    """Here that of a trace to its own backend: a response was received, and the request must not be sent again."""
-
-    async def report(*_: object) -> None:
-        raise aiohttp.ClientConnectorError(KEY, REFUSED)
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_end.append(report)
-    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
-        api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
-        assert type(await failure(api, request_)) is ConnectionLostError
-    assert len(fake_suno.requests) == len(fake_suno.personas) == 1
-
-
 async def test_a_body_that_a_middleware_replaces_may_have_been_sent(
     fake_suno: FakeSuno, request_: CreatePersonaRequest, advance: Callable[[float], None]
 ) -> None:

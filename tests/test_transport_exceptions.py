@@ -22,6 +22,7 @@ from suno_persona import (
     UnreadableResponseError,
     UsageError,
 )
+from suno_persona.testing import FakeSuno
 
 KEY = ConnectionKey("gateway.example", 443, True, True, None, None, None)
 INFO = aiohttp.RequestInfo(URL("https://gateway.example"), "POST", CIMultiDict(), URL("https://gateway.example"))  # type: ignore[arg-type]  # a proxy is not needed
@@ -94,3 +95,20 @@ async def test_each_exception_of_aiohttp_says_whether_the_request_left(
     assert type(caught.value) is expected
     assert caught.value.request is request_
     assert caught.value.__cause__ is cause
+
+
+async def test_a_connection_that_fails_after_sending_leaves_the_outcome_open(
+    fake_suno: FakeSuno, request_: CreatePersonaRequest
+) -> None:
+    """Here that of a trace to its own backend: a response was received, and the request must not be sent again."""
+
+    async def report(*_: object) -> None:
+        raise aiohttp.ClientConnectorError(KEY, REFUSED)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(report)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
+        with pytest.raises(ConnectionLostError):
+            await api.create(request_)
+    assert len(fake_suno.requests) == len(fake_suno.personas) == 1
