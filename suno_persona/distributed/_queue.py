@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _HINT = (
     "; `suno-persona enqueue` makes its tables, or `procrastinate --app=suno_persona.distributed.app schema --apply`"
 )
-_IS_THERE = "SELECT to_regclass('procrastinate_jobs') IS NOT NULL"
+# `to_regclass` would remember that there were none, whatever another transaction has committed meanwhile.
+_TABLES = "SELECT FROM pg_class WHERE relname = 'procrastinate_jobs' AND pg_table_is_visible(oid)"
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('suno_persona.queue'))"
 _LIVE = """
     SELECT queueing_lock, status FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%(keys)s)
@@ -69,8 +70,7 @@ def failure(error: BaseException) -> JournalError:
 
 
 def _create_tables(transaction: psycopg.Connection) -> None:
-    if transaction.execute(_IS_THERE).fetchone() == (True,):
-        return
-    transaction.execute(_LOCK)  # who enqueues at the same time waits here, and finds them
-    if transaction.execute(_IS_THERE).fetchone() == (False,):
-        transaction.execute(SchemaManager.get_schema())
+    if transaction.execute(_TABLES).fetchone() is None:
+        transaction.execute(_LOCK)  # who enqueues at the same time waits here, and then finds them
+        if transaction.execute(_TABLES).fetchone() is None:
+            transaction.execute(SchemaManager.get_schema())
