@@ -179,7 +179,7 @@ async def test_a_queue_that_cannot_be_used_is_reported(postgres_url: str) -> Non
     """The error has the words of the database, and nothing is recorded."""
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE TABLE procrastinate_jobs (id integer)")
-    with pytest.raises(JournalError, match="the queue cannot be read or written: column .* does not exist$"):
+    with pytest.raises(JournalError, match=r"the queue cannot be read or written: column .* does not exist$"):
         await enqueue(make_app(postgres_url), requests(1))
     assert await entries(postgres_url) == []
 

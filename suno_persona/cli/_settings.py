@@ -85,7 +85,7 @@ class _Stderr(logging.Handler):
 class _Line(logging.Formatter):
     """Formats a record as one line: tracebacks are for programs' authors."""
 
-    def formatException(self, _: object) -> str:  # noqa: N802 - as logging calls it
+    def formatException(self, ei: object) -> str:  # noqa: N802 - as logging calls it
         """Leave a traceback out."""
         return ""
 

@@ -75,11 +75,14 @@ async def _until_stopped(app: "PersonaApp", serving: Coroutine[None, None, None]
     call_soon = asyncio.get_running_loop().call_soon_threadsafe
     worker = asyncio.create_task(serving)
     cancelled: set[asyncio.Task[Any]] = set()
+    shown = 0  # requests in flight
 
     def drain(which: signal.Signals) -> None:
+        nonlocal shown
+        shown = len(app.in_flight)
         worker.cancel()
         again = "press Ctrl-C again" if which is signal.SIGINT else f"send {which.name} again"
-        report(f"finishing {len(app.in_flight)} requests in flight, for {grace:g} s at most; {again} to cancel them")
+        report(f"finishing {shown} requests in flight, for {grace:g} s at most; {again} to cancel them")
 
     def cancel() -> None:
         cancelled.update(app.in_flight)
@@ -90,7 +93,6 @@ async def _until_stopped(app: "PersonaApp", serving: Coroutine[None, None, None]
         return 128 + signals[0], [f"ended at once; {left}"]
 
     with stopping(lambda which: call_soon(drain, which), lambda: call_soon(cancel), abandoned, grace) as signals:
-        shown = 0
         while not worker.done():
             await asyncio.wait([worker], timeout=_TICK)
             if signals and not worker.done() and len(app.in_flight) != shown:
