@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aioresponses import aioresponses
     from support.databases import Databases
 
+    from suno_persona.distributed import PersonaApp
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as under nohup: processes that tests start would ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -81,6 +82,27 @@ def postgres_url(databases: "Databases") -> Iterator[str]:
     """Return the URL of a PostgreSQL database of the test's own."""
     with databases.new() as url:
         yield url
+
+
+@pytest.fixture
+async def queue_url(postgres_url: str) -> str:
+    """Return a database that has the tables of the queue and of the journal."""
+    from suno_persona.distributed import enqueue, make_app
+
+    await enqueue(make_app(postgres_url), [])
+    return postgres_url
+
+
+@pytest.fixture
+async def app(queue_url: str, fake_suno: FakeSuno) -> AsyncIterator["PersonaApp"]:
+    """Return an app whose workers use the fake service, with one attempt per request."""
+    from support.workers import client_of
+
+    from suno_persona.distributed import make_app
+
+    app = make_app(queue_url, make_client=lambda: client_of(fake_suno))
+    async with app.open_async():
+        yield app
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

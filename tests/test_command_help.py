@@ -49,6 +49,7 @@ def test_the_walk_finds_every_command() -> None:
         "journal resolve",
         "journal export",
         "enqueue",
+        "worker",
         "results",
         "demo",
         "fake",

@@ -30,12 +30,13 @@ async def completed(*words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ([""], ["create", "batch", "journal", "enqueue", "results", "demo", "fake"]),
+        ([""], ["create", "batch", "journal", "enqueue", "worker", "results", "demo", "fake"]),
         (["c"], ["create"]),
         (["--ver"], ["--version"]),
         (["create", "--root"], ["--root-clip-id"]),
         (["batch", "rows.csv", "--ret"], ["--retry-unknown"]),
         (["journal", "resolve", "--no"], ["--not-created"]),
+        (["worker", "--gr"], ["--grace"]),
         (["batch", ""], []),
     ],
 )

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +12,6 @@ import pytest
 from support.calls import requests
 from support.command import COMMAND, run, start
 from support.databases import own_server
-from support.rows import HEADER, read_outcomes, rows, write_file
 
 from suno_persona import CreatePersonaRequest, Outcome
 from suno_persona.distributed import enqueue, make_app, outcomes
@@ -108,50 +106,6 @@ async def test_workers_go_on_when_the_database_was_restarted(fake_suno: FakeSuno
             assert (first.returncode, second.returncode) == (None, None)
 
 
-async def test_a_file_is_enqueued_and_its_results_are_read(
-    fake_suno: FakeSuno, env: dict[str, str], postgres_url: str, tmp_path: Path
-) -> None:
-    """The commands from nothing to the results, and again; the environment names all that they need."""
-    env |= {"SUNO_JOURNAL_URL": postgres_url, "SUNO_MAX_CONNECTIONS": "4", "SUNO_RATE_LIMIT": "1000/1"}
-    await prepare(postgres_url, env)
-    file, output = write_file(tmp_path, rows(20) + "unknown-1,N,D,,\n"), tmp_path / "out.jsonl"
-    first = await run(COMMAND, "enqueue", file, env=env)
-    assert (first.status, first.output) == (0, "21 of 21 requests enqueued\n"), first
-    counts = await run(COMMAND, "journal", env=env)
-    assert re.search(r"queued +│ +21 ", counts.output)
-    process = await start(PROCRASTINATE, APP, "worker", env=env)
-    done = await run(COMMAND, "results", "--output", str(output), env=env)
-    process.terminate()
-    await process.communicate()
-    assert process.returncode == 0
-    assert (done.status, done.output) == (1, "")
-    assert done.errors == "suno-persona: 20 created, 1 not created, 0 unknown\n"
-    assert {line["persona_id"] for line in read_outcomes(output.read_text())} == {
-        persona.id for persona in fake_suno.personas
-    } | {None}
-    again = await run(COMMAND, "enqueue", file, env=env)
-    assert again.output == "0 of 21 requests enqueued; the others were enqueued before\n"
-    assert (await run(COMMAND, "results", "--output", str(output), env=env)).status == 1
-    assert len(read_outcomes(output.read_text())) == 21
-    to_stdout = await run(COMMAND, "results", env=env)
-    assert sorted(to_stdout.output.splitlines()) == sorted(output.read_text().splitlines())
-    refused = await run(COMMAND, "enqueue", file, "--retry-not-created", env=env)
-    assert refused.output.startswith("1 of 21 requests enqueued")
-
-
-async def test_results_that_cannot_be_written_are_told(env: dict[str, str], postgres_url: str, tmp_path: Path) -> None:
-    """In one line; nothing is lost, since the journal has them."""
-    env |= {"SUNO_JOURNAL_URL": postgres_url}
-    await prepare(postgres_url, env)
-    await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)
-    await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), env=env)
-    done = await run("sh", "-c", f"{COMMAND} results > /dev/full", env=env)
-    assert (done.status, done.errors) == (
-        2,
-        "suno-persona: the output cannot be written: No space left on device\n",
-    )
-
-
 async def test_a_worker_without_its_queue_says_so(env: dict[str, str], postgres_url: str) -> None:
     """It ends, and names the command that makes the tables."""
     done = await run(PROCRASTINATE, APP, "worker", env=env | {"SUNO_JOURNAL_URL": postgres_url})
@@ -184,27 +138,3 @@ async def test_a_worker_without_a_key_says_so(env: dict[str, str], postgres_url:
     assert done.status == 1
     assert "SUNO_API_KEY must be " in done.errors
     assert "Traceback" not in done.errors
-
-
-async def test_a_file_with_bad_rows_is_not_enqueued(env: dict[str, str], postgres_url: str, tmp_path: Path) -> None:
-    """Each is told with its line, as `batch` does it; so is a database that is none."""
-    env |= {"SUNO_JOURNAL_URL": postgres_url}
-    done = await run(COMMAND, "enqueue", write_file(tmp_path, HEADER + "c,,D,,\n"), env=env)
-    assert done.status == 2
-    assert "rows.csv:2: name must be non-empty text" in done.errors
-    none = await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), "--journal", "personas.db", env=env)
-    assert (none.status, none.errors) == (
-        2,
-        "suno-persona: journal must be the URL of a PostgreSQL database; got personas.db\n",
-    )
-
-
-async def test_a_missing_extra_is_told_in_one_line(env: dict[str, str], tmp_path: Path) -> None:
-    """With what to install."""
-    (tmp_path / "procrastinate.py").write_text("raise ModuleNotFoundError('no', name='procrastinate')")
-    env |= {"SUNO_JOURNAL_URL": "postgresql://host/x", "PYTHONPATH": str(tmp_path)}
-    done = await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), env=env)
-    assert done.status == 2
-    assert done.errors == (
-        "suno-persona: batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'\n"
-    )

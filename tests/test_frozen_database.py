@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 from support.calls import requests
-from support.databases import own_server
+from support.databases import frozen, needs_linux, own_server
 from support.journals import run_batch
 
 from suno_persona import ConfigurationError, JournalError, PersonaAPI
@@ -23,21 +22,7 @@ from suno_persona.testing import FakeSuno
 pytestmark = pytest.mark.slow
 
 
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Stop a server's processes, and let them go on afterwards."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    pids = [pid, *map(int, children)]
-    for each in pids:
-        os.kill(each, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for each in pids:
-            os.kill(each, signal.SIGCONT)
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, to find a server's processes")
+@needs_linux
 async def test_a_transaction_on_a_frozen_server_ends(
     fake_suno: FakeSuno, once: PersonaAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import COMMAND, CREATE, Done, run, start
+from support.command import COMMAND, CREATE, Done, run, start, until
 from support.held_service import HeldService
 from support.rows import read_outcomes, rows, write_file
 from support.terminal import CTRL_C, terminal
@@ -21,17 +21,6 @@ from suno_persona.testing import FakeSuno, Fault
 pytestmark = pytest.mark.slow
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-async def until(words: bytes, stream: asyncio.StreamReader | None) -> bytes:
-    """Read a stream until it has these words, and return what was read."""
-    assert stream is not None
-    read = b""
-    while words not in read:
-        line = await stream.readline()
-        assert line, read
-        read += line
-    return read
 
 
 async def counts(file: str) -> dict[Any, int]:

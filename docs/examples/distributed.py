@@ -25,10 +25,8 @@ async def main() -> None:
         for number in range(10)
     ]
     async with app.open_async():
-        if not await app.check_connection_async():  # no tables yet
-            await app.schema_manager.apply_schema_async()
         print(f"{await enqueue(app, requests)} enqueued")
-        # Another: PYTHONPATH=docs/examples procrastinate --app=distributed.app worker
+        # More of them, on any machine: suno-persona worker
         async with asyncio.TaskGroup() as group:
             worker = group.create_task(
                 app.run_worker_async(install_signal_handlers=False)

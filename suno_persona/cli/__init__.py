@@ -11,15 +11,17 @@ from typer.core import TyperGroup
 from suno_persona._client import PersonaAPI
 from suno_persona.cli._batch import batch
 from suno_persona.cli._create import create
-from suno_persona.cli._distributed import enqueue, results
+from suno_persona.cli._distributed import enqueue
 from suno_persona.cli._fake import fake
 from suno_persona.cli._journal import journal_app
+from suno_persona.cli._results import results
 from suno_persona.cli._rows import Row, read_rows
 from suno_persona.cli._running import discard_stdout, report, run, tolerate_stderr
 from suno_persona.cli._settings import Command
+from suno_persona.cli._worker import worker
 
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)  # typer has no public name for it
-_ORDER = ("create", "batch", "journal", "enqueue", "results", "demo", "fake")
+_ORDER = ("create", "batch", "journal", "enqueue", "worker", "results", "demo", "fake")
 
 
 class _Commands(TyperGroup):
@@ -88,6 +90,7 @@ def _without_command(
 app.command(cls=Command)(create)
 app.command(cls=Command)(batch)
 app.command()(enqueue)
+app.command(cls=Command)(worker)
 app.command()(results)
 app.add_typer(journal_app, name="journal")
 

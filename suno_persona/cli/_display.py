@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn
 from rich.text import Text
 
-from suno_persona.cli._summary import Summary
+from suno_persona.cli._summary import BATCH, Summary
 from suno_persona.models import Outcome
 
 _LOG_INTERVAL = 10.0  # seconds between lines
@@ -22,9 +22,15 @@ class Display:
     Rate and time left count only what is sent: what the journal has takes no time.
     """
 
-    def __init__(self, total: int, *, limit: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.summary: Summary = Summary(total, clock)
-        self._total = total
+    def __init__(
+        self,
+        total: int,
+        *,
+        limit: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        labels: Mapping[str, str] = BATCH,
+    ) -> None:
+        self.summary: Summary = Summary(total, clock, labels)
         self._limit = limit
         self._console = Console(stderr=True)
         self._bar = _Bar(
@@ -53,21 +59,27 @@ class Display:
         self.wait("")
         self._bar.stop()
 
-    def add(self, outcome: Outcome, line: int, *, is_recorded: bool) -> None:
+    def expect(self, total: int) -> None:
+        """Change the number of requests."""
+        self.summary.total = total
+        self._bar.update(self._sent, total=self._to_send())
+        self._bar.update(self._rows, total=total)
+
+    def add(self, outcome: Outcome, line: int | None, *, is_recorded: bool) -> None:
         """Count an outcome and show it; `is_recorded` says that the journal had it before."""
         self.summary.add(outcome, line, is_recorded=is_recorded)
         self._bar.update(self._sent, total=self._to_send(), advance=0 if is_recorded else 1)
         self._bar.update(self._rows, advance=1, pace=self._pace())
         self._bar.below = self._status()
 
-    def wait(self, waiting: str) -> None:
-        """Show what the batch waits for, if anything; where there is no bar, in a line now and then."""
+    def wait(self, waiting: str, *, is_news: bool = False) -> None:
+        """Show what the batch waits for, if anything; where there is no bar, in a line now and then, and for news."""
         self._waiting = waiting
         self._bar.below = self._status()
-        if self._bar.disable and self._clock() >= self._next_line:
+        if self._bar.disable and (is_news or self._clock() >= self._next_line):
             self._next_line = self._clock() + _LOG_INTERVAL
             done = self.summary.counts.total()
-            parts = [f"{done} of {self._total}: {self.summary}", self._pace(), waiting]
+            parts = [f"{done} of {self.summary.total}: {self.summary}", self._pace(), waiting]
             self.print("; ".join(filter(None, parts)))
 
     def print(self, text: str) -> None:
@@ -81,7 +93,7 @@ class Display:
             self.print(line)
 
     def _to_send(self) -> int:
-        left = self._total - self.summary.recorded
+        left = self.summary.total - self.summary.recorded
         return left if self._limit is None else min(left, self._limit)
 
     def _pace(self) -> str:

@@ -1,15 +1,15 @@
-"""`suno-persona enqueue` and `results`: a batch for workers on many machines, and its outcomes."""
+"""`suno-persona enqueue`: a batch for workers on many machines; and what the commands for such batches share."""
 
-from collections import Counter
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, TypeAlias
 
 import typer
 
-from suno_persona.cli._output import Output, OutputOption, state_of
 from suno_persona.cli._rows import FileArgument, checked_rows
-from suno_persona.cli._running import report, run, status_of
+from suno_persona.cli._running import report, run
 
-_Database = Annotated[
+DatabaseOption: TypeAlias = Annotated[
     str,
     typer.Option(
         "--journal",
@@ -18,26 +18,33 @@ _Database = Annotated[
         help="The PostgreSQL database of the journal and the queue.",
     ),
 ]
+"""The database of a batch for many machines."""
+
+
+@contextmanager
+def needing_the_extra() -> Iterator[None]:
+    """End the command where the block imports what is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        report(str(error))
+        raise typer.Exit(2) from None
 
 
 def enqueue(
     file: FileArgument,
-    journal: _Database,
+    journal: DatabaseOption,
     retry_not_created: Annotated[
         bool, typer.Option("--retry-not-created", help="Enqueue again the requests that were settled as not created.")
     ] = False,
 ) -> None:
     """Enqueue the rows of a file for workers.
 
-    Every row is checked first. Rows that were enqueued before are not enqueued again. Start a worker with:
-
-    procrastinate --app=suno_persona.distributed.app worker
+    Every row is checked first. The tables are made where there are none, and rows that were enqueued before are not
+    enqueued again. Then start workers with suno-persona worker, on any number of machines.
     """
-    try:
+    with needing_the_extra():
         from suno_persona.distributed import enqueue, make_app
-    except ModuleNotFoundError as error:
-        report(str(error))
-        raise typer.Exit(2) from None
 
     async def work() -> None:
         with checked_rows(file) as rows:
@@ -47,25 +54,3 @@ def enqueue(
         print(f"{added} of {rows.total} requests enqueued{rest}")
 
     run(work())
-
-
-def results(journal: _Database, output: OutputOption = None) -> None:
-    """Write the outcomes of the enqueued requests.
-
-    Each outcome is written as it arrives, as one JSON line, until every request has one. The exit status is that of
-    batch.
-    """
-    from suno_persona.journal import Journal
-
-    async def work() -> Counter[str]:
-        lines, counts = Output.open(output), Counter[str]()
-        async with Journal.existing(journal) as record:
-            async for entry in record.settled():
-                outcome = entry.outcome(0)
-                counts[state_of(outcome)] += 1
-                lines.add(outcome)
-        return counts
-
-    counts = run(work())
-    report(f"{counts['created']} created, {counts['not_created']} not created, {counts['unknown']} unknown")
-    raise typer.Exit(status_of(counts))

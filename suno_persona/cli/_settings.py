@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from suno_persona._environment import SETTINGS, Setting, Settings, read_settings
 from suno_persona.cli._running import printable, reporting_errors
 
-__all__ = ["Command", "Settings", "takes_settings"]
+__all__ = ["Command", "Settings", "log_to_stderr", "takes_settings"]
 
 
 class Command(TyperCommand):
@@ -42,7 +42,7 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
             given = {setting.name: _text(arguments.pop(setting.name)) for setting in SETTINGS}
             settings = read_settings(given)
         if settings.is_verbose:
-            _log_to_stderr()
+            log_to_stderr("suno_persona", logging.DEBUG)
         command(**arguments, settings=settings)
 
     parameters = [*own, *_parameters()]
@@ -82,9 +82,18 @@ class _Stderr(logging.Handler):
         print(printable(self.format(record)), file=sys.stderr)
 
 
-def _log_to_stderr() -> None:
+class _Line(logging.Formatter):
+    """Formats a record as one line: tracebacks are for programs' authors."""
+
+    def formatException(self, ei: object) -> str:  # noqa: N802 - as logging calls it
+        """Leave a traceback out."""
+        return ""
+
+
+def log_to_stderr(name: str, level: int) -> None:
+    """Print what a logger logs from this level on."""
     handler = _Stderr()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("suno_persona")
+    handler.setFormatter(_Line("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger(name)
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(level)

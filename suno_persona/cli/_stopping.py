@@ -21,15 +21,18 @@ def stopping(
     first: Callable[[signal.Signals], object],
     second: Callable[[], object],
     abandoned: Callable[[], tuple[int, list[str]]],
+    grace: float | None = None,
 ) -> Iterator[list[signal.Signals]]:
     """Call a function on the first signal, and one on the second; yield the signals that were received so far.
 
     Where the block has not ended soon after the second signal, or when there is a third, the process ends: `abandoned`
-    returns its exit status, and the lines that say what was left. A signal that is ignored, as SIGHUP is under nohup,
-    stays ignored.
+    returns its exit status, and the lines that say what was left. With `grace`, a process that has not ended so many
+    seconds after the first signal is treated as if it had received the second. A signal that is ignored, as SIGHUP is
+    under nohup, stays ignored.
     """
     received: list[signal.Signals] = []
-    alarms: queue.SimpleQueue[bool] = queue.SimpleQueue()  # `put` may interrupt itself, as signals do
+    # False: the block has ended. `put` may interrupt itself, as signals do.
+    alarms: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     # Unlike `loop.add_signal_handler`, `signal.signal` works on Windows, too.
     def receive(number: int, _: FrameType | None) -> None:
@@ -38,14 +41,20 @@ def stopping(
             first(received[0])
         else:
             second()
+        if len(received) > 1 or grace is not None:
             alarms.put(True)
+
+    def next_alarm(timeout: float) -> bool | None:
+        with suppress(queue.Empty):
+            return alarms.get(timeout=timeout)
+        return None
 
     def watch() -> None:
         """End the process where nothing else does. The thread that runs this waits for nothing but the alarms."""
-        if alarms.get():
-            with suppress(queue.Empty):
-                if not alarms.get(timeout=_PATIENCE):
-                    return
+        alarm: bool | None = alarms.get()
+        if alarm and grace is not None and (alarm := next_alarm(grace)) is None:
+            second()
+        if alarm is not False and next_alarm(_PATIENCE) is not False:
             _abandon(*abandoned())
 
     threading.Thread(target=watch, name="suno-persona-watchdog", daemon=True).start()

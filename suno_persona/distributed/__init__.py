@@ -1,7 +1,7 @@
 """Batches on many machines: a procrastinate job for each request, guarded by a journal in the same database.
 
-The queue delivers a job at least once; the journal ensures that its request is sent once. The workers are
-procrastinate's own: `procrastinate --app=suno_persona.distributed.app worker`.
+The queue delivers a job at least once; the journal ensures that its request is sent once. `suno-persona worker` runs a
+worker, and so does procrastinate's own command: `procrastinate --app=suno_persona.distributed.app worker`.
 """
 
 import argparse
@@ -46,6 +46,7 @@ async def enqueue(
 ) -> int:
     """Enqueue a batch for the workers. Returns how many jobs that made.
 
+    It makes the tables of the journal and of the queue where there are none.
     `requests` is any iterable or async iterable; it is consumed lazily and written in parts. What has an outcome or a
     job is not enqueued again, so a batch can be enqueued again whatever happened; with `retry_not_created`, what was
     settled as not created is. Raises `JournalError` where the database fails, and `InvalidRequestError` for what is no

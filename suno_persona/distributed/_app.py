@@ -5,20 +5,19 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import psycopg
-from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision, SyncPsycopgConnector
+from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import ConnectorException
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
-from procrastinate.manager import JobManager
 from procrastinate.signals import on_stop
 
 from suno_persona._client import PersonaAPI, engine_of
 from suno_persona._engine import Engine
+from suno_persona.distributed import _queue as queue
 from suno_persona.distributed._job import Redeliver, deliver
-from suno_persona.errors import JournalError
 from suno_persona.journal import Journal
 from suno_persona.journal._database import postgresql_conninfo
 
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 
 _QUEUE = "suno_persona"
 _RESTART_WAIT = 1  # seconds
-_LIVE = """
-    SELECT queueing_lock, status FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%(keys)s)
-    UNION ALL
-    SELECT queueing_lock, status FROM procrastinate_jobs WHERE status = 'doing' AND queueing_lock = ANY(%(keys)s)
-"""
 _log = logging.getLogger("suno_persona")
 
 
@@ -49,6 +43,9 @@ class PersonaApp(App):
     ) -> None:
         self.journal_url: str = journal_url
         """The database that holds both the journal and the queue."""
+        self.in_flight: set[asyncio.Task[Any]] = set()
+        """The jobs of its worker that are in flight."""
+        self._is_cut_off = False
         self._make_client = make_client
         self._stalled_worker_timeout = stalled_worker_timeout
         super().__init__(
@@ -103,37 +100,34 @@ class PersonaApp(App):
             if is_stopped:
                 return True  # pragma: no cover (a process that is stopped; not each lives to write its coverage)
             if not isinstance(error.__cause__, psycopg.OperationalError):
-                raise _queue_failure(error) from error
+                raise queue.failure(error) from error
             return False
         return not options.get("wait", True)
 
     def defer_requests(self, connection: object, queued: "Sequence[Record]", pending: "Sequence[Record]") -> int:
         """Make jobs for records, where they have none, in the transaction of psycopg's connection.
 
-        For those that are `queued` in this transaction, a job that a worker has fetched does not count: it is about to
-        end. Returns how many. Raises `JournalError` where there is no queue.
+        Returns how many. Raises `JournalError`.
         """
         job = Job(task_name=self._task, queue=_QUEUE, lock=None, queueing_lock=None)
-        transaction = cast("psycopg.Connection", connection)
-        try:
-            live = set(transaction.execute(_LIVE, {"keys": [record.key for record in (*queued, *pending)]}))
-            missing = [record for record in queued if (record.key, "todo") not in live]
-            missing += [record for record in pending if not live & {(record.key, "todo"), (record.key, "doing")}]
-            jobs = [
-                job.evolve(queueing_lock=record.key, task_kwargs={"key": record.key, "body": record.body})
-                for record in missing
-            ]
-            if jobs:
-                JobManager(SyncPsycopgConnector()).batch_defer_jobs(jobs, connection=transaction)
-        except (ConnectorException, psycopg.Error) as error:
-            raise _queue_failure(error) from error
-        return len(jobs)
+        return queue.defer(connection, job, queued, pending)
+
+    def cancel_in_flight(self) -> None:
+        """Cancel the jobs in flight: requests that were sent become unknown, all others are queued again."""
+        self._is_cut_off = True
+        for task in self.in_flight:
+            task.cancel()
 
     async def _create_persona(self, context: JobContext, key: str, body: str) -> None:
         def is_shutdown() -> bool:
-            return context.abort_reason() is AbortReason.SHUTDOWN
+            return self._is_cut_off or context.abort_reason() is AbortReason.SHUTDOWN
 
-        await deliver(self._engine, self._run, key, body, attempts=context.job.attempts, is_shutdown=is_shutdown)
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self.in_flight.add(task)
+        try:
+            await deliver(self._engine, self._run, key, body, attempts=context.job.attempts, is_shutdown=is_shutdown)
+        finally:
+            self.in_flight.discard(task)
 
     async def _retry_stalled(self, timestamp: int) -> None:
         stalled = await self.job_manager.get_stalled_jobs(
@@ -155,10 +149,3 @@ class _Redelivery(BaseRetryStrategy):
         if not isinstance(exception, Redeliver):
             return None
         return RetryDecision(retry_at=self._now() + timedelta(seconds=exception.wait))
-
-
-def _queue_failure(error: BaseException) -> JournalError:
-    words = str(error.__cause__ or error).partition("\n")[0]
-    hint = "; its tables are made by `procrastinate --app=suno_persona.distributed.app schema --apply`"
-    is_missing = isinstance(error.__cause__ or error, psycopg.ProgrammingError)
-    return JournalError(message=f"the queue cannot be read or written: {words}{hint if is_missing else ''}")

@@ -140,10 +140,10 @@ class Journal:
         terms = {"by": here(), "since": since, "retry_unknown": self._retry_unknown, "account": wanted}
         return Run(writer=writer, terms=terms)
 
-    async def counts(self) -> dict[State, int]:
-        """Count the requests in each state."""
+    async def counts(self, *, enqueued: bool = False) -> dict[State, int]:
+        """Count the requests in each state: all of them, or those that were enqueued for workers."""
         writer = self._open()
-        return await writer.call(writer.storage.counts)
+        return await writer.call(writer.storage.counts, enqueued=enqueued)
 
     async def entries(self, *states: State, prefix: str = "", settled_since: str | None = None) -> AsyncIterator[Entry]:
         """Yield what it holds, in the order of the keys: all of it, or what is in these states, and has this prefix.

@@ -99,9 +99,11 @@ class Storage:
 
         return self._transaction(work)
 
-    def counts(self) -> dict[State, int]:
-        """Count the requests in each state."""
+    def counts(self, *, enqueued: bool) -> dict[State, int]:
+        """Count the requests in each state: all of them, or those that were enqueued."""
         query = sql.select(requests.c.state, sql.func.count()).group_by(requests.c.state)
+        if enqueued:
+            query = query.where(requests.c.index.is_not(None))
         return self._transaction(lambda connection: dict(connection.execute(query).all()), write=False)
 
     def pending(self) -> int:

@@ -42,3 +42,14 @@ async def run(*command: str, env: Mapping[str, str]) -> Done:
     process = await start(*command, env=env)
     output, errors = await process.communicate()
     return Done(process.returncode or 0, output.decode(), errors.decode())
+
+
+async def until(words: bytes, stream: asyncio.StreamReader | None) -> bytes:
+    """Read a stream until it has these words, and return what was read."""
+    assert stream is not None
+    read = b""
+    while words not in read:
+        line = await stream.readline()
+        assert line, read
+        read += line
+    return read

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import tempfile
 import uuid
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
+import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
@@ -82,3 +84,22 @@ class Databases:
         """Run a statement on the server."""
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+needs_linux = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="needs Linux, to find a server's processes"
+)
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stop a server's processes, and let them go on afterwards."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    pids = [pid, *map(int, children)]
+    for each in pids:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in pids:
+            os.kill(each, signal.SIGCONT)

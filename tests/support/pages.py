@@ -179,7 +179,7 @@ RULES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     (r"createdb (\w+)", _database),
     (rf"export {_FILLED_IN}(?: {_FILLED_IN})*", _set),
     (r"suno-persona fake(?: --port (\d+))?", _fake),
-    (r"procrastinate .* worker", lambda match: f"{match[0]} &"),
+    (r"suno-persona worker", lambda match: f"{match[0]} &"),
     (r"suno-persona journal resolve --from (\S+) --journal (\S+)", _all_listed),
     (r"(suno-persona journal resolve) KEY (--journal (\S+) .*)", _first_listed),
 ]
