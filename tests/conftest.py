@@ -42,6 +42,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs POSIX: a shell, signals or /dev")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that take seconds more time before they count as hung."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
+
+
 @pytest.fixture
 def example() -> dict[str, Any]:
     """Return the persona that the contract shows, as JSON values."""
