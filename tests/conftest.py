@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from suno_persona.distributed import PersonaApp
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as under nohup: processes that tests start would ignore Ctrl-C
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Under nohup and in CI, processes that tests start would ignore what these signals ask for.
+for _name, _handler in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
+    if (_signal := getattr(signal, _name, None)) and signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, _handler)
 
 settings.register_profile("fast", max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
