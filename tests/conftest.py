@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from suno_persona.distributed import PersonaApp
 
 # Under nohup and in CI, processes that tests start would ignore what these signals ask for.
-for _name, _handler in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
+_HANDLERS: dict[str, Any] = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+for _name, _handler in _HANDLERS.items():
     if (_signal := getattr(signal, _name, None)) and signal.getsignal(_signal) == signal.SIG_IGN:
         signal.signal(_signal, _handler)
 
