@@ -131,6 +131,14 @@ async def test_the_output_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path
     assert done == Done(2, "", message)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+async def test_the_output_must_not_be_a_device(env: dict[str, str], tmp_path: Path) -> None:
+    """Some never end when they are read."""
+    done = await run(COMMAND, "batch", write_file(tmp_path, rows(1)), "--output", "/dev/full", env=env)
+    message = "suno-persona: --output must be a regular file, as it is read, too; got the device /dev/full\n"
+    assert done == Done(2, "", message)
+
+
 @pytest.mark.parametrize("torn", [b"", b"\0\0\0"])
 async def test_a_second_run_sends_nothing_and_writes_no_line_twice(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, torn: bytes

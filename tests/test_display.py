@@ -1,5 +1,7 @@
 """The progress of a batch and its summary, where stderr is no terminal."""
 
+import re
+
 import pytest
 from support.calls import requests
 
@@ -65,6 +67,16 @@ def test_rate_and_time_left_count_only_what_is_sent(
     counts = "2 created now, 99 already there, 0 not created, 0 unknown"
     assert line.startswith(f"101 of 10099: {counts}; 0.2/s, ")
     assert line.endswith("h 53 min left" if limit is None else "45 s left")
+
+
+def test_the_failures_of_this_run_are_named_first(now: Now, capsys: pytest.CaptureFixture[str]) -> None:
+    """However many an earlier run has left."""
+    display = Display(20, clock=now)
+    for number in range(9):
+        display.add(outcome(number, OutcomeUnknownError(message="lost")), number + 2, is_recorded=number < 8)
+    display.print_summary("out.jsonl")
+    lines = re.findall(r"^  line (\d+),", capsys.readouterr().err, re.MULTILINE)
+    assert lines == ["10", "2", "3", "4", "5"]
 
 
 def test_the_summary_keeps_what_is_new_apart_and_names_the_first_failures(

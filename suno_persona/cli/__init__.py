@@ -60,7 +60,8 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
     except _UsageError as error:
-        report(f"{error.format_message()}{f' (see {error.ctx.command_path} --help)' if error.ctx else ''}")
+        words = " ".join(error.format_message().split()).removesuffix(".")
+        report(f"{words}{f' (see {error.ctx.command_path} --help)' if error.ctx else ''}")
         status = error.exit_code
     except OSError as error:
         report(str(error))

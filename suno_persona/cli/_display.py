@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from suno_persona.cli._summary import BATCH, Summary
@@ -43,9 +43,10 @@ class Display:
             get_time=clock,
         )
         self._rows = self._bar.add_task("", total=total, pace="")
-        self._sent = self._bar.add_task("", total=self._to_send(), visible=False, pace="")
         self._clock = clock
         self._next_line = clock() + _LOG_INTERVAL
+        self._began = clock()  # to send: what the journal has comes first
+        self._pace = ""
         self._waiting = ""
 
     def __enter__(self) -> Self:
@@ -62,14 +63,16 @@ class Display:
     def expect(self, total: int) -> None:
         """Change the number of requests."""
         self.summary.total = total
-        self._bar.update(self._sent, total=self._to_send())
         self._bar.update(self._rows, total=total)
 
     def add(self, outcome: Outcome, line: int | None, *, is_recorded: bool) -> None:
         """Count an outcome and show it; `is_recorded` says that the journal had it before."""
         self.summary.add(outcome, line, is_recorded=is_recorded)
-        self._bar.update(self._sent, total=self._to_send(), advance=0 if is_recorded else 1)
-        self._bar.update(self._rows, advance=1, pace=self._pace())
+        if is_recorded and not self._sent():
+            self._began = self._clock()
+        else:
+            self._pace = self._measured()
+        self._bar.update(self._rows, advance=1, pace=self._pace)
         self._bar.below = self._status()
 
     def wait(self, waiting: str, *, is_news: bool = False) -> None:
@@ -79,7 +82,7 @@ class Display:
         if self._bar.disable and (is_news or self._clock() >= self._next_line):
             self._next_line = self._clock() + _LOG_INTERVAL
             done = self.summary.counts.total()
-            parts = [f"{done} of {self.summary.total}: {self.summary}", self._pace(), waiting]
+            parts = [f"{done} of {self.summary.total}: {self.summary}", self._pace, waiting]
             self.print("; ".join(filter(None, parts)))
 
     def print(self, text: str) -> None:
@@ -96,12 +99,14 @@ class Display:
         left = self.summary.total - self.summary.recorded
         return left if self._limit is None else min(left, self._limit)
 
-    def _pace(self) -> str:
-        sent = self._bar.task(self._sent)
-        if not sent.speed:
-            return ""
-        left = "" if sent.time_remaining is None else f", {_duration(sent.time_remaining)} left"
-        return f"{sent.speed:.1f}/s{left}"
+    def _sent(self) -> int:
+        return self.summary.counts.total() - self.summary.recorded
+
+    def _measured(self) -> str:
+        """Return the rate so far, and the time left; nothing where no time has passed."""
+        sent, elapsed = self._sent(), self._clock() - self._began
+        left = elapsed / sent * (self._to_send() - sent)
+        return f"{sent / elapsed:.1f}/s, {_duration(left)} left" if elapsed > 0 else ""
 
     def _status(self) -> Text:
         return Text("\n".join(filter(None, [str(self.summary), self._waiting])))
@@ -111,10 +116,6 @@ class _Bar(Progress):
     """A progress bar with a text below it, which wraps: what does not fit into a line of a narrow terminal."""
 
     below = Text()
-
-    def task(self, ident: TaskID) -> Task:
-        """Return a task."""
-        return next(task for task in self.tasks if task.id == ident)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Return the bar and the text."""

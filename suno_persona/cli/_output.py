@@ -44,8 +44,9 @@ class Output:
         if path is None or path == STDOUT:
             return cls(_to_stdout, {})
         try:
-            if path.is_fifo() or path.is_socket():
-                message = f"--output must be a regular file, as it is read, too; got the pipe {path}"
+            if path.is_fifo() or path.is_socket() or (path.is_char_device() and str(path) != os.devnull):
+                kind = "device" if path.is_char_device() else "pipe"
+                message = f"--output must be a regular file, as it is read, too; got the {kind} {path}"
                 raise ConfigurationError(message=message)
             file = path.open("ab+", buffering=0)
             last = _read_back(file.fileno(), path)

@@ -1,6 +1,6 @@
 """What became of a batch: how many requests have which outcome, and the first failures with their reasons."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class Summary:
         """How many of them the journal had before."""
         self._shown: Counter[str] = Counter()
         self._reasons: Counter[tuple[str, str]] = Counter()
-        self._failures: dict[str, list[str]] = {"not_created": [], "unknown": []}
+        self._failures: dict[tuple[str, bool], list[str]] = defaultdict(list)  # by state, and whether it is old
         self._labels = labels
         self._clock = clock
         self._started = clock()
@@ -60,7 +60,7 @@ class Summary:
             return
         reason = "since an earlier run" if is_recorded else type(error).__name__
         self._reasons[label, reason if keeps_apart else ""] += 1
-        if len(failures := self._failures[state]) < _SHOWN:
+        if len(failures := self._failures[state, is_recorded]) < _SHOWN:
             failures.append(printable(f"{'' if line is None else f'line {line}, '}{outcome.request.name!r}: {error}"))
 
     def table(self) -> "Table":
@@ -80,9 +80,9 @@ class Summary:
         return table
 
     def failures(self, rest: str) -> Iterator[str]:
-        """Yield the first failures of each kind, in the order in which they came, and where to find the rest."""
-        for state, lines in self._failures.items():
-            if lines:
+        """Yield the first failures of each kind, those of this run first, and where to find the rest."""
+        for state in _FAILURES:
+            if lines := [*self._failures[state, False], *self._failures[state, True]][:_SHOWN]:
                 yield f"{self._labels[state]}:"
                 yield from (f"  {line}" for line in lines)
                 if more := self.counts[state] - len(lines):
