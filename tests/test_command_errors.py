@@ -25,7 +25,7 @@ WRONG = {
     "an option without its value": (["create", "--name"], "--name"),
     "a missing option": (["create", "--name", "N"], "Missing option '--root-clip-id'"),
     "a missing argument": (["batch"], "Missing argument 'FILE'"),
-    "a missing command": (["journal"], "Missing command. (see suno-persona journal --help)"),
+    "a missing command": (["journal"], "Missing command (see suno-persona journal --help)"),
     "too much": (["demo", "sing"], "(sing)"),
     "no number": (["fake", "--port", "x"], "'--port'"),
     "a number that is too high": (["fake", "--port", "70000"], "65535"),
