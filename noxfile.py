@@ -104,7 +104,7 @@ def pytest(session: nox.Session, run: Sequence[str], *options: str, env: Mapping
     """
     workers = str(2 * (os.cpu_count() or 1))
     arguments = session.posargs or options
-    session.run(*run, "-m", "pytest", "-n", workers, *arguments, env={"PYTHONSAFEPATH": "1", **env})
+    session.run(*run, "-m", "pytest", "-n", workers, "--dist=worksteal", *arguments, env={"PYTHONSAFEPATH": "1", **env})
 
 
 @nox.session(python=PYTHONS, requires=["package"], tags=["ci"], venv_backend="virtualenv")
