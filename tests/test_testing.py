@@ -336,3 +336,11 @@ async def test_what_it_creates_can_be_read(fake_suno: FakeSuno) -> None:
     assert persona.extra == {}
     assert persona.clip is not None
     assert persona.clip.extra == {}
+
+
+async def test_a_script_can_be_cleared(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+    """The faults that no request has met are discarded."""
+    fake_suno.script(Fault.response(404))
+    fake_suno.clear_script()
+    persona = await persona_api.create(CreatePersonaRequest(root_clip_id="c", name="N", description="D"))
+    assert fake_suno.personas == [persona]
