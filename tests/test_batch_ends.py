@@ -10,8 +10,9 @@ from support.calls import requests
 from support.held_service import HeldService, client
 from support.idle import idle
 
-from suno_persona import CreatePersonaRequest, NotCreatedError, OutcomeUnknownError
+from suno_persona import CreatePersonaRequest, NotCreatedError, OutcomeUnknownError, PersonaAPI
 from suno_persona._client import open_batch
+from suno_persona.testing import FakeSuno
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -128,3 +129,21 @@ async def test_a_batch_that_is_cancelled_has_an_outcome_for_each_call_in_flight(
         assert isinstance(outcome.error, OutcomeUnknownError)
         assert outcome.error.attempts == 1
     assert len(service.received) == 2
+
+
+async def test_requests_may_come_from_an_object_that_iterates(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+    """An async iterator need not be a generator."""
+
+    class Queue:
+        def __init__(self) -> None:
+            self.left = requests(3)
+
+        def __aiter__(self) -> "Queue":
+            return self
+
+        async def __anext__(self) -> CreatePersonaRequest:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    assert len([outcome async for outcome in persona_api.create_many(Queue())]) == len(fake_suno.personas) == 3

@@ -125,24 +125,6 @@ async def test_requests_may_come_from_an_async_iterable(fake_suno: FakeSuno, per
     assert len(await _all(persona_api, source())) == 40
 
 
-async def test_requests_may_come_from_an_object_that_iterates(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """An async iterator need not be a generator."""
-
-    class Queue:
-        def __init__(self) -> None:
-            self.left = requests(3)
-
-        def __aiter__(self) -> "Queue":
-            return self
-
-        async def __anext__(self) -> CreatePersonaRequest:
-            if not self.left:
-                raise StopAsyncIteration
-            return self.left.pop()
-
-    assert len([outcome async for outcome in persona_api.create_many(Queue())]) == len(fake_suno.personas) == 3
-
-
 async def test_a_slow_source_holds_no_slot(service: HeldService) -> None:
     """While the next request is awaited, other calls of the client proceed, even with one slot."""
 
