@@ -45,9 +45,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs POSIX: a shell, signals or /dev")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` is read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that take seconds more time before they count as hung."""
+    """Mark tests that need a server as slow, and give what is slow more time before it counts as hung."""
     for item in items:
+        if "databases" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))
 
