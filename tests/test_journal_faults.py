@@ -120,7 +120,7 @@ def test_no_file_has_more_permissions_than_the_umask_leaves(tmp_path: Path) -> N
     assert {line.split()[1] for line in lines} == {"0o600"}
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 async def test_a_claim_that_the_database_drops_is_not_sent(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:
