@@ -11,9 +11,22 @@ from support.idle import idle, turns
 from support.journals import entries, states
 from support.workers import jobs, work
 
-from suno_persona.distributed import enqueue, make_app
+from suno_persona.distributed import PersonaApp, enqueue, make_app
 
 pytestmark = pytest.mark.slow
+
+
+def start(app: PersonaApp) -> "asyncio.Task[None]":
+    """Start a worker that has no patience when it is stopped."""
+    return asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
+
+
+async def assert_nothing_is_lost_without(worker: "asyncio.Task[None]", app: PersonaApp) -> None:
+    """Stop the worker; its one request has an outcome or waits, and has a job."""
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    assert await states(app.journal_url) in (["queued"], ["unknown"])
+    assert [job.status for job in await jobs(app)] == ["todo"]
 
 
 @pytest.mark.parametrize("point", range(0, 150, 10))
@@ -24,14 +37,11 @@ async def test_cutting_a_worker_off_leaves_no_request_without_outcome_or_job(
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
-        worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
+        worker = start(app)
         await service.receives(1)
         service.reject(0, retry_after=120)
         await turns(point)
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
-        assert await states(queue_url) in (["queued"], ["unknown"])
-        assert [job.status for job in await jobs(app)] == ["todo"]
+        await assert_nothing_is_lost_without(worker, app)
 
 
 @pytest.mark.parametrize("point", range(0, 100, 10))
@@ -41,13 +51,10 @@ async def test_stopping_a_worker_at_once_leaves_no_request_without_outcome_or_jo
     """At whatever moment after it began."""
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
-        worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
+        worker = start(app)
         await enqueue(app, requests(1))
         await turns(point)
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
-        assert await states(queue_url) in (["queued"], ["unknown"])
-        assert [job.status for job in await jobs(app)] == ["todo"]
+        await assert_nothing_is_lost_without(worker, app)
 
 
 async def test_an_outcome_that_cannot_be_recorded_is_logged(
@@ -86,7 +93,7 @@ async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, service: H
     app = make_app(queue_url, make_client=lambda: client(service, max_connections=1), concurrency=2)
     async with app.open_async():
         await enqueue(app, requests(2))
-        worker = asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
+        worker = start(app)
         await service.receives(1)
         if not sent:
             service.reject(0, retry_after=20)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from suno_persona.cli._output import STDOUT, Output, OutputOption
+from suno_persona.cli._output import Output, OutputOption, named
 from suno_persona.cli._rows import STDIN, FileArgument, checked_rows
 from suno_persona.cli._running import journal_arguments, report, reporting_errors
 from suno_persona.cli._sending import Run
-from suno_persona.cli._settings import Settings, takes_settings
+from suno_persona.cli._settings import AcceptNewKeyOption, Settings, takes_settings
 from suno_persona.errors import ConfigurationError
 
 _MAX_UNKNOWN = 20
@@ -46,10 +46,7 @@ def batch(
             "--retry-unknown", help="Retry requests whose outcome is unknown; this may create a second persona."
         ),
     ] = False,
-    accept_new_key: Annotated[
-        bool,
-        typer.Option("--accept-new-key", help="Bind the journal to this API key: one that was rotated in the account."),
-    ] = False,
+    accept_new_key: AcceptNewKeyOption = False,
 ) -> None:
     """Create a persona for each row of a file.
 
@@ -94,7 +91,7 @@ def batch(
             asyncio.run(run.work(api, record))
     counts = display.summary.counts
     if counts or run.failure is None:
-        display.print_summary("the output" if output is None or output == STDOUT else str(output))
+        display.print_summary(named(output))
     for why in filter(None, (run.failure, run.stopped)):
         report(why)
     if run.signals or run.stopped or (run.failure is not None and counts):

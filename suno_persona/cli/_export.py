@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Self
 import attrs
 import typer
 
+from suno_persona.cli._output import STDOUT
 from suno_persona.cli._records import Cells, InputOption, InputRow, JournalOption, input_rows, json_line, opened
 from suno_persona.cli._running import run
 from suno_persona.errors import ConfigurationError
@@ -26,7 +27,6 @@ from suno_persona.errors import ConfigurationError
 if TYPE_CHECKING:
     from suno_persona.journal import Entry
 
-_STDOUT = Path("-")
 _FORMULA = re.compile("[=+\\-@\t\r]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -51,7 +51,7 @@ def export(
     ],
     output: Annotated[
         Path, typer.Option(metavar="FILE", help="The file to write, or - for stdout; an existing file is replaced.")
-    ] = _STDOUT,
+    ] = STDOUT,
     input_file: InputOption = None,
 ) -> None:
     """Export what a batch has recorded.
@@ -148,7 +148,7 @@ class _Chunks:
 @contextmanager
 def _writing(output: Path) -> Iterator[IO[bytes]]:
     """Open stdout, or a file that is replaced when it is whole. Raises `ConfigurationError`."""
-    if output == _STDOUT:
+    if output == STDOUT:
         if sys.stdout is None:
             raise ConfigurationError(message="the output must be writable; got a stdout that is closed")
         yield sys.stdout.buffer
@@ -179,7 +179,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 def _require_another_file(output: Path, *others: str | Path | None) -> None:
     """Raise `ConfigurationError` if the output is the journal or the input, which it would replace."""
     same = [other for other in others if other is not None and os.path.realpath(other) == os.path.realpath(output)]
-    if same and output != _STDOUT:
+    if same and output != STDOUT:
         message = f"--output must be another file than --journal and --input; got {output}"
         raise ConfigurationError(message=message)
 

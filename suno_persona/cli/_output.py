@@ -88,6 +88,11 @@ class Output:
             raise ConfigurationError(message=message) from failure
 
 
+def named(path: Path | None) -> str:
+    """Return what messages call the output."""
+    return "the output" if path is None or path == STDOUT else str(path)
+
+
 def state_of(outcome: Outcome) -> Literal["created", "not_created", "unknown"]:
     """Return the state of a request, as the journal calls it."""
     if outcome.error is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from suno_persona.cli._records import find
+from suno_persona.cli._rows import STDIN
 from suno_persona.cli._running import printable
 from suno_persona.errors import ConfigurationError, InvalidRequestError
 
@@ -69,7 +70,7 @@ async def resolve_many(journal: "Journal", file: Path) -> None:
 def _read(file: Path) -> str:
     """Return the text of a file, or of stdin. Raises `ConfigurationError`."""
     try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        data = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
         return data.decode("utf-8-sig")
     except OSError as error:
         found = f"{file} ({error.strerror})"

@@ -9,7 +9,7 @@ import attrs
 import typer
 
 from suno_persona.cli._distributed import DatabaseOption, needing_the_extra
-from suno_persona.cli._output import STDOUT, Output, OutputOption
+from suno_persona.cli._output import Output, OutputOption, named
 from suno_persona.cli._records import InputRow, input_rows
 from suno_persona.cli._running import journal_arguments, report, run, status_of
 from suno_persona.cli._stopping import stopping
@@ -56,7 +56,7 @@ def results(
                 status, lines = interrupted()
                 report(*lines)
                 return status
-        return following.finish(file, "the output" if output is None or output == STDOUT else str(output))
+        return following.finish(file, named(output))
 
     raise typer.Exit(run(work()))
 

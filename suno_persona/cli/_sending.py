@@ -15,7 +15,7 @@ from suno_persona._engine import Account
 from suno_persona.cli._output import Output, state_of
 from suno_persona.cli._rows import CheckedRows, Row
 from suno_persona.cli._running import status_of
-from suno_persona.cli._stopping import stopping
+from suno_persona.cli._stopping import again, stopping
 from suno_persona.cli._waiting import cool_down
 from suno_persona.errors import ConfigurationError, InvalidRequestError, JournalError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
@@ -155,8 +155,7 @@ class Run:
             await asyncio.sleep(_TICK)
 
     def _stop(self, which: signal.Signals) -> None:
-        again = "press Ctrl-C again" if which is signal.SIGINT else f"send {which.name} again"
-        self.display.print(f"finishing the calls in flight; {again} to cancel them")
+        self.display.print(f"finishing the calls in flight; {again(which)} to cancel them")
         if self._batch is not None:
             self._batch.stop()
 

@@ -5,7 +5,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
@@ -13,7 +13,13 @@ from typer.core import TyperCommand
 from suno_persona._environment import SETTINGS, Setting, Settings, read_settings
 from suno_persona.cli._running import printable, reporting_errors
 
-__all__ = ["Command", "Settings", "log_to_stderr", "takes_settings"]
+__all__ = ["AcceptNewKeyOption", "Command", "Settings", "log_to_stderr", "takes_settings"]
+
+AcceptNewKeyOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--accept-new-key", help="Bind the journal to this API key: one that was rotated in the account."),
+]
+"""What a command that sends may do with a journal of another key."""
 
 
 class Command(TyperCommand):

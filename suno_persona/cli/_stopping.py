@@ -69,6 +69,11 @@ def stopping(
         alarms.put(False)
 
 
+def again(which: signal.Signals) -> str:
+    """Say how to send a second signal."""
+    return "press Ctrl-C again" if which is signal.SIGINT else f"send {which.name} again"
+
+
 def _abandon(status: int, lines: list[str]) -> None:
     """End the process, also where stderr takes nothing."""
     shows_cursor = "\x1b[?25h" if os.isatty(2) and os.environ.get("TERM") != "dumb" else ""

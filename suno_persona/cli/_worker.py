@@ -12,8 +12,8 @@ import typer
 from suno_persona._client import PersonaAPI, engine_of
 from suno_persona.cli._distributed import DatabaseOption, needing_the_extra
 from suno_persona.cli._running import report, reporting_errors
-from suno_persona.cli._settings import Settings, log_to_stderr, takes_settings
-from suno_persona.cli._stopping import stopping
+from suno_persona.cli._settings import AcceptNewKeyOption, Settings, log_to_stderr, takes_settings
+from suno_persona.cli._stopping import again, stopping
 
 if TYPE_CHECKING:
     from suno_persona.distributed import PersonaApp
@@ -29,10 +29,7 @@ def worker(
     grace: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long the shutdown waits for the requests in flight.")
     ] = _GRACE,
-    accept_new_key: Annotated[
-        bool,
-        typer.Option("--accept-new-key", help="Bind the journal to this API key: one that was rotated in the account."),
-    ] = False,
+    accept_new_key: AcceptNewKeyOption = False,
 ) -> None:
     """Create the personas that were enqueued.
 
@@ -81,8 +78,7 @@ async def _until_stopped(app: "PersonaApp", serving: Coroutine[None, None, None]
         nonlocal shown
         shown = len(app.in_flight)
         worker.cancel()
-        again = "press Ctrl-C again" if which is signal.SIGINT else f"send {which.name} again"
-        report(f"finishing {shown} requests in flight, for {grace:g} s at most; {again} to cancel them")
+        report(f"finishing {shown} requests in flight, for {grace:g} s at most; {again(which)} to cancel them")
 
     def cancel() -> None:
         cancelled.update(app.in_flight)

@@ -197,10 +197,12 @@ class Journal:
             nonlocal made
             queued, pending = list[Record](), list[Record]()
             for decision in decisions:
-                changed = isinstance(decision, Record)
+                if isinstance(decision, Record) and decision.state == "queued":
+                    queued.append(decision)
+                    continue
                 record = decision if isinstance(decision, Record) else decision.record
                 if record is not None and record.state in ledger.PENDING:
-                    (queued if changed and record.state == "queued" else pending).append(record)
+                    pending.append(record)
             made = defer(connection, queued, pending)
 
         writer = self._open()

@@ -57,9 +57,12 @@ class Storage:
         """Connect, and `create` the tables where there are none."""
         if self._engine.dialect.name == "sqlite":
             database.check_file(str(self._engine.url.database), create=create)
-        self._transaction(lambda connection: database.prepare(connection, create=create))
-        time_there = self._transaction(database.clock, write=False)
-        self._clock = time_there - timedelta(seconds=time.monotonic())
+
+        def work(connection: sql.Connection) -> None:
+            database.prepare(connection, create=create)
+            self._clock = database.clock(connection) - timedelta(seconds=time.monotonic())
+
+        self._transaction(work)
 
     def now(self) -> datetime:
         """Return the time in UTC, by the database's clock when this was opened: hosts' clocks differ, and jump."""

@@ -46,13 +46,13 @@ class ReceivedRequest:
         return json.loads(self.body)
 
 
-def root_clip_id(request: ReceivedRequest) -> object:
-    """Return the clip that a persona is to be created from, whatever else the request is."""
+def json_object(request: ReceivedRequest) -> dict[str, Any] | None:
+    """Return the JSON object in a request's body, if it is one."""
     try:
         document = request.json()
     except ValueError:
         return None
-    return document.get("root_clip_id") if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 @attrs.define

@@ -205,9 +205,10 @@ class FakeSuno:
         """Return what happens to a request. The caller holds the lock."""
         if self._faults:
             return self._faults.popleft()
-        is_creation = not self._music.serves(request.path)
-        fault = self._failures.next(_contract.root_clip_id(request)) if is_creation else None
-        return fault or Fault(creates=True)
+        if self._music.serves(request.path):
+            return Fault(creates=True)
+        document = _contract.json_object(request) or {}
+        return self._failures.next(document.get("root_clip_id")) or Fault(creates=True)
 
     def _create(self, request: ReceivedRequest) -> tuple[int, bytes]:
         number = len(self.personas) + 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from suno_persona.models import Persona
-from suno_persona.testing._contract import ReceivedRequest, check_key, rejection
+from suno_persona.testing._contract import ReceivedRequest, check_key, json_object, rejection
 
 _SUBMIT = ("/suno/submit/music", "/suno/generate")
 _FETCH = "/suno/fetch/"
@@ -32,11 +32,8 @@ class Music:
         return json.dumps({"code": "success", "message": "", "data": found}).encode()
 
     def _submit(self, request: ReceivedRequest, personas: Iterable[Persona]) -> str:
-        try:
-            document = request.json()
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
+        document = json_object(request)
+        if document is None:
             raise rejection(400, "invalid_request", "the body must be a JSON object")
         if document.get("persona_id") not in [persona.id for persona in personas]:
             message = f"persona_id must be that of a persona; got {document.get('persona_id')!r}"
