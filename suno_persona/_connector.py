@@ -12,9 +12,11 @@ middlewares may return any response and send any body: there the outcome is unkn
 goes unnoticed.
 """
 
+import asyncio
 import errno
 import select
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import aiohttp
@@ -30,7 +32,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, *, limit: int, keepalive_timeout: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=keepalive_timeout)
-        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        self._has_arrived: weakref.WeakKeyDictionary[ResponseHandler, Callable[[], bool]] = weakref.WeakKeyDictionary()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
@@ -42,42 +44,43 @@ class Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = cast("ResponseHandler", connection.protocol)  # there is one until it is released
-            if protocol in self._used:
-                if not is_disturbed(protocol) and not is_readable(protocol) and await _is_between_responses(protocol):
-                    return connection
-                connection.close()
-            elif is_disturbed(protocol) or is_readable(protocol, may_be_new=True):
-                connection.close()
-                raise aiohttp.ClientConnectorError(
-                    req.connection_key, OSError(errno.EPROTO, "the service sent data or closed before the request")
-                )
-            else:
-                self._used.add(protocol)
+            if (has_arrived := self._has_arrived.get(protocol)) is None:
+                if is_disturbed(protocol):
+                    connection.close()
+                    reason = OSError(errno.EPROTO, "the service sent data or closed before the request")
+                    raise aiohttp.ClientConnectorError(req.connection_key, reason)
+                self._has_arrived[protocol] = _arrival(cast("asyncio.Transport", protocol.transport))
                 return connection
+            if not has_arrived() and await _is_between_responses(protocol):
+                return connection
+            connection.close()
 
 
 def is_disturbed(protocol: ResponseHandler) -> bool:
-    """Whether the event loop has read what belongs to no request, or the end of the stream."""
-    return protocol.should_close or protocol.transport is None or protocol.transport.is_closing()
+    """Whether anything has arrived before a request, or the end of the stream.
 
-
-def is_readable(protocol: ResponseHandler, *, may_be_new: bool = False) -> bool:
-    """Whether something has arrived that the event loop has not read.
-
-    Nothing is known of a connection with TLS that may be new: session tickets follow the handshake.
+    With TLS, what the event loop has not read is left out: session tickets follow the handshake.
     """
     transport = protocol.transport
-    socket = transport and transport.get_extra_info("socket")
-    if not transport or not socket or (may_be_new and transport.get_extra_info("ssl_object")):
-        return False
+    if protocol.should_close or transport is None or transport.is_closing():
+        return True
+    return not transport.get_extra_info("ssl_object") and _arrival(transport)()
+
+
+def _arrival(transport: asyncio.BaseTransport) -> Callable[[], bool]:
+    """Return a function that says whether something has arrived that the event loop has not read."""
+    socket = transport.get_extra_info("socket")
+    if not socket:
+        return lambda: False
+    number = socket.fileno()
     if not hasattr(select, "poll"):  # Windows
-        return bool(select.select((socket.fileno(),), (), (), 0)[0])
+        return lambda: bool(select.select((number,), (), (), 0)[0])
     poll = select.poll()
-    poll.register(socket.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    poll.register(number, select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
-_PROBE = b"HTTP/1.1 204 Probe\r\n\r\n"
+_PROBE = b"HTTP/1.1 100 Probe\r\n\r\n"
 
 
 async def _is_between_responses(protocol: ResponseHandler) -> bool:

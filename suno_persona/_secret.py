@@ -1,17 +1,17 @@
 """The API key: aiohttp gets it as it is, and nothing else shows it.
 
 `Secret` is no `str`, because printers of tracebacks slice a `str` before they ask for its `repr`. It holds the key
-under a one-time pad, so that a walk over attributes does not find it either. The plain text exists only while a
+under a substitution, so that a walk over attributes does not find it either. The plain text exists only while a
 function of this module runs; none of them raises or suspends meanwhile.
 """
 
 import hashlib
-import os
 import re
 from base64 import b64encode
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
+from random import SystemRandom
 from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -20,24 +20,21 @@ _SHORT = 8
 
 
 class _Covered:
-    """Bytes that are held under a one-time pad."""
+    """Bytes that are held under a random substitution."""
 
-    __slots__ = ("_cover", "_pad")
+    __slots__ = ("_cover", "_uncover")
 
     def __init__(self, plain: bytes) -> None:
-        self._pad = os.urandom(len(plain))
-        self._cover = _xor(plain, self._pad)
+        every = bytes(range(256))
+        substitutes = bytes(SystemRandom().sample(every, 256))
+        self._cover = plain.translate(substitutes)
+        self._uncover = bytes.maketrans(substitutes, every)
 
     def __len__(self) -> int:
-        return len(self._pad)
+        return len(self._cover)
 
     def plain(self) -> bytes:
-        return _xor(self._cover, self._pad)
-
-
-def _xor(one: bytes, other: bytes) -> bytes:
-    # Little-endian is what CPython's integers are made of: half the time for long keys.
-    return (int.from_bytes(one, "little") ^ int.from_bytes(other, "little")).to_bytes(len(one), "little")
+        return self._cover.translate(self._uncover)
 
 
 class Secret:

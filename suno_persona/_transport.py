@@ -13,7 +13,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from suno_persona._connector import Connector, is_disturbed, is_readable
+from suno_persona._connector import Connector, is_disturbed
 from suno_persona._error_body import one_line
 from suno_persona._response import Response
 from suno_persona._secret import Secret
@@ -68,9 +68,9 @@ class _Body(aiohttp.BytesPayload):
 
     def _is_too_late(self, writer: AbstractStreamWriter) -> bool:
         protocol = writer.transport and writer.transport.get_protocol()
-        return isinstance(protocol, ResponseHandler) and (
-            is_disturbed(protocol) or (not self._is_checked and is_readable(protocol, may_be_new=True))
-        )
+        if not isinstance(protocol, ResponseHandler):
+            return False
+        return len(protocol) > 0 if self._is_checked else is_disturbed(protocol)
 
     async def close(self) -> None:
         # aiohttp closes the body after a failed request, but also where a middleware of the caller's session replaces

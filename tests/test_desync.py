@@ -41,7 +41,7 @@ HALVES = {
     "half a header": b"HTTP/1.1 200 OK\r\nContent-Le",
     "half a header's value": b"HTTP/1.1 200 OK\r\nX-Request-Id: ",
     "half a body": response("200 OK")[:-5],
-    "what looks like a probe": b"HTTP/1.1 204 Probe\r\nX: ",
+    "what looks like a probe": b"HTTP/1.1 100 Probe\r\nX: ",
 }
 STRAYS = WHOLE | HALVES
 MOMENTS = ("with the response", "after it", "while idle", "before the next request")
