@@ -44,6 +44,14 @@ def read_persona(data: bytes | str) -> Persona | None:
         return None
 
 
+def write_persona(persona: Persona) -> bytes | None:
+    """Return the document of a persona without anything in `extra`, and with no value of another type."""
+    try:
+        return msgspec.json.encode(msgspec.convert(persona, _shape(Persona, is_written=True), from_attributes=True))
+    except _FAILURES:
+        return None
+
+
 def convert(document: object, model: type) -> object:
     """Return the model of a JSON value, with the same limits."""
     try:
@@ -58,31 +66,40 @@ def _decoder() -> "msgspec.json.Decoder[Any]":
 
 
 @cache
-def _shape(model: type) -> Any:
-    """Return a struct for what msgspec and `conversion.py` read alike: no member without a field, no coercion.
+def _shape(model: type, *, is_written: bool = False) -> Any:
+    """Return a struct for what msgspec and `conversion.py` read or write alike: nothing in `extra`, no coercion.
 
     It has a value for every field: msgspec makes the model of a struct faster than of JSON where members are missing.
     """
     members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for field in attrs.fields(model):
+        if field.name == "extra":
+            if is_written:
+                members.append((field.name, Annotated[dict[str, object], msgspec.Meta(max_length=0)], {}))
+            continue
+        kind = _shape_of(field.type, is_written)
         if field.default is attrs.NOTHING:
             members.append((field.name, Annotated[str, msgspec.Meta(min_length=1)]))
-        elif field.default == ():
-            members.append((field.name, _shape_of(field.type), []))
-        elif field.name != "extra":
-            members.append((field.name, _shape_of(field.type) | None, None))
-    return msgspec.defstruct(model.__name__, members, forbid_unknown_fields=True, gc=False)
+        elif field.default is None:
+            members.append((field.name, kind | None, None))
+        else:  # an empty list is written
+            members.append((field.name, kind) if is_written else (field.name, kind, []))
+    return msgspec.defstruct(
+        model.__name__, members, forbid_unknown_fields=True, gc=False, kw_only=True, omit_defaults=is_written
+    )
 
 
-def _shape_of(kind: Any) -> Any:
+def _shape_of(kind: Any, is_written: bool) -> Any:
     kind = get_args(kind)[0] if isinstance(kind, UnionType) else kind  # `str` of `str | None`
     if kind in _MODELS:
-        return _shape(kind)
+        return _shape(kind, is_written=is_written)
     if kind == tuple[PersonaClip, ...]:
-        return list[_shape(PersonaClip)]  # type: ignore[misc]  # a type that is made at run time
+        return list[_shape(PersonaClip, is_written=is_written)]  # type: ignore[misc]  # a type that is made at run time
+    if kind is float and is_written:
+        return float | int
     if kind is float:  # msgspec makes floats of integers, which are exact up to here
         return float | Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
-    if kind is datetime:  # msgspec accepts times without a zone, and rounds to microseconds
+    if kind is datetime and not is_written:  # msgspec accepts times without a zone, and rounds to microseconds
         return Annotated[str, msgspec.Meta(pattern=_TIME)]
     return kind
 

@@ -21,12 +21,12 @@ from suno_persona.errors import InvalidRequestError
 from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
 
 try:
-    from suno_persona._fast_json import convert, decode, encode, read_persona
+    from suno_persona._fast_json import convert, decode, encode, read_persona, write_persona
 except ModuleNotFoundError:
 
     def _decline(*_: object) -> None: ...
 
-    convert = decode = encode = read_persona = _decline  # type: ignore[assignment]  # what the shortcut may do, too
+    convert = decode = encode = read_persona = write_persona = _decline  # type: ignore[assignment]  # what the shortcut may do, too
 
 _MODELS: tuple[type, ...] = (ClipMetadata, Clip, PersonaClip, Persona)
 
@@ -58,12 +58,17 @@ def dumps(persona: Persona) -> bytes:
     >>> dumps(loads('{"id": "fd213afd", "name": null, "mood": "blue"}'))
     b'{"id":"fd213afd","persona_clips":[],"mood":"blue"}'
     """
-    return dump_json(converter.unstructure(persona))
+    return dump_usual(persona) or dump_json(converter.unstructure(persona))
 
 
 def load_usual(data: bytes | str) -> Persona | None:
     """Return the persona in a document, or `None` where anything in it is unusual, or where a user's hook reads it."""
     return read_persona(data) if _is_unchanged(converter) else None
+
+
+def dump_usual(persona: Persona) -> bytes | None:
+    """Return the document of a persona, or `None` where anything in it is unusual, or where a user's hook writes it."""
+    return write_persona(persona) if _writes_as_made(converter) else None
 
 
 def to_persona(document: object) -> Persona:
@@ -149,7 +154,7 @@ def configure_converter(converter: Converter) -> None:
     for kind, accepted in ((str, (str,)), (int, (int,)), (float, (float, int)), (bool, (bool,))):
         converter.register_structure_hook(kind, partial(_as_is, accepted))
     converter.register_structure_hook(datetime, _instant)
-    converter.register_unstructure_hook(datetime, datetime.isoformat)
+    converter.register_unstructure_hook(datetime, _rfc_3339)
     converter.register_structure_hook_factory(lambda kind: kind == tuple[PersonaClip, ...], _persona_clips_reader)
     converter.register_structure_hook_factory(_MODELS.__contains__, _model_reader)
     converter.register_unstructure_hook_factory(_MODELS.__contains__, _model_writer)
@@ -208,7 +213,8 @@ def _model_writer(model: type, converter: Converter) -> Callable[[object], dict[
     write_fields: Callable[[object], dict[str, object]] = make_dict_unstructure_fn(model, converter, **how)
 
     def write(instance: Any) -> dict[str, object]:
-        document = write_fields(instance)
+        members = write_fields(instance)
+        document = {name: members[name] for name in how if name in members}  # in the order of the fields
         for name, value in instance.extra.items():
             if document.get(name, []) == []:
                 document[name] = value
@@ -239,6 +245,22 @@ def _instant(value: object, _: type) -> datetime:
     if time.tzinfo is None:
         raise ValueError(f"$ must be a time with its zone; got {_shown(value)}")
     return time
+
+
+def _rfc_3339(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+@cache
+def _writes_as_made(converter: Converter) -> bool:
+    """Return whether no hook of a user's takes part in writing a persona."""
+    made = make_converter()
+    kinds = {field.type for model in _MODELS for field in attrs.fields(model) if field.name != "extra"}
+    hooks = [
+        (converter.get_unstructure_hook(kind), made.get_unstructure_hook(kind))
+        for kind in kinds.union(map(_bare, kinds), _MODELS)
+    ]
+    return all(getattr(hook, "__code__", hook) is getattr(own, "__code__", own) for hook, own in hooks)
 
 
 def _persona_clips_reader(_: type, converter: Converter) -> _Hook:

@@ -234,3 +234,12 @@ def test_loads_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> N
     converter.register_structure_hook(str, lambda value, _: str(value).upper())
     monkeypatch.setattr("suno_persona.conversion.converter", converter)
     assert loads('{"id": "fd213afd", "name": "Neon"}') == Persona(id="FD213AFD", name="NEON")
+
+
+def test_dumps_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a persona without anything unusual."""
+    converter = make_converter()
+    converter.register_unstructure_hook(datetime, lambda time: int(time.timestamp()))
+    monkeypatch.setattr("suno_persona.conversion.converter", converter)
+    persona = Persona(id="fd213afd", clip=Clip(created_at=datetime(2024, 12, 23, tzinfo=UTC)))
+    assert json.loads(dumps(persona))["clip"] == {"created_at": 1734912000}
