@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from support.contract import CONTRACT_EXAMPLE
 
 from suno_persona import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip, conversion
