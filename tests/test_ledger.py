@@ -22,7 +22,6 @@ from suno_persona.journal._states import (
     Refusal,
     Settle,
     bind,
-    decide,
     is_granted,
     settlement,
 )
@@ -57,16 +56,20 @@ RECORDS: dict[str, Record | None] = {
 """A record in each state; all of them were changed by `holder` before the run began."""
 
 
+def decide(record: Record | None, event: Event) -> ledger.Decision:
+    return ledger.decide(record, event, NOW)
+
+
 def claim(since: str = BEGAN, **options: Any) -> Claim:
-    return Claim(key=KEY, body=BODY, holder="run", at=NOW, by="host", since=since, **options)
+    return Claim(key=KEY, body=BODY, holder="run", by="host", since=since, **options)
 
 
 def settle(members: dict[str, Any], holder: str = "holder") -> Settle:
-    return Settle(key=KEY, holder=holder, at=NOW, **members)
+    return Settle(key=KEY, holder=holder, **members)
 
 
 def enqueue(*, retry_not_created: bool = False) -> Enqueue:
-    return Enqueue(KEY, BODY, 7, NOW, "host", retry_not_created)
+    return Enqueue(KEY, BODY, 7, "host", retry_not_created)
 
 
 EVENTS: dict[str, Event] = {

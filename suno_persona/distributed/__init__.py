@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from suno_persona import _options as options
@@ -24,7 +23,7 @@ from suno_persona.models import CreatePersonaRequest, Outcome
 try:
     from suno_persona.distributed._app import PersonaApp
     from suno_persona.journal._states import Enqueue, Keys
-    from suno_persona.journal._writer import here, text
+    from suno_persona.journal._writer import here
 except ModuleNotFoundError as _error:
     _message = "batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'"
     raise ModuleNotFoundError(_message, name=_error.name) from _error
@@ -58,7 +57,7 @@ async def enqueue(
         index = 0
         async for request in source:
             body = Call(request).body
-            part.append(Enqueue(keys.next(body), body.decode(), index, text(datetime.now(UTC)), by, retry_not_created))
+            part.append(Enqueue(keys.next(body), body.decode(), index, by, retry_not_created))
             index += 1
             if len(part) == _AT_ONCE:
                 made += await journal.enqueue(part, app.defer_requests)

@@ -18,7 +18,7 @@ try:
     from suno_persona.journal._entry import Entry
     from suno_persona.journal._states import Decision, Record, State
     from suno_persona.journal._storage import PAGE, Storage
-    from suno_persona.journal._writer import Run, Writer, here, text
+    from suno_persona.journal._writer import Run, Writer, here
 except ModuleNotFoundError as _error:
     _message = "a journal needs the journal extra: pip install 'suno-persona[journal]'"
     raise ModuleNotFoundError(_message, name=_error.name) from _error
@@ -136,7 +136,9 @@ class Journal:
         writer = self._open()
         begin, accept = writer.storage.begin, self._accept_new_key
         wanted = await writer.call(begin, account.endpoint, account.fingerprint, accept_new_key=accept)
-        since = max(text(writer.storage.now()), await writer.call(writer.storage.latest)) if retry_not_created else ""
+        since = ""
+        if retry_not_created:
+            since = max(ledger.text(writer.storage.now()), await writer.call(writer.storage.latest))
         terms = {"by": here(), "since": since, "retry_unknown": self._retry_unknown, "account": wanted}
         return Run(writer=writer, terms=terms)
 
@@ -222,7 +224,7 @@ class Journal:
             )
             raise InvalidRequestError(message=message)
         writer = self._open()
-        made = await writer.submit(_resolution(key, persona_id, text(writer.storage.now())))
+        made = await writer.submit(_resolution(key, persona_id))
         if isinstance(made, ledger.Refusal):
             raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {made.reason}")
 
@@ -232,12 +234,11 @@ class Journal:
         Returns why a request cannot be resolved, by its key. If any cannot, or with `dry_run`, nothing is written.
         """
         writer = self._open()
-        at = text(writer.storage.now())
         reasons: dict[str, str] = {}
         events: list[ledger.Settle] = []
         for key, persona_id in resolutions.items():
             try:
-                events.append(_resolution(key, persona_id, at))
+                events.append(_resolution(key, persona_id))
             except InvalidRequestError as error:
                 reasons[key] = error.message
 
@@ -258,7 +259,7 @@ class Journal:
         return self._writer
 
 
-def _resolution(key: str, persona_id: str | None, at: str) -> ledger.Settle:
+def _resolution(key: str, persona_id: str | None) -> ledger.Settle:
     """Return the event of a resolution by hand. Raises `InvalidRequestError` for an id that cannot be one."""
     if persona_id is None:
         members: dict[str, Any] = {"state": "not_created", "reason": "resolved by hand"}
@@ -266,4 +267,4 @@ def _resolution(key: str, persona_id: str | None, at: str) -> ledger.Settle:
         members = ledger.settlement(Persona(id=persona_id), may_have_created=True, request_id=None)
     else:
         raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
-    return ledger.Settle(key=key, holder="", at=at, **members)
+    return ledger.Settle(key=key, holder="", **members)

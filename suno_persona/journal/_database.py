@@ -51,10 +51,7 @@ for _field in attrs.fields(Record):
     _is_key, _is_optional = _field.name == "key", _field.default is None
     requests.append_column(sql.Column(_field.name, _type, primary_key=_is_key, nullable=_is_optional))
 
-INSERTS = {
-    "sqlite": sqlite.insert(requests).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(requests).on_conflict_do_nothing(),
-}
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}  # with `on_conflict`
 
 
 def database_url(url: str | os.PathLike[str]) -> sql.URL:

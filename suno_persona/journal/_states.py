@@ -4,7 +4,7 @@ It is pure: it knows no database, no clock and no event loop. Nothing else decid
 """
 
 import hashlib
-from collections import Counter
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -72,7 +72,6 @@ class Claim:
     key: str
     body: str
     holder: str
-    at: str
     by: str
     since: str
     """When the run began: it retries only what others did before."""
@@ -93,7 +92,6 @@ class Settle:
     holder: str
     """Empty where a person looked, and resolves it by hand."""
 
-    at: str
     state: State
     persona: str | None = None
     persona_id: str | None = None
@@ -108,7 +106,6 @@ class Enqueue:
     key: str
     body: str
     index: int
-    at: str
     by: str
     retry_not_created: bool = False
 
@@ -117,14 +114,19 @@ Decision: TypeAlias = Record | Refusal
 Event: TypeAlias = Claim | Settle | Enqueue
 
 
-def decide(record: Record | None, event: Event) -> Decision:
-    """Return the record after an event, or a `Refusal` where it stays as it is."""
-    if isinstance(event, Claim):
-        return claim(record, event)
-    return settle(record, event) if isinstance(event, Settle) else enqueue(record, event)
+def text(time: datetime) -> str:
+    """Return a time in UTC as records have it: text that sorts by time."""
+    return time.isoformat(timespec="microseconds")
 
 
-def claim(record: Record | None, event: Claim) -> Decision:
+def decide(record: Record | None, event: Event, at: str) -> Decision:
+    """Return the record after an event at this time, or a `Refusal` where it stays as it is."""
+    if isinstance(event, Settle):
+        return settle(record, event, at)
+    return claim(record, event, at) if isinstance(event, Claim) else enqueue(record, event, at)
+
+
+def claim(record: Record | None, event: Claim, at: str) -> Decision:
     """Grant a request that is new or queued, and one that earlier runs left without a persona.
 
     What was not created in this run is not retried. What may have been created is retried only on demand. A stale claim
@@ -143,11 +145,10 @@ def claim(record: Record | None, event: Claim) -> Decision:
         case _:
             granted = False
     if granted:
-        draft = _opened(event, "claimed", None if record is None else record.index, event.holder)
+        draft = _opened(event, at, "claimed", None if record is None else record.index, event.holder)
         return draft if doubt is None else attrs.evolve(draft, persona_id=persona_id, doubt=doubt)
     if record is not None and record.state == "claimed" and record.claimed_at < event.stale_before:
-        stale = Settle(key=event.key, holder=record.holder, at=event.at, state="unknown", reason=_stopped(record))
-        return _settled(record, stale)
+        return _settled(record, _given_up(record), at)
     return Refusal("it has an outcome, or another run may be sending it", record)
 
 
@@ -156,14 +157,14 @@ def is_granted(decision: Decision) -> bool:
     return isinstance(decision, Record) and decision.state == "claimed"
 
 
-def settle(record: Record | None, event: Settle) -> Decision:
+def settle(record: Record | None, event: Settle, at: str) -> Decision:
     """Record the outcome of the holder's claim, also after it was given up; and a persona, whoever holds the claim.
 
     Nothing is written over a persona. A job that was given up has ended: it cannot be queued again. Where an earlier
     claim may have created a persona, the outcome stays unknown until there is one.
     """
     if not event.holder:
-        return _resolve(record, event)
+        return _resolve(record, event, at)
     if record is None or record.state == "created":
         return Refusal("there is no such request, or it has a persona", record)
     is_open = record.holder == event.holder and record.state in ("claimed", "unknown")
@@ -171,7 +172,7 @@ def settle(record: Record | None, event: Settle) -> Decision:
         return Refusal("another run claimed it, or it was resolved by hand", record)
     if event.state == "queued" and record.state == "unknown":
         event = attrs.evolve(event, state="not_created")
-    return _settled(record, event)
+    return _settled(record, event, at)
 
 
 def recorded_instead(event: Settle, decision: Decision) -> Record | None:
@@ -181,19 +182,19 @@ def recorded_instead(event: Settle, decision: Decision) -> Record | None:
     return None if event.state not in nothing or record is None or record.state in nothing else record
 
 
-def _resolve(record: Record | None, event: Settle) -> Decision:
+def _resolve(record: Record | None, event: Settle, at: str) -> Decision:
     """Record what a person found, unless the service itself settled the request."""
     if record is None:
         return Refusal("the journal has no request with this key")
     if record.state in ("created", "not_created") and not record.by_hand:
         return Refusal(f"the service settled it as {record.state}", record)
-    return _settled(record, event)
+    return _settled(record, event, at)
 
 
-def enqueue(record: Record | None, event: Enqueue) -> Decision:
+def enqueue(record: Record | None, event: Enqueue, at: str) -> Decision:
     """Queue what is new, and on demand what was not created. Note the index of what has none."""
     if record is None:
-        return _opened(event, "queued", event.index)
+        return _opened(event, at, "queued", event.index)
     index = event.index if record.index is None else record.index
     if record.state == "not_created" and event.retry_not_created:
         return attrs.evolve(record, state="queued", index=index)
@@ -210,19 +211,21 @@ def bind(bound: Account | None, wanted: Account, *, accept_new_key: bool = False
     return wanted
 
 
-def _opened(event: Claim | Enqueue, state: State, index: int | None, holder: str = "") -> Record:
-    at, by = event.at, event.by
-    return Record(key=event.key, body=event.body, state=state, claimed_at=at, claimed_by=by, holder=holder, index=index)
+def _opened(event: Claim | Enqueue, at: str, state: State, index: int | None, holder: str = "") -> Record:
+    key, body, by = event.key, event.body, event.by
+    return Record(key=key, body=body, state=state, claimed_at=at, claimed_by=by, holder=holder, index=index)
 
 
-def _settled(record: Record, event: Settle) -> Record:
+def _settled(record: Record, event: Settle, at: str) -> Record:
     if record.doubt is not None and event.holder and event.state != "created":
         reason = event.reason if event.state == "unknown" else record.doubt
         event = attrs.evolve(event, state="unknown", reason=reason, persona_id=event.persona_id or record.persona_id)
-    members: dict[str, Any] = vars(record) | vars(event) | {"settled_at": event.at}
-    members["doubt"] = record.doubt if event.state == "unknown" else None
-    del members["at"]
-    return Record(**members)
+    doubt = record.doubt if event.state == "unknown" else None
+    return Record(**vars(record) | vars(event) | {"settled_at": at, "doubt": doubt})
+
+
+def _given_up(record: Record) -> Settle:
+    return Settle(key=record.key, holder=record.holder, state="unknown", reason=_stopped(record))
 
 
 def _stopped(record: Record) -> str:
@@ -263,11 +266,11 @@ class Keys:
     """The keys of a batch's requests: the same whenever it runs, in any order."""
 
     def __init__(self) -> None:
-        self._seen: Counter[bytes] = Counter()
+        self._seen: dict[bytes, int] = {}
 
     def next(self, body: bytes) -> str:
         """Return the key of the next request: the SHA-256 of its wire body, and its ordinal among identical ones."""
         digest = hashlib.sha256(body)
         half = digest.digest()[:16]  # enough to distinguish requests, in less memory
-        self._seen[half] += 1
-        return f"{digest.hexdigest()}:{self._seen[half]}"
+        self._seen[half] = ordinal = self._seen.get(half, 0) + 1
+        return f"{digest.hexdigest()}:{ordinal}"

@@ -4,10 +4,12 @@ All of it blocks: the open journal calls it in a thread of its own.
 """
 
 import operator
+import re
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -29,10 +31,7 @@ _LOCK = (
     .order_by(requests.c.key)
     .with_for_update()
 )
-_CHANGED: dict[str, Any] = {
-    column.name: sql.bindparam(column.name) for column in requests.c if column.name not in ("key", "body")
-}
-_UPDATE = sql.update(requests).where(requests.c.key == sql.bindparam("its_key")).values(_CHANGED)
+_CHANGING = [column.name for column in requests.c if column.name not in ("key", "body")]
 
 _T = TypeVar("_T")
 Decisions: TypeAlias = Sequence[ledger.Decision]
@@ -45,8 +44,11 @@ class Storage:
         self.name: str = database.shown(url)
         self._engine = database.make_engine(url)
         self._bound: set[Account] = set()  # what is known to be committed
-        self._insert = _Write(database.INSERTS[self._engine.dialect.name], self._engine.dialect)
-        self._update = _Write(_UPDATE, self._engine.dialect)
+        dialect = self._engine.dialect
+        insert = database.INSERTS[dialect.name](requests)
+        changes = {name: insert.excluded[name] for name in _CHANGING}
+        self._insert = _Write(insert.on_conflict_do_nothing(), dialect)
+        self._update = _Write(insert.on_conflict_do_update(index_elements=["key"], set_=changes), dialect)
         self._clock = datetime.max.replace(tzinfo=UTC)  # what it showed when `time.monotonic` was 0
         self._connection: Any = None  # the driver's; there is one, as there is one thread
         self._began: float | None = None  # when the transaction that runs did
@@ -175,16 +177,17 @@ class Storage:
 
         Insert records before others are locked, and both in the order of their keys, to avoid deadlocks.
         """
+        at = ledger.text(self.now())
         accounts = {event.account for event in events if isinstance(event, ledger.Claim) and event.account}
         refused = self._bind(connection, accounts - self._bound)
 
         def decision(record: Record | None, event: Event) -> Decision:
             if refused and isinstance(event, ledger.Claim) and event.account in refused:
                 return refused[event.account]
-            return ledger.decide(record, event)
+            return ledger.decide(record, event, at)
 
-        firsts = [decision(None, event) for event in events]
-        new = {first.key: first for first in firsts if isinstance(first, Record)}
+        drafts = [None if isinstance(event, ledger.Settle) else decision(None, event) for event in events]
+        new = {draft.key: draft for draft in drafts if isinstance(draft, Record)}
         are_all_new = self._insert(connection, [new[key] for key in sorted(new)]) == len(new)
         keys = {event.key for event in events} - (new.keys() if are_all_new else set())
         stored = _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
@@ -195,9 +198,9 @@ class Storage:
             new = {key: draft for key, draft in new.items() if stored[key] == draft}
         records = {key: record for key, record in stored.items() if key not in new}
         decisions: list[Decision] = []
-        for event, first in zip(events, firsts, strict=True):
+        for event, draft in zip(events, drafts, strict=True):
             record = records.get(event.key)
-            decisions.append(made := first if record is None else decision(record, event))
+            decisions.append(made := decision(record, event) if draft is None or record is not None else draft)
             if isinstance(made, Record):
                 records[event.key] = made
         stored |= new
@@ -223,18 +226,23 @@ class Storage:
 
 
 class _Write:
-    """A statement that writes records, compiled once: SQLAlchemy's own way costs more than the database."""
+    """One statement that writes records, compiled once: SQLAlchemy's own way costs more than the database.
 
-    def __init__(self, statement: sql.Insert | sql.Update, dialect: sql.Dialect) -> None:
+    A statement for each record would cost a change of threads for each, which takes longer than to write it.
+    """
+
+    def __init__(self, statement: sql.Insert, dialect: sql.Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
-        self._text = str(compiled)
-        self._row = operator.attrgetter(*(name.removeprefix("its_") for name in compiled.positiontup or ()))
+        self._head, self._row, self._tail = re.split(r"(?<= VALUES )(\([^()]*\))", str(compiled))
+        self._values = operator.attrgetter(*(compiled.positiontup or ()))
 
-    def __call__(self, connection: sql.Connection, records: Iterable[Record]) -> int:
+    def __call__(self, connection: sql.Connection, records: Sequence[Record]) -> int:
         """Write records. Returns how many were written."""
-        rows = [self._row(record) for record in records]
-        options = {"preserve_rowcount": True}
-        return connection.exec_driver_sql(self._text, rows, execution_options=options).rowcount if rows else 0
+        if not records:
+            return 0
+        text = f"{self._head}{', '.join([self._row] * len(records))}{self._tail}"
+        values = tuple(chain.from_iterable(map(self._values, records)))
+        return connection.exec_driver_sql(text, values, execution_options={"preserve_rowcount": True}).rowcount
 
 
 def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: Any = None) -> dict[str, Record]:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -29,11 +29,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 MOST_AT_ONCE = 1000  # events in a transaction
-
-
-def text(time: datetime) -> str:
-    """Return a time as records have it: text that sorts by time."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def here() -> str:
@@ -145,7 +140,7 @@ class Run:
         self, stale_before: datetime, on_recorded: Callable[[Entry], None], requeues: Callable[[BaseException], bool]
     ) -> "Run":
         """Return a run for one delivery of a job, which takes nothing that another one did for its own."""
-        terms = {**self.terms, "stale_before": text(stale_before)}
+        terms = {**self.terms, "stale_before": ledger.text(stale_before)}
         return Run(writer=self.writer, terms=terms, on_recorded=on_recorded, requeues=requeues)
 
     def now(self) -> datetime:
@@ -162,7 +157,7 @@ class Run:
         Raises `JournalError` where nothing could be committed. Where the caller is cancelled meanwhile, a claim that
         was granted is settled as not created.
         """
-        claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, at=text(self.now()), **self.terms)
+        claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, **self.terms)
         claimed = self.writer.submit(claim)
         try:
             decision = await claimed
@@ -186,7 +181,7 @@ class Run:
         requeue = isinstance(result, BaseException) and self.requeues(result)
         members = ledger.settlement(result, may_have_created=may_have_created, request_id=request_id, requeue=requeue)
         _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
-        event = ledger.Settle(key=key, holder=self.holder, at=text(self.now()), **members)
+        event = ledger.Settle(key=key, holder=self.holder, **members)
         return Settling(event, self.writer.submit(event))
 
 

@@ -34,8 +34,8 @@ def _state(record: Record | None) -> str:
 def _refuses(function: Callable[..., Decision], *states: str) -> Callable[..., Decision]:
     """Refuse what is in these states."""
 
-    def decide(record: Record | None, event: Any) -> Decision:
-        return Refusal("it is a mutant", record) if _state(record) in states else function(record, event)
+    def decide(record: Record | None, event: Any, at: str) -> Decision:
+        return Refusal("it is a mutant", record) if _state(record) in states else function(record, event, at)
 
     return decide
 
@@ -43,8 +43,8 @@ def _refuses(function: Callable[..., Decision], *states: str) -> Callable[..., D
 def _changes(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
     """Write something else, where the new record is in these states."""
 
-    def decide(record: Record | None, event: Any) -> Decision:
-        made = function(record, event)
+    def decide(record: Record | None, event: Any, at: str) -> Decision:
+        made = function(record, event, at)
         if isinstance(made, Record) and (not states or made.state in states):
             return attrs.evolve(made, **changes)
         return made
@@ -55,25 +55,25 @@ def _changes(function: Callable[..., Decision], *states: str, **changes: Any) ->
 def _takes(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
     """Take a record that is in these states for another one."""
 
-    def decide(record: Record | None, event: Any) -> Decision:
+    def decide(record: Record | None, event: Any, at: str) -> Decision:
         if record is not None and record.state in states:
             record = attrs.evolve(record, **changes)
-        return function(record, event)
+        return function(record, event, at)
 
     return decide
 
 
-def _retries_at_once(record: Record | None, event: Claim) -> Decision:
+def _retries_at_once(record: Record | None, event: Claim, at: str) -> Decision:
     is_doubtful = _state(record) in ("claimed", "unknown")
-    return _claim(record, attrs.evolve(event, since="9") if is_doubtful else event)
+    return _claim(record, attrs.evolve(event, since="9") if is_doubtful else event, at)
 
 
 def _settles(change: Callable[[Record, Settle], Settle | None]) -> Callable[..., Decision]:
     """Settle something else than a run reports, or refuse it; what people resolve is left alone."""
 
-    def settle(record: Record | None, event: Settle) -> Decision:
+    def settle(record: Record | None, event: Settle, at: str) -> Decision:
         changed = change(record, event) if record is not None and event.holder else event
-        return Refusal("it is a mutant", record) if changed is None else _settle(record, changed)
+        return Refusal("it is a mutant", record) if changed is None else _settle(record, changed, at)
 
     return settle
 
@@ -84,50 +84,50 @@ _not_unknown = _settles(lambda record, event: None if record.state == "unknown" 
 _not_not_created = _settles(lambda record, event: None if record.state == "not_created" else event)
 
 
-def _queues_what_was_given_up(record: Record | None, event: Settle) -> Decision:
-    made = _settle(record, event)
+def _queues_what_was_given_up(record: Record | None, event: Settle, at: str) -> Decision:
+    made = _settle(record, event, at)
     if event.state == "queued" and isinstance(made, Record):
         return attrs.evolve(made, state="queued")
     return made
 
 
-def _gives_up_what_is_at_work(record: Record | None, event: Claim) -> Decision:
-    return _claim(record, attrs.evolve(event, stale_before="9"))
+def _gives_up_what_is_at_work(record: Record | None, event: Claim, at: str) -> Decision:
+    return _claim(record, attrs.evolve(event, stale_before="9"), at)
 
 
-def _gives_up_nothing(record: Record | None, event: Claim) -> Decision:
-    return _claim(record, attrs.evolve(event, stale_before=""))
+def _gives_up_nothing(record: Record | None, event: Claim, at: str) -> Decision:
+    return _claim(record, attrs.evolve(event, stale_before=""), at)
 
 
 def _gives_up(**changes: Any) -> Callable[..., Decision]:
     """Give a claim up in another way."""
 
-    def claim(record: Record | None, event: Claim) -> Decision:
-        made = _claim(record, event)
+    def claim(record: Record | None, event: Claim, at: str) -> Decision:
+        made = _claim(record, event, at)
         return attrs.evolve(made, **changes) if isinstance(made, Record) and not is_granted(made) else made
 
     return claim
 
 
-def _resolves_the_service(record: Record | None, event: Settle) -> Decision:
-    return _resolve(None if record is None else attrs.evolve(record, holder=""), event)
+def _resolves_the_service(record: Record | None, event: Settle, at: str) -> Decision:
+    return _resolve(None if record is None else attrs.evolve(record, holder=""), event, at)
 
 
 def _requeues(state: str) -> Callable[..., Decision]:
-    def enqueue(record: Record | None, event: Enqueue) -> Decision:
+    def enqueue(record: Record | None, event: Enqueue, at: str) -> Decision:
         if record is not None and record.state == state:
             return attrs.evolve(record, state="queued", index=event.index if record.index is None else record.index)
-        return _enqueue(record, event)
+        return _enqueue(record, event, at)
 
     return enqueue
 
 
-def _moves_the_index(record: Record | None, event: Enqueue) -> Decision:
-    return _enqueue(None if record is None else attrs.evolve(record, index=None), event)
+def _moves_the_index(record: Record | None, event: Enqueue, at: str) -> Decision:
+    return _enqueue(None if record is None else attrs.evolve(record, index=None), event, at)
 
 
-def _never_requeues(record: Record | None, event: Enqueue) -> Decision:
-    return _enqueue(record, attrs.evolve(event, retry_not_created=False))
+def _never_requeues(record: Record | None, event: Enqueue, at: str) -> Decision:
+    return _enqueue(record, attrs.evolve(event, retry_not_created=False), at)
 
 
 def _accepts_keys(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:

@@ -43,7 +43,7 @@ class Store:
                     decisions.append(refusal)
                     continue
                 bound.add(event.account)
-            made = ledger.decide(before, event)
+            made = ledger.decide(before, event, ledger.text(process.wall_clock()))
             decisions.append(made)
             if self.world.history is not None:
                 self.world.note(process, "commits {}: {}", _shown(event), _shown(made))
