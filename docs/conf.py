@@ -14,6 +14,7 @@ from sphinx.addnodes import (
 )
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from suno_persona import _options
 
 project = "suno_persona"
 author = "the suno_persona authors"
@@ -76,6 +77,15 @@ DOCUMENTED_AS = {
     **{name: f"suno_persona.{name}" for name in suno_persona.__all__},
 }
 
+# Defaults that have a name in the code.
+CONSTANTS = {
+    "options.DEFAULT_MAX_CONNECTIONS": f"{_options.DEFAULT_MAX_CONNECTIONS}",
+    "options.DEFAULT_TIMEOUT": (
+        f"ClientTimeout(total={_options.DEFAULT_TIMEOUT.total}, "
+        f"sock_connect={_options.DEFAULT_TIMEOUT.sock_connect})"
+    ),
+}
+
 nitpick_ignore = [
     ("py:class", "WorkerOptions"),  # procrastinate does not document it
     # Internal: batches and workers exchange these with a journal.
@@ -119,11 +129,15 @@ def show_defaults(
     signature: str,
     returns: str,
 ) -> tuple[str, str] | None:
-    """Show the defaults of an attrs class as values; and no signature of errors."""
+    """Show defaults as values; and no signature of errors."""
     if what == "exception":
         return "", ""  # the page says what all are made of
-    if what != "class" or not attrs.has(obj):
+    if what != "class":
         return None
+    for constant, shown in CONSTANTS.items():
+        signature = signature.replace(constant, shown)
+    if not attrs.has(obj):
+        return signature, returns
     for field in attrs.fields(obj):
         signature = signature.replace(
             f"attr_dict['{field.name}'].default", repr(field.default)

@@ -98,7 +98,7 @@ async def test_tables_that_were_made_while_it_waited_are_used(
         while connection.execute(waiting).fetchone() != (2,):
             await asyncio.sleep(0)
     ended = [await process.communicate() for process in processes]
-    assert [output for output, _ in ended] == [b"1 of 1 requests enqueued\n"] * 2, ended
+    assert [output for output, _ in ended] == [b"1 of 1 request enqueued\n"] * 2, ended
 
 
 async def test_a_file_with_bad_rows_is_not_enqueued(queue_env: dict[str, str], tmp_path: Path) -> None:

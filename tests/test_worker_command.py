@@ -38,7 +38,7 @@ async def test_a_signal_lets_the_requests_in_flight_finish(
     shown = await until(b"to cancel them", process.stderr)
     assert f"finishing 2 requests in flight, for 90 s at most; {how} to cancel them\n" in shown.decode()
     service.respond(0)
-    await until(b"suno-persona: 1 requests in flight\n", process.stderr)
+    await until(b"suno-persona: 1 request in flight\n", process.stderr)
     service.respond(1)
     _, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"suno-persona: finished: no request is in flight\n")
@@ -53,7 +53,7 @@ async def test_a_second_signal_cancels_them(service: HeldService, postgres_url: 
     process.terminate()
     _, errors = await process.communicate()
     assert process.returncode == 143
-    assert b"finished: 2 requests in flight were cancelled; those that were sent are unknown\n" in errors
+    assert b"finished; cancelled in flight: 2 requests; those that were sent are unknown\n" in errors
     assert await states(postgres_url) == ["queued", "unknown", "unknown"]
 
 
@@ -77,7 +77,7 @@ async def test_a_database_that_hangs_cannot_keep_it_beyond_its_grace_time(servic
             process.terminate()
             _, errors = await process.communicate()
         assert process.returncode == 143
-        assert b"ended at once; 2 requests in flight are claimed in the journal: their outcome is unknown\n" in errors
+        assert b"ended at once with 2 requests in flight: claimed in the journal, outcome unknown\n" in errors
         assert await states(url) == ["claimed", "claimed", "queued"]
 
 

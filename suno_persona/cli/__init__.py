@@ -16,7 +16,7 @@ from suno_persona.cli._fake import fake
 from suno_persona.cli._journal import journal_app
 from suno_persona.cli._results import results
 from suno_persona.cli._rows import Row, read_rows
-from suno_persona.cli._running import discard_stdout, report, run, tolerate_stderr
+from suno_persona.cli._running import discard_stdout, report, requests_in_words, run, tolerate_stderr
 from suno_persona.cli._settings import Command
 from suno_persona.cli._worker import worker
 
@@ -116,7 +116,7 @@ def demo() -> None:
             requests = [row.request for row in read_rows(rows, ".csv") if isinstance(row, Row)]
         async with FakeSuno() as service, PersonaAPI(service.api_key, base_url=service.base_url) as api:
             outcomes = [outcome async for outcome in api.create_many(requests)]
-        table = Table(title=f"{len(requests)} requests sent with create_many to a fake service")
+        table = Table(title=f"{requests_in_words(len(requests))} sent with create_many to a fake service")
         table.add_column("name", no_wrap=True)
         table.add_column("persona id or error", overflow="fold")
         for outcome in sorted(outcomes, key=lambda outcome: outcome.index):

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from suno_persona.cli._rows import FileArgument, checked_rows
-from suno_persona.cli._running import report, run
+from suno_persona.cli._running import report, requests_in_words, run
 
 DatabaseOption: TypeAlias = Annotated[
     str,
@@ -51,6 +51,6 @@ def enqueue(
             requests = (row.request for row in rows)
             added = await enqueue(make_app(journal), requests, retry_not_created=retry_not_created)
         rest = "" if added == rows.total else "; the others were enqueued before"
-        print(f"{added} of {rows.total} requests enqueued{rest}")
+        print(f"{added} of {requests_in_words(rows.total)} enqueued{rest}")
 
     run(work())

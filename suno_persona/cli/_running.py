@@ -50,6 +50,11 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
+def requests_in_words(number: int) -> str:
+    """Say how many requests."""
+    return f"{number} request{'' if number == 1 else 's'}"
+
+
 def json_for(stream: TextIO, text: str) -> str:
     """Escape, as JSON does it, what a stream cannot encode and what a terminal would obey."""
     encoding = stream.encoding or getattr(sys.__stdout__, "encoding", "utf-8")  # rich's stand-in for stdout has none

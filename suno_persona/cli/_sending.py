@@ -15,7 +15,7 @@ from suno_persona._engine import Account
 from suno_persona.cli._output import Output, state_of
 from suno_persona.cli._rows import CheckedRows, Row
 from suno_persona.cli._running import status_of
-from suno_persona.cli._stopping import again, stopping
+from suno_persona.cli._stopping import again, ended_at_once, stopping
 from suno_persona.cli._waiting import cool_down
 from suno_persona.errors import ConfigurationError, InvalidRequestError, JournalError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
@@ -112,9 +112,7 @@ class Run:
         call_soon, watched = asyncio.get_running_loop().call_soon_threadsafe, _Watched(journal)
 
         def abandoned() -> tuple[int, list[str]]:
-            count = len(watched.in_flight)
-            lines = [f"ended at once; {count} requests in flight are claimed in the journal: their outcome is unknown"]
-            return self.status(), [*lines, *self.resume]
+            return self.status(), [ended_at_once(len(watched.in_flight)), *self.resume]
 
         with stopping(
             lambda which: call_soon(self._stop, which), lambda: call_soon(self._cancel), abandoned

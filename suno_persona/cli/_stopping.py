@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from suno_persona.cli._running import printable
+from suno_persona.cli._running import printable, requests_in_words
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PATIENCE = 1.5  # seconds
@@ -88,3 +88,8 @@ def _abandon(status: int, lines: list[str]) -> None:
     writing.start()
     writing.join(_LAST_WORDS)
     os._exit(status)
+
+
+def ended_at_once(in_flight: int) -> str:
+    """Say what is left of the requests in flight when the process ends before they have an outcome."""
+    return f"ended at once with {requests_in_words(in_flight)} in flight: claimed in the journal, outcome unknown"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from suno_persona.cli._output import state_of
-from suno_persona.cli._running import printable
+from suno_persona.cli._running import printable, requests_in_words
 from suno_persona.models import Outcome
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Summary:
         """Return the counts as a table."""
         from rich.table import Table
 
-        title = f"{self.total} requests, {self._clock() - self._started:.1f} s"
+        title = f"{requests_in_words(self.total)}, {self._clock() - self._started:.1f} s"
         table = Table(title=title, title_justify="left")
         table.add_column("outcome", overflow="fold")
         table.add_column("requests", justify="right", no_wrap=True)

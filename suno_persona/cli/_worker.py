@@ -11,9 +11,9 @@ import typer
 
 from suno_persona._client import PersonaAPI, engine_of
 from suno_persona.cli._distributed import DatabaseOption, needing_the_extra
-from suno_persona.cli._running import report, reporting_errors
+from suno_persona.cli._running import report, reporting_errors, requests_in_words
 from suno_persona.cli._settings import AcceptNewKeyOption, Settings, log_to_stderr, takes_settings
-from suno_persona.cli._stopping import again, stopping
+from suno_persona.cli._stopping import again, ended_at_once, stopping
 
 if TYPE_CHECKING:
     from suno_persona.distributed import PersonaApp
@@ -48,7 +48,7 @@ def worker(
         log_to_stderr("psycopg.pool", logging.ERROR)  # what it warns of, the others report
         # Psycopg's asynchronous connections work with no other loop on Windows.
         loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
-        started = f"worker started: at most {settings.max_connections} requests in flight"
+        started = f"worker started: at most {requests_in_words(settings.max_connections)} in flight"
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             status = runner.run(_until_stopped(app, _serve(app, client, started, accept_new_key=accept_new_key), grace))
     raise typer.Exit(status)
@@ -78,26 +78,27 @@ async def _until_stopped(app: "PersonaApp", serving: Coroutine[None, None, None]
         nonlocal shown
         shown = len(app.in_flight)
         worker.cancel()
-        report(f"finishing {shown} requests in flight, for {grace:g} s at most; {again(which)} to cancel them")
+        report(
+            f"finishing {requests_in_words(shown)} in flight, for {grace:g} s at most; {again(which)} to cancel them"
+        )
 
     def cancel() -> None:
         cancelled.update(app.in_flight)
         app.cancel_in_flight()
 
     def abandoned() -> tuple[int, list[str]]:
-        left = f"{len(app.in_flight)} requests in flight are claimed in the journal: their outcome is unknown"
-        return 128 + signals[0], [f"ended at once; {left}"]
+        return 128 + signals[0], [ended_at_once(len(app.in_flight))]
 
     with stopping(lambda which: call_soon(drain, which), lambda: call_soon(cancel), abandoned, grace) as signals:
         while not worker.done():
             await asyncio.wait([worker], timeout=_TICK)
             if signals and not worker.done() and len(app.in_flight) != shown:
                 shown = len(app.in_flight)
-                report(f"{shown} requests in flight")
+                report(f"{requests_in_words(shown)} in flight")
     if not worker.cancelled():
         worker.result()
     if cancelled:
-        report(f"finished: {len(cancelled)} requests in flight were cancelled; those that were sent are unknown")
+        report(f"finished; cancelled in flight: {requests_in_words(len(cancelled))}; those that were sent are unknown")
         return 128 + signals[0]
     report("finished: no request is in flight")
     return 0
