@@ -51,7 +51,8 @@ class Connector(aiohttp.TCPConnector):
                     raise aiohttp.ClientConnectorError(req.connection_key, reason)
                 self._has_arrived[protocol] = _arrival(cast("asyncio.Transport", protocol.transport))
                 return connection
-            if not has_arrived() and await _is_between_responses(protocol):
+            # A trace may have suspended since aiohttp looked at the connection: its socket may be closed by now.
+            if protocol.is_connected() and not has_arrived() and await _is_between_responses(protocol):
                 return connection
             connection.close()
 

@@ -3,7 +3,7 @@
 Each function returns `None` for what it does not read or write exactly as `conversion.py` does; that is slower then.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, get_args
@@ -44,20 +44,28 @@ def read_persona(data: bytes | str) -> Persona | None:
         return None
 
 
-def write_persona(persona: Persona) -> bytes | None:
-    """Return the document of a persona without anything in `extra`, and with no value of another type."""
-    try:
-        return msgspec.json.encode(msgspec.convert(persona, _shape(Persona, is_written=True), from_attributes=True))
-    except _FAILURES:
-        return None
-
-
 def convert(document: object, model: type) -> object:
     """Return the model of a JSON value, with the same limits."""
     try:
         return msgspec.convert(msgspec.convert(document, _shape(model)), model, from_attributes=True)
     except _FAILURES:
         return None
+
+
+def write_persona(persona: Persona) -> bytes | None:
+    """Return the document of a persona without anything in `extra`, and with no value of another type."""
+    clips = (persona.clip, *(part.clip for part in persona.persona_clips))
+    if any(clip and clip.created_at and _has_seconds(clip.created_at.utcoffset()) for clip in clips):
+        return None
+    try:
+        return msgspec.json.encode(msgspec.convert(persona, _shape(Persona, is_written=True), from_attributes=True))
+    except _FAILURES:
+        return None
+
+
+def _has_seconds(offset: timedelta | None) -> bool:
+    """Return whether msgspec would round the offset of a time."""
+    return offset is not None and bool(offset % timedelta(minutes=1))
 
 
 @cache

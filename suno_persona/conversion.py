@@ -7,7 +7,7 @@ never costs the persona. Writing returns every member that was read and was not 
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, partial
 from types import UnionType
 from typing import Any, cast, get_args
@@ -68,7 +68,7 @@ def load_usual(data: bytes | str) -> Persona | None:
 
 def dump_usual(persona: Persona) -> bytes | None:
     """Return the document of a persona, or `None` where anything in it is unusual, or where a user's hook writes it."""
-    return write_persona(persona) if _writes_as_made(converter) else None
+    return write_persona(persona) if type(persona) is Persona and _writes_as_made(converter) else None
 
 
 def to_persona(document: object) -> Persona:
@@ -242,13 +242,13 @@ def _instant(value: object, _: type) -> datetime:
     if type(value) is not str or _FINER_THAN_MICROSECONDS.search(value):
         raise ValueError(f"$ must be an RFC 3339 time in microseconds; got {_shown(value)}")
     time = datetime.fromisoformat(value.upper())  # RFC 3339, section 5.6: `t` and `z` too
-    if time.tzinfo is None:
-        raise ValueError(f"$ must be a time with its zone; got {_shown(value)}")
+    if (offset := time.utcoffset()) is None or offset % timedelta(minutes=1):
+        raise ValueError(f"$ must be a time with its zone, in hours and minutes; got {_shown(value)}")
     return time
 
 
 def _rfc_3339(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
+    return re.sub(r"\+00:00\Z", "Z", time.isoformat())
 
 
 @cache

@@ -243,3 +243,27 @@ def test_dumps_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("suno_persona.conversion.converter", converter)
     persona = Persona(id="fd213afd", clip=Clip(created_at=datetime(2024, 12, 23, tzinfo=UTC)))
     assert json.loads(dumps(persona))["clip"] == {"created_at": 1734912000}
+
+
+def test_an_offset_with_seconds_is_kept_as_received() -> None:
+    """RFC 3339 has none, and writers round it: the time would be another."""
+    persona = loads('{"id": "x", "clip": {"created_at": "2024-12-23T10:34:30-23:59:59"}}')
+    assert persona.clip == Clip(extra={"created_at": "2024-12-23T10:34:30-23:59:59"})
+    assert json.loads(dumps(persona))["clip"] == {"created_at": "2024-12-23T10:34:30-23:59:59"}
+
+
+def test_a_time_of_ones_own_is_written_to_the_second() -> None:
+    """Also with the offset that a city had before there were time zones."""
+    time = datetime(2024, 12, 23, 10, 34, 30, tzinfo=timezone(timedelta(minutes=53, seconds=28)))
+    written = json.loads(dumps(Persona(id="x", clip=Clip(created_at=time))))
+    assert datetime.fromisoformat(written["clip"]["created_at"]) == time
+
+
+def test_what_a_subclass_adds_is_written() -> None:
+    """`dumps` writes a class of your own as the converter does."""
+
+    @attrs.frozen(kw_only=True)
+    class Singer(Persona):
+        mood: str
+
+    assert json.loads(dumps(Singer(id="x", mood="blue")))["mood"] == "blue"

@@ -9,6 +9,7 @@ from support.journals import entries, run_batch
 
 from suno_persona import InvalidRequestError, JournalError, Persona, PersonaAPI
 from suno_persona.journal import Entry, Journal
+from suno_persona.journal._states import Enqueue
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -110,3 +111,12 @@ async def test_a_key_must_be_one_of_the_journal(journal_url: str) -> None:
     async with Journal(journal_url) as journal:
         with pytest.raises(JournalError, match="'none' cannot be resolved: the journal has no request with this key"):
             await journal.resolve("none", not_created=True)
+
+
+async def test_thousands_are_resolved_at_once(journal_url: str) -> None:
+    """In one transaction, whatever a database takes in one statement."""
+    events = [Enqueue(f"{number:064}:1", "{}", number, "host") for number in range(6000)]
+    async with Journal(journal_url) as journal:
+        await journal.enqueue(events, lambda connection, queued, pending: len(queued))
+        assert await journal.resolve_all({event.key: None for event in events}) == {}
+        assert await journal.counts() == {"not_created": 6000}

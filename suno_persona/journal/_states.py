@@ -115,7 +115,7 @@ Event: TypeAlias = Claim | Settle | Enqueue
 
 
 def text(time: datetime) -> str:
-    """Return a time in UTC as records have it: text that sorts by time."""
+    """Return a time, which must be in UTC, as records have it: text that sorts by time."""
     return time.isoformat(timespec="microseconds")
 
 

@@ -25,6 +25,7 @@ from suno_persona.journal._database import requests, schema
 from suno_persona.journal._states import Account, Decision, Event, Record, Refusal, State
 
 PAGE = 1000  # records
+_ROWS = 64  # in a statement: SQLite before 3.32 has at most 999 parameters
 _LOCK = (
     sql.select(requests)
     .where(requests.c.key.in_(sql.bindparam("keys", expanding=True)))
@@ -48,7 +49,7 @@ class Storage:
         insert = database.INSERTS[dialect.name](requests)
         changes = {name: insert.excluded[name] for name in _CHANGING}
         self._insert = _Write(insert.on_conflict_do_nothing(), dialect)
-        self._update = _Write(insert.on_conflict_do_update(index_elements=["key"], set_=changes), dialect)
+        self._upsert = _Write(insert.on_conflict_do_update(index_elements=["key"], set_=changes), dialect)
         self._clock = datetime.max.replace(tzinfo=UTC)  # what it showed when `time.monotonic` was 0
         self._connection: Any = None  # the driver's; there is one, as there is one thread
         self._began: float | None = None  # when the transaction that runs did
@@ -204,7 +205,7 @@ class Storage:
             if isinstance(made, Record):
                 records[event.key] = made
         stored |= new
-        self._update(connection, [record for key, record in records.items() if record is not stored[key]])
+        self._upsert(connection, [record for key, record in records.items() if record is not stored[key]])
         return decisions
 
     def _bind(
@@ -226,9 +227,9 @@ class Storage:
 
 
 class _Write:
-    """One statement that writes records, compiled once: SQLAlchemy's own way costs more than the database.
+    """A statement that writes many records, compiled once: SQLAlchemy's own way costs more than the database.
 
-    A statement for each record would cost a change of threads for each, which takes longer than to write it.
+    A statement for each record would wait for Python's global lock each time, which takes longer than to write it.
     """
 
     def __init__(self, statement: sql.Insert, dialect: sql.Dialect) -> None:
@@ -238,11 +239,14 @@ class _Write:
 
     def __call__(self, connection: sql.Connection, records: Sequence[Record]) -> int:
         """Write records. Returns how many were written."""
-        if not records:
-            return 0
-        text = f"{self._head}{', '.join([self._row] * len(records))}{self._tail}"
-        values = tuple(chain.from_iterable(map(self._values, records)))
-        return connection.exec_driver_sql(text, values, execution_options={"preserve_rowcount": True}).rowcount
+        written = 0
+        for start in range(0, len(records), _ROWS):
+            rows = [self._values(record) for record in records[start : start + _ROWS]]
+            text = f"{self._head}{', '.join([self._row] * len(rows))}{self._tail}"
+            options = {"preserve_rowcount": True}
+            values = tuple(chain.from_iterable(rows))
+            written += connection.exec_driver_sql(text, values, execution_options=options).rowcount
+        return written
 
 
 def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: Any = None) -> dict[str, Record]:
