@@ -42,6 +42,7 @@ def test_an_environment_that_cannot_be_used_is_refused(
     """The variable is named."""
     from suno_persona import distributed
 
+    monkeypatch.delitem(vars(distributed), "app", raising=False)  # which another test has made
     for name, value in {"SUNO_JOURNAL_URL": "postgresql://host/x", **env}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=reason):

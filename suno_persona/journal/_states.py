@@ -4,7 +4,9 @@ It is pure: it knows no database, no clock and no event loop. Nothing else decid
 """
 
 import hashlib
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -117,6 +119,13 @@ Event: TypeAlias = Claim | Settle | Enqueue
 def text(time: datetime) -> str:
     """Return a time, which must be in UTC, as records have it: text that sorts by time."""
     return time.isoformat(timespec="microseconds")
+
+
+def times(first: datetime) -> Iterator[str]:
+    """Yield times for the events of a transaction, a microsecond apart: records sort in the order of their events."""
+    second = text(first)[:20]
+    for microsecond in count(first.microsecond):
+        yield f"{second}{min(microsecond, 999_999):06}+00:00"
 
 
 def decide(record: Record | None, event: Event, at: str) -> Decision:

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -178,16 +178,19 @@ class Storage:
 
         Insert records before others are locked, and both in the order of their keys, to avoid deadlocks.
         """
-        at = ledger.text(self.now())
         accounts = {event.account for event in events if isinstance(event, ledger.Claim) and event.account}
         refused = self._bind(connection, accounts - self._bound)
 
-        def decision(record: Record | None, event: Event) -> Decision:
+        def decision(record: Record | None, event: Event, at: str) -> Decision:
             if refused and isinstance(event, ledger.Claim) and event.account in refused:
                 return refused[event.account]
             return ledger.decide(record, event, at)
 
-        drafts = [None if isinstance(event, ledger.Settle) else decision(None, event) for event in events]
+        times = list(islice(ledger.times(self.now()), len(events)))
+        drafts = [
+            None if isinstance(event, ledger.Settle) else decision(None, event, at)
+            for event, at in zip(events, times, strict=True)
+        ]
         new = {draft.key: draft for draft in drafts if isinstance(draft, Record)}
         are_all_new = self._insert(connection, [new[key] for key in sorted(new)]) == len(new)
         keys = {event.key for event in events} - (new.keys() if are_all_new else set())
@@ -199,9 +202,9 @@ class Storage:
             new = {key: draft for key, draft in new.items() if stored[key] == draft}
         records = {key: record for key, record in stored.items() if key not in new}
         decisions: list[Decision] = []
-        for event, draft in zip(events, drafts, strict=True):
+        for event, at, draft in zip(events, times, drafts, strict=True):
             record = records.get(event.key)
-            decisions.append(made := decision(record, event) if draft is None or record is not None else draft)
+            decisions.append(made := decision(record, event, at) if draft is None or record is not None else draft)
             if isinstance(made, Record):
                 records[event.key] = made
         stored |= new
