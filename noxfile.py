@@ -14,12 +14,13 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv|virtualenv"  # uv installs in seconds
+nox.options.download_python = "never"  # test each Python that is there
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # as pip does: it trusts what the machine trusts
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "fast"]
-nox.options.error_on_missing_interpreters = False  # test each Python that is there
+nox.options.error_on_missing_interpreters = False
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -29,6 +30,9 @@ GITHUB = {  # what GitHub reads, by the schema that it has to keep
     "github-issue-forms": "ISSUE_TEMPLATE/[!c]*.yml",
     "github-workflows": "workflows/*.yml",
 }
+
+FAST = ("-m", "not slow")
+FAST_PROFILE = {"HYPOTHESIS_PROFILE": "fast"}
 
 if pyenv := shutil.which("pyenv"):  # whose shims otherwise hide every Python but one
     found = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=True).stdout
@@ -77,7 +81,7 @@ def install_all(session: nox.Session) -> None:
 def fast(session: nox.Session) -> None:
     """Run the tests that take no more than a moment each, on the Python at hand."""
     session.install("-e", ".[cli,distributed,testing]", *groups("tests"))
-    pytest(session, ["python"], "-m", "not slow", env={"HYPOTHESIS_PROFILE": "fast"})
+    pytest(session, ["python"], *FAST, env=FAST_PROFILE)
 
 
 @nox.session(tags=["ci"])
@@ -107,7 +111,7 @@ def pytest(session: nox.Session, run: Sequence[str], *options: str, env: Mapping
     session.run(*run, "-m", "pytest", "-n", workers, "--dist=worksteal", *arguments, env={"PYTHONSAFEPATH": "1", **env})
 
 
-@nox.session(python=PYTHONS, requires=["package"], tags=["ci"], venv_backend="virtualenv")
+@nox.session(python=PYTHONS, requires=["package"], tags=["ci"])
 def tests(session: nox.Session) -> None:
     """Run the tests against the wheel: all on the oldest Python and the newest, between them those that are not slow.
 
@@ -115,15 +119,16 @@ def tests(session: nox.Session) -> None:
     """
     install_wheel(session)
     measured = session.python == PYTHONS[0] and not session.posargs  # a part of the tests covers a part
-    part = [] if session.python in (PYTHONS[0], PYTHONS[-1]) else ["-m", "not slow"]
     if measured:
         pytest(session, ["coverage", "run"], "-o", "asyncio_debug=false")
         session.notify("coverage")
+    elif session.python in (PYTHONS[0], PYTHONS[-1]):
+        pytest(session, ["python"])
     else:
-        pytest(session, ["python"], *part)
+        pytest(session, ["python"], *FAST, env=FAST_PROFILE)
 
 
-@nox.session(python=PYTHONS[0], requires=["package"], venv_backend="virtualenv")
+@nox.session(python=PYTHONS[0], requires=["package"])
 def lowest(session: nox.Session) -> None:
     """Run the tests against the wheel with the lowest version of each dependency that pyproject.toml allows."""
     project = PROJECT["project"]

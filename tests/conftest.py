@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -116,6 +117,7 @@ async def app(queue_url: str, fake_suno: FakeSuno) -> AsyncIterator["PersonaApp"
     app = make_app(queue_url, make_client=lambda: client_of(fake_suno))
     async with app.open_async():
         yield app
+    gc.collect()  # asyncio logs what became of jobs that lost their queue now, and not in the middle of another test
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

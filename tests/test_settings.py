@@ -213,5 +213,5 @@ def test_a_worker_that_is_verbose_logs_attempts(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SUNO_VERBOSE", "true")
     monkeypatch.delitem(vars(distributed), "app", raising=False)
     assert distributed.app.journal_url == "postgresql://host/x"
-    del vars(distributed)["app"]
+    delattr(distributed, "app")
     assert logger.isEnabledFor(logging.DEBUG)
