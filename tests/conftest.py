@@ -1,8 +1,8 @@
 """The fixtures that the tests share. What a fixture alone needs, it imports itself: most tests need no database."""
 
 import asyncio
-import json
 import gc
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
