@@ -122,10 +122,9 @@ def text(time: datetime) -> str:
 
 
 def times(first: datetime) -> Iterator[str]:
-    """Yield times for the events of a transaction, a microsecond apart: records sort in the order of their events."""
+    """Return times for the events of a transaction, a microsecond apart: records sort in the order of their events."""
     second = text(first)[:20]
-    for microsecond in count(first.microsecond):
-        yield f"{second}{min(microsecond, 999_999):06}+00:00"
+    return (f"{second}{min(microsecond, 999_999):06}+00:00" for microsecond in count(first.microsecond))
 
 
 def decide(record: Record | None, event: Event, at: str) -> Decision:
