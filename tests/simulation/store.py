@@ -35,7 +35,7 @@ class Store:
         process, records = self.world.running, self.records
         changes: dict[str, Record] = {}
         decisions: list[Decision] = []
-        for event in events:
+        for event, at in zip(events, ledger.times(process.wall_clock()), strict=False):  # as many as there are events
             before = changes.get(event.key) or records.get(event.key)
             if isinstance(event, Claim) and event.account is not None and event.account not in bound:
                 refusal = self._bind(event.account)
@@ -43,7 +43,7 @@ class Store:
                     decisions.append(refusal)
                     continue
                 bound.add(event.account)
-            made = ledger.decide(before, event, ledger.text(process.wall_clock()))
+            made = ledger.decide(before, event, at)
             decisions.append(made)
             if self.world.history is not None:
                 self.world.note(process, "commits {}: {}", _shown(event), _shown(made))
