@@ -17,7 +17,11 @@ import nox
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv|virtualenv"  # uv installs in seconds
 nox.options.download_python = "never"  # test each Python that is there
-os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # as pip does: it trusts what the machine trusts
+for like_pip in (
+    "UV_COMPILE_BYTECODE",  # once, and not in each process that a test starts
+    "UV_SYSTEM_CERTS",  # trust what the machine trusts
+):
+    os.environ.setdefault(like_pip, "1")
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "fast"]
 nox.options.error_on_missing_interpreters = False

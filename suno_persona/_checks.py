@@ -15,6 +15,7 @@ REQUEST_MEMBERS = ("root_clip_id", "name", "description", "clips", "is_public")
 REQUIRED_MEMBERS = REQUEST_MEMBERS[:3]
 """Those of them that have no default."""
 
+_USUAL_ID = re.compile("[!-9;-~]+")  # visible ASCII without a colon
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _DEEPEST = 64
 
@@ -26,7 +27,8 @@ def is_text(_: object, attribute: "attrs.Attribute[str]", value: object) -> None
 
 def is_id(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
     """Check for an id: text without white space or control characters that is no URL."""
-    _id(attribute.name, value)
+    if not _is_usual_id(value):
+        _id(attribute.name, value)
 
 
 def are_ids(_: object, attribute: "attrs.Attribute[tuple[str, ...]]", value: tuple[object, ...]) -> None:
@@ -34,7 +36,8 @@ def are_ids(_: object, attribute: "attrs.Attribute[tuple[str, ...]]", value: tup
     if not value:
         raise _invalid(attribute.name, "at least one clip id", value)
     for index, item in enumerate(value):
-        _id(f"{attribute.name}[{index}]", item)
+        if not _is_usual_id(item):
+            _id(f"{attribute.name}[{index}]", item)
 
 
 def is_bool(_: object, attribute: "attrs.Attribute[bool]", value: object) -> None:
@@ -73,10 +76,13 @@ def _text(field: str, value: object) -> str:
     return value
 
 
+def _is_usual_id(value: object) -> bool:
+    """Whether `_id` certainly accepts it, as it does most; this is faster."""
+    return type(value) is str and _USUAL_ID.fullmatch(value) is not None
+
+
 def _id(field: str, value: object) -> None:
     text = _text(field, value)
-    if text.isprintable() and " " not in text and ":" not in text:
-        return  # the usual; what follows is slower
     if _CONTROL.search(text):
         raise _invalid(field, "an id without control characters", text)
     if any(map(str.isspace, text)):

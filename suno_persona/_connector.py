@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import DEBUG
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -52,7 +53,7 @@ class Connector(aiohttp.TCPConnector):
                 self._has_arrived[protocol] = _arrival(cast("asyncio.Transport", protocol.transport))
                 return connection
             # A trace may have suspended since aiohttp looked at the connection: its socket may be closed by now.
-            if protocol.is_connected() and not has_arrived() and await _is_between_responses(protocol):
+            if protocol.is_connected() and not has_arrived() and _is_between_responses(protocol):
                 return connection
             connection.close()
 
@@ -81,16 +82,15 @@ def _arrival(transport: asyncio.BaseTransport) -> Callable[[], bool]:
     return lambda: bool(poll.poll(0))
 
 
-_PROBE = b"HTTP/1.1 100 Probe\r\n\r\n"
+# In its debug mode, aiohttp's parsers are strict; otherwise the one in Python divides lines at line feeds alone.
+_EMPTY_LINES = b"\r\n\r\n" if DEBUG else b"\n\n"
 
 
-async def _is_between_responses(protocol: ResponseHandler) -> bool:
-    """Whether the parser waits for a status line: a whole response that it is fed must come out as it is.
+def _is_between_responses(protocol: ResponseHandler) -> bool:
+    """Whether the parser waits for a status line: there it ignores empty lines.
 
-    aiohttp replaces the parser before each request, and would forget the half of a response that this one holds.
+    Anywhere else they end a header section, or are an error. aiohttp replaces the parser before each request, and would
+    forget the half of a response that this one holds.
     """
-    protocol.data_received(_PROBE)
-    if protocol.exception() is not None or len(protocol) != 1:
-        return False
-    message, _ = await protocol.read()  # which is there
-    return message.reason == "Probe" and not message.raw_headers and not protocol.should_close
+    protocol.data_received(_EMPTY_LINES)
+    return protocol.exception() is None and len(protocol) == 0 and not protocol.should_close

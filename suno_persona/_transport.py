@@ -126,7 +126,8 @@ async def post(
                     message=f"the response is larger than max_response_size, {max_response_size} bytes"
                 )
                 break
-        response.close()  # a response that was read to its end has already released its connection
+        if response.connection is not None:  # it was broken off, or is a 101; any other has released its connection
+            response.close()
     except BaseException as error:
         if response is not None:
             response.close()

@@ -11,6 +11,7 @@ import pytest
 import trustme
 from support.broken_service import BrokenService, Exchange
 from support.calls import ONCE, requests
+from support.command import run
 from support.idle import idle
 
 from suno_persona import ConnectionFailedError, ConnectionLostError, CreatePersonaRequest, PersonaAPI, RetryPolicy
@@ -41,7 +42,7 @@ HALVES = {
     "half a header": b"HTTP/1.1 200 OK\r\nContent-Le",
     "half a header's value": b"HTTP/1.1 200 OK\r\nX-Request-Id: ",
     "half a body": response("200 OK")[:-5],
-    "what looks like a probe": b"HTTP/1.1 100 Probe\r\nX: ",
+    "half a body without a length": b"HTTP/1.1 200 OK\r\n\r\n{",
 }
 STRAYS = WHOLE | HALVES
 MOMENTS = ("with the response", "after it", "while idle", "before the next request")
@@ -91,6 +92,17 @@ async def test_a_stray_response_is_nobodys(stray: bytes, moment: str) -> None:
     async with Service(stray, moment) as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
         await assert_own_personas(api, service)
         assert service.connections == 2
+
+
+@pytest.mark.parametrize("moment", ["with the response", "while idle"])
+async def test_a_stray_response_may_end_anywhere(moment: str) -> None:
+    """After each of its bytes, what came of it is noticed."""
+    whole = b"HTTP/1.1 200 OK\r\nX-Request-Id: 7\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}   \r\n0\r\n\r\n"
+    for end in range(1, len(whole) + 1):
+        service = Service(whole[:end], moment)
+        async with service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+            await assert_own_personas(api, service)
+            assert service.connections == 2, whole[:end]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -157,6 +169,17 @@ async def test_a_connection_without_a_stray_response_is_used_again() -> None:
         for request in requests(5):
             await api.create(request)
     assert service.connections == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variables", [("AIOHTTP_NO_EXTENSIONS",), ("PYTHONASYNCIODEBUG",), ("AIOHTTP_NO_EXTENSIONS", "PYTHONASYNCIODEBUG")]
+)
+async def test_each_parser_of_aiohttp(variables: tuple[str, ...]) -> None:
+    """The one in C and the one in Python, each strict in asyncio's debug mode, notice the same."""
+    tests = "test_a_stray_response_may_end_anywhere or test_a_connection_without_a_stray_response_is_used_again"
+    done = await run(sys.executable, "-m", "pytest", "-q", "-k", tests, __file__, env=dict.fromkeys(variables, "1"))
+    assert done.status == 0, done.output
 
 
 async def test_a_system_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
