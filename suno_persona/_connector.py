@@ -92,5 +92,6 @@ def _is_between_responses(protocol: ResponseHandler) -> bool:
     Anywhere else they end a header section, or are an error. aiohttp replaces the parser before each request, and would
     forget the half of a response that this one holds.
     """
+    protocol.read_timeout = None  # aiohttp sets it before each request; here, data would start it
     protocol.data_received(_EMPTY_LINES)
     return protocol.exception() is None and len(protocol) == 0 and not protocol.should_close

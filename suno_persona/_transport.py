@@ -53,6 +53,7 @@ class _Body(aiohttp.BytesPayload):
         super().__init__(value, content_type="application/json")
         self.sent = False
         self.is_written = False
+        self.transport: asyncio.WriteTransport | None = None
         self.is_withheld = False
         """Whether it was not written, because something had arrived on the connection before it."""
         self._handled = handled
@@ -62,6 +63,7 @@ class _Body(aiohttp.BytesPayload):
         if self._is_too_late(writer):
             self.is_withheld = True
             raise ConnectionError("a response arrived before the request")
+        self.transport = writer.transport
         # aiohttp buffers the headers and writes them together with the first byte of the body.
         self.is_written = self.sent = True
         await super().write_with_length(writer, content_length)
@@ -118,6 +120,8 @@ async def post(
             payload.is_withheld = True
             payload.sent = payload.sent and not _is_plain(session)  # aiohttp has closed the body by now
             raise ConnectionError("a response arrived before the request")  # noqa: TRY301  # as if aiohttp noticed it
+        if response.status == 101 and payload.transport is not None:
+            payload.transport.close()  # it is HTTP no more (RFC 9110, section 15.2.2); aiohttp may keep it in its pool
         while chunk := await response.content.readany():
             received.append(chunk)
             size += len(chunk)
@@ -126,7 +130,7 @@ async def post(
                     message=f"the response is larger than max_response_size, {max_response_size} bytes"
                 )
                 break
-        if response.connection is not None:  # it was broken off, or is a 101; any other has released its connection
+        if response.connection is not None:  # one that was read to its end has released it, unless it is a 101
             response.close()
     except BaseException as error:
         if response is not None:

@@ -7,14 +7,23 @@ import sys
 from typing import Any
 
 import aiohttp
+import attrs
 import pytest
 import trustme
 from support.broken_service import BrokenService, Exchange
 from support.calls import ONCE, requests
+from support.clock import Clock
 from support.command import run
 from support.idle import idle
 
-from suno_persona import ConnectionFailedError, ConnectionLostError, CreatePersonaRequest, PersonaAPI, RetryPolicy
+from suno_persona import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    CreatePersonaRequest,
+    PersonaAPI,
+    RetryPolicy,
+    UnreadableResponseError,
+)
 from suno_persona._connector import Connector
 
 KEY = "sk-0123456789"
@@ -141,6 +150,48 @@ async def test_what_is_not_http_is_nobodys(moment: str) -> None:
     service = Service(b"what?\r\n", moment)
     async with service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
         await assert_own_personas(api, service)
+
+
+@pytest.mark.parametrize("headers", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
+async def test_what_follows_a_101_is_nobodys(headers: bytes) -> None:
+    """The connection is not used again: the response to the request itself may still come on it."""
+
+    async def switch(exchange: Exchange) -> None:
+        exchange.create()
+        await exchange.send(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % headers)
+
+    first, second = requests(2)
+    async with BrokenService(switch) as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+        with pytest.raises(UnreadableResponseError):
+            await api.create(first)
+        assert (await api.create(second)).name == "1"
+    assert service.connections == 2
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_looking_at_a_connection_starts_no_timeout(advance: Clock, request_: CreatePersonaRequest) -> None:
+    """A reused connection has the time to write a long request that a new one has."""
+    paused: list[asyncio.Transport] = []
+
+    async def respond_and_pause(exchange: Exchange) -> None:
+        await exchange.send(exchange.response())
+        paused.append(exchange.writer.transport)  # type: ignore[arg-type]  # it is that of a socket
+        paused[0].pause_reading()
+
+    timeout = aiohttp.ClientTimeout(sock_read=1)
+    async with (
+        BrokenService(respond_and_pause) as service,
+        PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, timeout=timeout) as api,
+    ):
+        await api.create(request_)
+        long = attrs.evolve(request_, description="D" * 20_000_000)  # more than the buffers of a connection hold
+        calling = asyncio.create_task(api.create(long))
+        await idle()
+        advance(2)
+        await idle()
+        paused[0].resume_reading()
+        assert (await calling).id == "persona-2"
+    assert service.connections == 1
 
 
 async def test_every_idle_connection_may_have_a_stray_response() -> None:
