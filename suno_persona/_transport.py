@@ -54,22 +54,23 @@ class _Body(aiohttp.BytesPayload):
         self.sent = False
         self.is_written = False
         self.transport: asyncio.WriteTransport | None = None
+        """That of the connection on which it was last about to be written."""
         self.is_withheld = False
         """Whether it was not written, because something had arrived on the connection before it."""
         self._handled = handled
         self._is_checked = is_checked
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        if self._is_too_late(writer):
+        self.transport = writer.transport
+        if self._is_too_late():
             self.is_withheld = True
             raise ConnectionError("a response arrived before the request")
-        self.transport = writer.transport
         # aiohttp buffers the headers and writes them together with the first byte of the body.
         self.is_written = self.sent = True
         await super().write_with_length(writer, content_length)
 
-    def _is_too_late(self, writer: AbstractStreamWriter) -> bool:
-        protocol = writer.transport and writer.transport.get_protocol()
+    def _is_too_late(self) -> bool:
+        protocol = self.transport and self.transport.get_protocol()
         if not isinstance(protocol, ResponseHandler):
             return False
         return len(protocol) > 0 if self._is_checked else is_disturbed(protocol)

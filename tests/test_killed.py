@@ -64,7 +64,7 @@ async def account(fake: FakeSuno, journal_url: str, output: Path) -> None:
 async def test_a_batch_that_is_killed_creates_nothing_twice_and_loses_nothing(
     seed: int, fake_suno: FakeSuno, env: dict[str, str], journal_url: str, tmp_path: Path
 ) -> None:
-    """25 times SIGKILL at random moments, counted in requests and in turns of the loop, and run again each time."""
+    """SIGKILL at random moments, counted in requests and in turns of the loop, and run again each time; 25 in all."""
     rng = random.Random(seed)
     file, output = rows(tmp_path), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--journal", journal_url, "--output", str(output), "--max-connections", "4")
