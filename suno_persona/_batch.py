@@ -42,11 +42,18 @@ class Run(Protocol):
         """
 
     def settle(
-        self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
+        self,
+        key: str,
+        result: Persona | BaseException,
+        *,
+        may_have_created: bool,
+        request_id: str | None,
+        document: bytes | None = None,
     ) -> Awaitable[Recorded | None]:
         """Commit the outcome of a claimed request, also where nobody awaits that.
 
-        What it returns is recorded instead, where the outcome is no persona: another claim may have created one.
+        `document` is the persona's, where it need not be written anew. What it returns is recorded instead, where the
+        outcome is no persona: another claim may have created one.
         """
         ...
 
@@ -106,7 +113,9 @@ async def send_recorded(engine: Engine, run: Run | None, key: str | None, call: 
     ident = recorded.request_id if recorded is not None else engine.request_id(call)
     if run is None or key is None or not is_claimed:
         return Sent(result, ident, None)
-    committed = run.settle(key, result, may_have_created=call.may_have_created, request_id=ident)
+    committed = run.settle(
+        key, result, may_have_created=call.may_have_created, request_id=ident, document=call.document
+    )
     return Sent(result, ident, committed)
 
 

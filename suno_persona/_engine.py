@@ -28,7 +28,16 @@ _log = logging.getLogger("suno_persona")
 class Call:
     """One request on its way, and what is known of it so far."""
 
-    __slots__ = ("_body", "attempts", "body_request_id", "headers", "may_have_created", "may_retry", "request")
+    __slots__ = (
+        "_body",
+        "attempts",
+        "body_request_id",
+        "document",
+        "headers",
+        "may_have_created",
+        "may_retry",
+        "request",
+    )
 
     def __init__(self, request: CreatePersonaRequest) -> None:
         if not isinstance(request, CreatePersonaRequest):
@@ -45,6 +54,8 @@ class Call:
         """The headers of the response that holds the persona."""
         self.body_request_id: str | None = None
         """The `request_id` in the body of that response."""
+        self.document: bytes | None = None
+        """The body of that response, where it is the persona's document and nothing else."""
         self._body: bytes | None = None
 
     @property
@@ -159,6 +170,8 @@ class Engine:
         if persona is None or self.key.begins_in(response.body):
             response = without_secret(response, self.key)  # so that no model, error or frame holds an echo of it
             persona, call.body_request_id = read_persona(response)
+        else:
+            call.document = response.body
         call.headers = response.headers
         return persona
 

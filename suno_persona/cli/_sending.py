@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -69,11 +69,9 @@ class _WatchedRun:
         (self._watched.in_flight if recorded is None else self._watched.recorded).add(key)
         return recorded
 
-    def settle(
-        self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
-    ) -> "Awaitable[Recorded | None]":
+    def settle(self, key: str, result: Persona | BaseException, **what: Any) -> "Awaitable[Recorded | None]":
         """Settle a request."""
-        return self._run.settle(key, result, may_have_created=may_have_created, request_id=request_id)
+        return self._run.settle(key, result, **what)
 
 
 @attrs.define(eq=False)

@@ -241,15 +241,21 @@ def _stopped(record: Record) -> str:
 
 
 def settlement(
-    result: Persona | BaseException, *, may_have_created: bool, request_id: str | None, requeue: bool = False
+    result: Persona | BaseException,
+    *,
+    may_have_created: bool,
+    request_id: str | None,
+    document: bytes | None = None,
+    requeue: bool = False,
 ) -> dict[str, Any]:
     """Return what is recorded of a call that returned a persona or raised an error: members of `Settle`.
 
-    `may_have_created` counts where the error itself does not say. With `requeue`, what was not created is queued.
+    `may_have_created` counts where the error itself does not say. `document` is the persona's, where it was received
+    and need not be written. With `requeue`, what was not created is queued.
     """
     members: dict[str, Any] = {"request_id": getattr(result, "request_id", None) or request_id}
     if isinstance(result, Persona):
-        members |= {"state": "created", "persona": dumps(result).decode(), "persona_id": result.id}
+        members |= {"state": "created", "persona_id": result.id}
     else:
         members["persona_id"] = getattr(result, "persona_id", None)
         if isinstance(result, PersonaError):
@@ -262,7 +268,10 @@ def settlement(
                 f"{what} {'while its request was in flight' if may_have_created else 'before it was sent'}"
             )
         members["state"] = "unknown" if may_have_created else "queued" if requeue else "not_created"
-    return {name: text and _storable(text) for name, text in members.items()}
+    members = {name: text and _storable(text) for name, text in members.items()}
+    if isinstance(result, Persona):
+        members["persona"] = (document or dumps(result)).decode()  # JSON escapes what databases do not store
+    return members
 
 
 def _storable(text: str) -> str:

@@ -50,6 +50,13 @@ class Storage:
         changes = {name: insert.excluded[name] for name in _CHANGING}
         self._insert = _Write(insert.on_conflict_do_nothing(), dialect)
         self._upsert = _Write(insert.on_conflict_do_update(index_elements=["key"], set_=changes), dialect)
+        mine, own = requests.c, insert.excluded
+        as_claimed = (mine.state == sql.literal_column("'claimed'")) & (mine.holder == own.holder)
+        as_claimed &= mine.index.is_not_distinct_from(own.index)  # nothing else of a claimed record changes
+        self._update = _Write(
+            insert.on_conflict_do_update(index_elements=["key"], set_=changes, where=as_claimed), dialect
+        )
+        self._claimed: dict[str, Record] = {}  # what was claimed here, and not settled: very likely still as it was
         self._clock = datetime.max.replace(tzinfo=UTC)  # what it showed when `time.monotonic` was 0
         self._connection: Any = None  # the driver's; there is one, as there is one thread
         self._began: float | None = None  # when the transaction that runs did
@@ -103,7 +110,13 @@ class Storage:
                 then(connection.connection.driver_connection, decisions)
             return decisions
 
-        return self._transaction(work)
+        decisions = self._transaction(work)
+        for event, decision in zip(events, decisions, strict=True):
+            if isinstance(event, ledger.Settle):
+                self._claimed.pop(event.key, None)
+            elif isinstance(decision, Record) and ledger.is_granted(decision):
+                self._claimed[event.key] = decision
+        return decisions
 
     def counts(self, *, enqueued: bool) -> dict[State, int]:
         """Count the requests in each state: all of them, or those that were enqueued."""
@@ -176,7 +189,8 @@ class Storage:
     def _decide(self, connection: sql.Connection, events: Sequence[Event]) -> Decisions:
         """Decide on events in their order, and write what they change.
 
-        Insert records before others are locked, and both in the order of their keys, to avoid deadlocks.
+        What is claimed or enqueued is most likely new, and what is settled most likely as it was claimed here. Where it
+        is so, the decisions on that are written at once; otherwise, records are locked and read first.
         """
         accounts = {event.account for event in events if isinstance(event, ledger.Claim) and event.account}
         refused = self._bind(connection, accounts - self._bound)
@@ -188,27 +202,31 @@ class Storage:
 
         times = list(islice(ledger.times(self.now()), len(events)))
         drafts = [
-            None if isinstance(event, ledger.Settle) else decision(None, event, at)
+            decision(self._claimed.get(event.key) if isinstance(event, ledger.Settle) else None, event, at)
             for event, at in zip(events, times, strict=True)
         ]
-        new = {draft.key: draft for draft in drafts if isinstance(draft, Record)}
-        are_all_new = self._insert(connection, [new[key] for key in sorted(new)]) == len(new)
-        keys = {event.key for event in events} - (new.keys() if are_all_new else set())
-        stored = _records(connection, _LOCK, {"keys": list(keys)}) if keys else {}
-        if not are_all_new:
-            if lost := new.keys() - stored.keys():
-                raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
-            # A draft that is there as it was made is new: no other run has its holder.
-            new = {key: draft for key, draft in new.items() if stored[key] == draft}
-        records = {key: record for key, record in stored.items() if key not in new}
+        new, settled = dict[str, Record](), dict[str, Record]()
+        for event, draft in zip(events, drafts, strict=True):
+            if isinstance(draft, Record):
+                (settled if isinstance(event, ledger.Settle) else new)[event.key] = draft
+        are_new = self._insert(connection, new.values()) == len(new)
+        are_expected = are_new and len(new) + len(settled) == len(events)
+        if are_expected and self._update(connection, settled.values()) == len(settled):
+            return drafts
+        stored = _records(connection, _LOCK, {"keys": list({event.key for event in events})})
+        if lost := new.keys() - stored.keys():
+            raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
+        # A draft that is there was written now: no other run has its holder.
+        written = {key: draft for key, draft in (new | settled).items() if stored.get(key) == draft}
+        records = {key: record for key, record in stored.items() if key not in written}
         decisions: list[Decision] = []
         for event, at, draft in zip(events, times, drafts, strict=True):
-            record = records.get(event.key)
-            decisions.append(made := decision(record, event, at) if draft is None or record is not None else draft)
+            is_first = event.key in written and event.key not in records
+            decisions.append(made := draft if is_first else decision(records.get(event.key), event, at))
             if isinstance(made, Record):
                 records[event.key] = made
-        stored |= new
-        self._upsert(connection, [record for key, record in records.items() if record is not stored[key]])
+        stored |= written
+        self._upsert(connection, [record for key, record in records.items() if record is not stored.get(key)])
         return decisions
 
     def _bind(
@@ -240,14 +258,15 @@ class _Write:
         self._head, self._row, self._tail = re.split(r"(?<= VALUES )(\([^()]*\))", str(compiled))
         self._values = operator.attrgetter(*(compiled.positiontup or ()))
 
-    def __call__(self, connection: sql.Connection, records: Sequence[Record]) -> int:
-        """Write records. Returns how many were written."""
+    def __call__(self, connection: sql.Connection, records: Collection[Record]) -> int:
+        """Write records in the order of their keys, as all do, to avoid deadlocks. Returns how many were written."""
         written = 0
-        for start in range(0, len(records), _ROWS):
-            rows = [self._values(record) for record in records[start : start + _ROWS]]
-            text = f"{self._head}{', '.join([self._row] * len(rows))}{self._tail}"
+        rows = sorted(map(self._values, records))  # the key comes first
+        for start in range(0, len(rows), _ROWS):
+            part = rows[start : start + _ROWS]
+            text = f"{self._head}{', '.join([self._row] * len(part))}{self._tail}"
             options = {"preserve_rowcount": True}
-            values = tuple(chain.from_iterable(rows))
+            values = tuple(chain.from_iterable(part))
             written += connection.exec_driver_sql(text, values, execution_options=options).rowcount
         return written
 

@@ -175,11 +175,19 @@ class Run:
         return entry
 
     def settle(
-        self, key: str, result: Persona | BaseException, *, may_have_created: bool, request_id: str | None
+        self,
+        key: str,
+        result: Persona | BaseException,
+        *,
+        may_have_created: bool,
+        request_id: str | None,
+        document: bytes | None = None,
     ) -> "Settling":
         """Commit what became of a claim, also if nobody waits for it. Awaiting it raises `JournalError`."""
         requeue = isinstance(result, BaseException) and self.requeues(result)
-        members = ledger.settlement(result, may_have_created=may_have_created, request_id=request_id, requeue=requeue)
+        members = ledger.settlement(
+            result, may_have_created=may_have_created, request_id=request_id, document=document, requeue=requeue
+        )
         _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
         event = ledger.Settle(key=key, holder=self.holder, **members)
         return Settling(event, self.writer.submit(event))

@@ -36,9 +36,11 @@ class Fate:
     repeats: int = 0
     """How often the user asked to send it again although it may have created something."""
     was_guessed: bool = False
-    """Whether the user said `not created` while somebody might still send it."""
+    """Whether the user said `not created` while somebody might still send it, or of an earlier claim."""
     was_sendable: bool = False
     """Whether somebody might still send it when a person looked."""
+    claims_seen: int = 0
+    """How often it had been granted when a person looked."""
     was_given_up: bool = False
     """Whether a claim of it was given up."""
     holders: "dict[str, Process]" = attrs.field(factory=dict)

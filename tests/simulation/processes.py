@@ -126,6 +126,7 @@ class Person(Process):
     async def _look(self, opened: Journal, entry: Entry) -> None:
         fate = self.world.checks.fate(entry.key)
         fate.was_sendable = fate.may_be_sent()
+        fate.claims_seen = len(fate.holders)
         if self._hasty if fate.was_sendable else entry.state in ("claimed", "unknown") or entry.by_hand:
             persona_id = fate.personas[0] if fate.personas else None
             try:

@@ -29,7 +29,9 @@ def check(checks: Checks, process: "Process", event: Event, before: Record | Non
                 complaint = _settled(process, event, before, made, fate)
             case Settle():
                 complaint = _resolved(event, made)
-                fate.was_guessed = made.state == "not_created" and (fate.was_sendable or fate.may_be_sent())
+                is_outdated = len(fate.holders) > fate.claims_seen
+                is_guess = fate.was_sendable or fate.may_be_sent() or is_outdated
+                fate.was_guessed = made.state == "not_created" and is_guess
                 fate.repeats += made.state == "not_created"
             case Enqueue():
                 complaint = _enqueued(event, before, made)
