@@ -1,6 +1,6 @@
-"""What the built docs promise: `nox -s docs` builds them and runs this, with the system's Chromium.
+"""The built docs keep their promises: `nox -s docs` builds them and runs this module with the system's Chromium.
 
-`SCREENSHOTS=folder nox -s docs` also writes a picture of every page, as each screen shows it.
+`SCREENSHOTS=folder nox -s docs` also writes a picture of every page at each screen size.
 """
 
 import importlib
@@ -24,8 +24,8 @@ PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"
 SOURCES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
 MODULES = ["suno_persona", "suno_persona.distributed", "suno_persona.journal", "suno_persona.testing"]
 
-# What is wider than the box that scrolls it; and pictures that did not load or are not seen. Tables may be wider, and
-# code on a phone; on a desk only what a program printed, and the README's commands, which are tested by the letter.
+# Finds boxes whose content is wider than they are, and pictures that did not load or are not visible. Tables may
+# scroll, and code on a phone; on a desktop only program output and the README's commands, which are tested verbatim.
 FAULTS = """(scheme) => [
     ...[...document.querySelectorAll("*")]
         .filter(box => box.scrollWidth > box.clientWidth && !box.matches(innerWidth < 800
@@ -40,7 +40,7 @@ FAULTS = """(scheme) => [
 
 
 class Reader(HTMLParser):
-    """Collects what a page links to, what it loads, and the places in it that can be linked to."""
+    """Collects the links of a page, the resources that it loads, and its anchors."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Reader(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take what an element has."""
+        """Collect the links, resources and anchors of an element."""
         members = dict(attrs)
         self.links.update(filter(None, (members.get("href"), members.get("src"))))
         if tag != "a":
@@ -59,13 +59,13 @@ class Reader(HTMLParser):
 
 
 def annotations(kind: type) -> set[str]:
-    """The fields that a class has of its own."""
+    """Return the names of the annotated fields in a class's own body."""
     return set(vars(kind).get("__annotations__", {}))
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, without a window."""
+    """Start the system's Chromium, headless."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path) as browser:
         yield browser
@@ -73,18 +73,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def page(browser: Browser) -> Page:
-    """One tab for all pages."""
+    """Open one tab for all pages."""
     return browser.new_page()
 
 
 def test_every_source_is_a_page() -> None:
-    """What is written in docs/ can be read in the site."""
+    """Every file in docs/ is a page of the site."""
     assert {path.relative_to(DOCS).with_suffix(".html").as_posix() for path in SOURCES[1:]} <= set(PAGES)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_reference_has_every_public_name(module: str) -> None:
-    """Each name of `__all__`, and each public member of it that this package defines."""
+    """The reference documents each name of `__all__` and each public member that this package defines."""
     kinds = InventoryFile.loads((SITE / "objects.inv").read_bytes(), uri="").data
     there = {name for kind, names in kinds.items() if kind.startswith("py:") for name in names}
     public = importlib.import_module(module)
@@ -99,7 +99,7 @@ def test_the_reference_has_every_public_name(module: str) -> None:
 
 
 def test_every_attribute_in_the_reference_has_a_type() -> None:
-    """After its name; a module's data may be a type itself."""
+    """The type follows the name of the attribute."""
     pages = "".join((SITE / name).read_text(encoding="utf-8") for name in PAGES if name.startswith("reference/"))
     attributes = re.findall(r'<dl class="py (?:attribute|property)">\s*<dt.*? id="(.*?)">(.*?)</dt>', pages, re.DOTALL)
     assert attributes
@@ -108,15 +108,15 @@ def test_every_attribute_in_the_reference_has_a_type() -> None:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_between_sources_lead_to_files(source: Path) -> None:
-    """So that they work where the repository is browsed, too."""
+    """Relative links lead to existing files, so that they also work where the repository is browsed."""
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", source.read_text(encoding="utf-8"), flags=re.DOTALL)
     links = re.findall(r"""\]\(([^)\s]+)|(?:src|href|srcset)="([^"]+)""", prose)
     paths = [urlsplit(link or attribute).path for link, attribute in links if "://" not in link + attribute]
     assert not [path for path in paths if not (source.parent / path).exists()]
 
 
-def test_links_within_the_site_lead_to_their_places() -> None:
-    """Each to a file that is there, and to an anchor in it where it names one."""
+def test_links_within_the_site_are_not_broken() -> None:
+    """Each link leads to an existing file, and to an existing anchor if it names one."""
     pages = {SITE / name: Reader(SITE / name) for name in PAGES}
     broken = []
     for path, page in pages.items():
@@ -129,8 +129,8 @@ def test_links_within_the_site_lead_to_their_places() -> None:
     assert not broken
 
 
-def test_no_page_loads_anything_from_elsewhere() -> None:
-    """Neither do the styles: what is read is between the reader and this site."""
+def test_no_page_loads_anything_from_another_host() -> None:
+    """Pages and styles load nothing from other hosts, so that no third party learns what is read."""
     assert not {link for name in PAGES for link in Reader(SITE / name).loaded if urlsplit(link).netloc}
     styles = "".join(path.read_text(encoding="utf-8") for path in SITE.rglob("*.css"))
     assert not re.findall(r"""(?:url\(|@import)\s*["']?(?:https?:)?//[^)"']*""", styles)
@@ -140,7 +140,7 @@ def test_no_page_loads_anything_from_elsewhere() -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_page_fits_the_screen(page: Page, width: int, scheme: str, name: str) -> None:
-    """On a phone and on a desk, by day and by night: nothing sticks out, and every picture is seen."""
+    """On a phone and on a desktop, light and dark: nothing overflows, and every picture is visible."""
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.goto((SITE / name).as_uri())

@@ -1,4 +1,4 @@
-"""The fixtures that the tests share. What a fixture alone needs, it imports itself: most tests need no database."""
+"""The fixtures that the tests share. Fixtures that few tests need import their dependencies themselves."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from suno_persona.distributed import PersonaApp
 
-# Under nohup and in CI, processes that tests start would ignore what these signals ask for.
+# Under nohup and in CI these signals are ignored, and processes that tests start would inherit that.
 _HANDLERS: dict[str, Any] = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
 for _name, _handler in _HANDLERS.items():
     if (_signal := getattr(signal, _name, None)) and signal.getsignal(_signal) == signal.SIG_IGN:
@@ -36,19 +36,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that writes what the docs show of the tests."""
+    """Add the option that regenerates what the docs show of the tests."""
     parser.addoption("--write-docs", action="store_true", help="write the tables and pictures in docs/ anew")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip on Windows what only POSIX can do."""
+    """Skip tests on Windows that need POSIX."""
     if os.name != "posix" and item.get_closest_marker("posix"):
         pytest.skip("needs POSIX: a shell, signals or /dev")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` is read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a server as slow, and give what is slow more time before it counts as hung."""
+    """Mark tests that need a server as slow, and allow slow tests more time before they time out."""
     for item in items:
         if "databases" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
@@ -71,20 +71,20 @@ def request_() -> CreatePersonaRequest:
 
 @pytest.fixture
 async def once(fake_suno: FakeSuno) -> AsyncIterator[PersonaAPI]:
-    """Return a client of the fake service that makes one attempt for each call."""
+    """Yield a client of the fake service that makes one attempt per call."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE) as api:
         yield api
 
 
 @pytest.fixture
 def env(fake_suno: FakeSuno) -> dict[str, str]:
-    """Return an environment that names the fake service."""
+    """Return environment variables that configure the fake service."""
     return {"SUNO_API_KEY": fake_suno.api_key, "SUNO_BASE_URL": fake_suno.base_url}
 
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator["Databases"]:
-    """Return a PostgreSQL server in which tests create databases."""
+    """Start a PostgreSQL server on which tests create databases."""
     from support.databases import Databases, server
 
     with server() as url:
@@ -93,14 +93,14 @@ def databases() -> Iterator["Databases"]:
 
 @pytest.fixture
 def postgres_url(databases: "Databases") -> Iterator[str]:
-    """Return the URL of a PostgreSQL database of the test's own."""
+    """Create a PostgreSQL database for the test, and yield its URL."""
     with databases.new() as url:
         yield url
 
 
 @pytest.fixture
 async def queue_url(postgres_url: str) -> str:
-    """Return a database that has the tables of the queue and of the journal."""
+    """Return the URL of a database that has the tables of the queue and of the journal."""
     from suno_persona.distributed import enqueue, make_app
 
     await enqueue(make_app(postgres_url), [])
@@ -109,7 +109,7 @@ async def queue_url(postgres_url: str) -> str:
 
 @pytest.fixture
 async def app(queue_url: str, fake_suno: FakeSuno) -> AsyncIterator["PersonaApp"]:
-    """Return an app whose workers use the fake service, with one attempt per request."""
+    """Yield an app whose workers use the fake service, with one attempt per request."""
     from support.workers import client_of
 
     from suno_persona.distributed import make_app
@@ -117,12 +117,12 @@ async def app(queue_url: str, fake_suno: FakeSuno) -> AsyncIterator["PersonaApp"
     app = make_app(queue_url, make_client=lambda: client_of(fake_suno))
     async with app.open_async():
         yield app
-    gc.collect()  # asyncio logs what became of jobs that lost their queue now, and not in the middle of another test
+    gc.collect()  # asyncio logs errors of jobs that lost their queue now, and not during another test
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return where the test's journal is: once an SQLite file, once a PostgreSQL database."""
+    """Return the location of the test's journal: an SQLite file, then a PostgreSQL database."""
     if request.param == "sqlite":
         return str(tmp_path / "personas.db")
     url: str = request.getfixturevalue("postgres_url")
@@ -131,20 +131,20 @@ def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def service() -> AsyncIterator[HeldService]:
-    """Return a service that holds every request until the test responds."""
+    """Yield a service that holds every request until the test responds."""
     async with HeldService() as service:
         yield service
 
 
 @pytest.fixture
 async def advance(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stop the running loop's clock, and return what moves it."""
+    """Stop the running loop's clock, and return a function that advances it."""
     return stop_clock(asyncio.get_running_loop(), monkeypatch)
 
 
 @pytest.fixture
 def mocked() -> Iterator["aioresponses"]:
-    """Return aiohttp's session without a network: for unit tests of the client only."""
+    """Replace aiohttp's session by one without a network: for unit tests of the client only."""
     from support.mocked_session import MockedSession
 
     with MockedSession() as mocked:

@@ -1,4 +1,4 @@
-"""The soak: many calls at once against a service that breaks in all ways at random, with cancellations.
+"""The soak: many concurrent calls, some of them cancelled, against a service that breaks in all ways at random.
 
 Run it as `nox -s soak`, or `python tests/soak.py [CALLS [SEED]]`; it ends by itself. The test suite runs a
 smaller one.
@@ -24,7 +24,7 @@ RETRY = RetryPolicy(attempts=50, wait_initial=0.01, wait_max=0.1)
 
 
 class Chaos:
-    """What the service does to a request: it mostly serves it, and otherwise does anything."""
+    """Serve most requests, and let the others meet a random fault."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -34,7 +34,7 @@ class Chaos:
         if self._rng.random() >= FAULTS:
             await exchange.send(exchange.response())
             return
-        # A call that hangs holds its slot for two seconds, and so there are fewer of them.
+        # Hanging calls are rare, because each holds its slot for two seconds.
         fault = self._rng.choices(["reject", "fail", "cut off", "lie", "redirect", "hang"], [9, 4, 4, 3, 2, 0.2])[0]
         self.faults[fault] += 1
         match fault:
@@ -47,7 +47,7 @@ class Chaos:
                 await self._leave_open(exchange, fault)
 
     async def _leave_open(self, exchange: Exchange, fault: str) -> None:
-        """Fail with an unknown outcome, with the persona created or not."""
+        """Fail with an unknown outcome, whether or not the persona is created."""
         response = exchange.response() if self._rng.random() < 0.5 else self._head(["500 Oops"])
         match fault:
             case "fail":
@@ -69,7 +69,7 @@ class Chaos:
 
 @attrs.frozen
 class Report:
-    """What a soak found."""
+    """The results of a soak."""
 
     calls: int
     seconds: float
@@ -83,7 +83,7 @@ class Report:
     peak_growth: int
 
     def check(self) -> None:
-        """Fail where a promise was broken."""
+        """Fail if a promise was broken."""
         assert sum(self.outcomes.values()) == self.calls, "a call has no outcome"
         assert not self.created_twice, f"created twice: {self.created_twice}"
         assert not self.lost, f"personas in no outcome: {self.lost}"
@@ -94,19 +94,19 @@ class Report:
 
 
 def open_files() -> int:
-    """Return how many file descriptors this process has open."""
+    """Return the number of file descriptors that this process has open."""
     return len(os.listdir("/dev/fd"))
 
 
 def peak() -> int:
-    """Return the peak of this process's memory, in bytes."""
-    import resource  # Windows has none
+    """Return the peak memory of this process in bytes."""
+    import resource  # Windows does not have it
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 async def soak(calls: int, seed: int) -> Report:
-    """Make so many calls at once, and account for their outcomes."""
+    """Start many calls at once, and account for their outcomes."""
     rng = random.Random(seed)
     chaos = Chaos(rng)
     tasks_before, files_before, peak_before = asyncio.all_tasks(), open_files(), peak()
@@ -114,7 +114,7 @@ async def soak(calls: int, seed: int) -> Report:
     service = BrokenService(then=chaos)
     requests = [CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(calls)]
     async with (
-        # No call may hang: those in flight end within their timeout, whatever the service does.
+        # No call may hang: a call in flight ends within its timeout, whatever the service does.
         asyncio.timeout(240 + calls / 100),
         service,
         PersonaAPI("sk-0123456789", base_url=service.base_url, timeout=TIMEOUT, retry=RETRY) as api,
@@ -126,7 +126,7 @@ async def soak(calls: int, seed: int) -> Report:
                 loop.call_later(rng.random() * calls / 3000, task.cancel)
         results = await asyncio.gather(*tasks, return_exceptions=True)
     seconds = time.perf_counter() - started
-    for _ in range(10):  # transports that were closed leave with the next turns of the loop
+    for _ in range(10):  # closed transports are removed within the next iterations of the loop
         await asyncio.sleep(0)
     spoken_for = {
         request.name
@@ -150,7 +150,7 @@ async def soak(calls: int, seed: int) -> Report:
 
 
 def main() -> None:
-    """Run the soak and print what it found."""
+    """Run the soak and print its results."""
     arguments = [int(argument) for argument in sys.argv[1:]]
     report = asyncio.run(soak(*[*arguments, *(20_000, 1)[len(arguments) :]]))
     for field in attrs.fields(Report):

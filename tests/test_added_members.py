@@ -1,4 +1,4 @@
-"""Gateways add members to the contract's: the known ones are typed fields, and any other is in `extra`."""
+"""Gateways add members to those of the contract: known ones are typed fields, and any other goes to `extra`."""
 
 import copy
 import json
@@ -30,13 +30,13 @@ ADDED: dict[type, dict[str, object]] = {
 
 
 def with_added(example: dict[str, Any]) -> dict[str, Any]:
-    """Return the contract's persona as CometAPI and DeerAPI document it, with every other added member too."""
+    """Return the contract's persona with every member that CometAPI, DeerAPI and other gateways add."""
     clip = example["clip"] | ADDED[Clip] | {"metadata": example["clip"]["metadata"] | ADDED[ClipMetadata]}
     return example | ADDED[Persona] | {"clip": clip, "persona_clips": [{"clip": clip}]}
 
 
-def test_added_members_are_fields_and_a_response_with_them_is_usual(example: dict[str, Any]) -> None:
-    """Each has its value, nothing is left in `extra`, and the shortcut reads it."""
+def test_added_members_are_fields_and_take_the_fast_path(example: dict[str, Any]) -> None:
+    """Each is in its field, `extra` is empty, and the fast path reads the response."""
     document = with_added(example)
     persona = load_usual(json.dumps(document))
     assert persona is not None
@@ -50,8 +50,8 @@ def test_added_members_are_fields_and_a_response_with_them_is_usual(example: dic
     assert loads(dumps(persona)) == persona
 
 
-def test_no_field_is_beyond_the_contract_and_these(example: dict[str, Any]) -> None:
-    """So that each has a row here."""
+def test_every_field_is_in_the_contract_or_listed_here(example: dict[str, Any]) -> None:
+    """A new field needs a row in `ADDED`."""
     documents = {Persona: example, Clip: example["clip"], ClipMetadata: example["clip"]["metadata"]}
     for model, document in documents.items():
         assert {field.name for field in attrs.fields(model)} == {*document, *ADDED[model], "extra"}
@@ -59,13 +59,13 @@ def test_no_field_is_beyond_the_contract_and_these(example: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("name", sorted(ADDED[Persona]))
 def test_an_added_member_of_another_type_is_kept_in_extra(name: str) -> None:
-    """As any other member: the field is `None`."""
+    """The field is `None`, as for any member of the wrong type."""
     persona = loads(json.dumps({"id": "fd213afd", name: [1]}))
     assert (getattr(persona, name), persona.extra) == (None, {name: [1]})
 
 
 def test_music_fields_name_the_persona_and_its_root_clip() -> None:
-    """They are merged into the body of the music request; what is not known is left out."""
+    """They are merged into the body of the music request; unknown values are left out."""
     persona = Persona(id="fd213afd", root_clip_id="54834687")
     expected = {"task": "artist_consistency", "persona_id": "fd213afd", "artist_clip_id": "54834687"}
     assert persona.music_fields() == expected
@@ -83,8 +83,8 @@ def test_music_fields_name_the_persona_and_its_root_clip() -> None:
         r'{"id": "\ud83d"}',
     ],
 )
-def test_a_lone_surrogate_anywhere_costs_no_persona(document: str) -> None:
-    """Also in the name of a member; what was read can be written, hashed, copied and pickled."""
+def test_a_lone_surrogate_anywhere_loses_no_persona(document: str) -> None:
+    """The same holds for member names; the persona can be written, hashed, copied and pickled."""
     persona = loads(document)
     assert json.loads(dumps(persona)) == {"persona_clips": []} | json.loads(document)
     assert loads(dumps(persona)) == persona

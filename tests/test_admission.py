@@ -1,4 +1,4 @@
-"""Admission under every mix of outcomes: nothing leaks, nobody waits for ever, nobody sends in a cool-down."""
+"""Admission under every mix of outcomes: nothing leaks, no call waits for ever, no attempt starts in a cool-down."""
 
 import asyncio
 from typing import Any
@@ -37,13 +37,13 @@ def response(status: int, wait: float | None = None) -> Response:
 
 
 class Machine(RuleBasedStateMachine):
-    """Calls of one client on a loop whose time moves when told; each HTTP exchange ends as a rule says."""
+    """Calls of one client on a virtual loop; the rules end each HTTP exchange and advance time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = VirtualLoop()
         self.exchanges: list[asyncio.Future[Response]] = []
-        self.cool_down_ends = 0.0  # as far as the service named it
+        self.cool_down_ends = 0.0  # according to the service's Retry-After
         self.calls: list[asyncio.Task[Any]] = []
         self.is_closed = False
         self.patch = pytest.MonkeyPatch()
@@ -52,7 +52,7 @@ class Machine(RuleBasedStateMachine):
         self.api = PersonaAPI(KEY, base_url="https://gateway.example", max_connections=SLOTS, retry=policy)
 
     async def exchange(self, *_: object, **__: object) -> Response:
-        """Stand in for one HTTP exchange: it starts in no cool-down, and ends as a rule says."""
+        """Replace one HTTP exchange: check that no cool-down is active, and wait until a rule ends it."""
         assert self.loop.time() >= self.cool_down_ends, "no attempt starts within a cool-down"
         assert not self.is_closed, "no attempt starts after close"
         future: asyncio.Future[Response] = self.loop.create_future()
@@ -89,33 +89,33 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.exchanges)
     @rule(number=st.integers(0, 9), status=st.sampled_from([429, 503]), wait=waits)
     def reject(self, number: int, status: int, wait: float | None) -> None:
-        """Let the service ask for patience."""
+        """Let the service rate limit or be unavailable."""
         self.end(number, response(status, wait))
 
     @precondition(lambda self: self.exchanges)
     @rule(number=st.integers(0, 9), kind=st.sampled_from([ConnectionFailedError, ConnectionLostError]))
     def lose(self, number: int, kind: type[ConnectionFailedError | ConnectionLostError]) -> None:
-        """Let a connection fail, before or after the request was sent."""
+        """Break a connection, before or after the request was sent."""
         self.end(number, kind(message="broken"))
 
     @precondition(lambda self: self.calls)
     @rule(number=st.integers(0, 99))
     def cancel(self, number: int) -> None:
-        """Cancel one of the calls, wherever it is."""
+        """Cancel one of the calls, whatever its phase."""
         self.calls[number % len(self.calls)].cancel()
         self.loop.run_until_idle()
 
     @precondition(lambda self: self.exchanges and self.calls)
     @rule(number=st.integers(0, 99), status=statuses, passes=st.integers(0, 3))
     def cancel_as_a_response_arrives(self, number: int, status: int, passes: int) -> None:
-        """Cancel a call as a response arrives, or so many passes of the loop later, as others are admitted."""
+        """Cancel a call as a response arrives, or a few passes of the loop later, while others are admitted."""
         self.exchanges[0].set_result(response(status))
         pending = [call for call in self.calls if not call.done()]
         self.cancel_later(pending[number % len(pending)], passes)
         self.loop.run_until_idle()
 
     def cancel_later(self, call: asyncio.Task[Any], passes: int) -> None:
-        """Cancel a call after so many passes of the loop."""
+        """Cancel a call after this many passes of the loop."""
         if passes:
             self.loop.call_soon(self.cancel_later, call, passes - 1)
         else:
@@ -123,7 +123,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1, 5, 30]))
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance time."""
         self.loop.advance(seconds)
 
     @precondition(lambda self: len(self.calls) > 8 and not self.is_closed)
@@ -138,11 +138,11 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def never_more_in_flight_than_slots(self) -> None:
-        """Hold `max_connections`."""
+        """Never exceed `max_connections`."""
         assert len(self.exchanges) <= SLOTS
 
     def teardown(self) -> None:
-        """Let the service succeed from now on: every call ends, and the client is as good as new."""
+        """Let the service succeed from now on: every call ends, and the client works as if it were new."""
         for _ in range(ROUNDS):
             while self.exchanges:
                 self.end(0, response(200))
@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
         self.patch.undo()
 
     def all_slots_are_free(self) -> None:
-        """See that, after a few successes, as many calls as there are slots are in flight at once."""
+        """Check that, after a few successes, every slot can be in flight at once."""
         self.loop.advance(max(0.0, self.cool_down_ends - self.loop.time()) + 31)
         for _ in range(SLOTS):
             call = self.loop.create_task(self.api.create(requests(1)[0]))

@@ -1,12 +1,12 @@
-"""Modules depend on each other in one direction, and nobody reaches into another object."""
+"""Modules depend on each other in one direction, and no module uses another object's private names."""
 
 import graphlib
 from pathlib import Path
 
 import pytest
-from support.modules import MODULES, foreign, imports, private_reaches
+from support.modules import MODULES, foreign, imports, private_accesses
 
-# Each may import those to its right; beside each other, neither imports the other.
+# Each module may import those on later lines; modules on the same line do not import each other.
 DIRECTION = [
     {"cli"},
     {"distributed"},
@@ -31,25 +31,25 @@ def short(module: str) -> str:
     return module.removeprefix("suno_persona.")
 
 
-def room(module: str) -> str:
-    """Return the part of the package that a module belongs to: a module at its top, or a subpackage."""
+def area(module: str) -> str:
+    """Return the part of the package that a module belongs to: a top-level module or a subpackage."""
     return module.split(".")[1] if "." in module else "suno_persona"
 
 
 @pytest.mark.parametrize("module", CHAIN)
 def test_imports_go_in_one_direction(module: str) -> None:
-    """From the command and the workers down to the errors, as the design states, also for types."""
-    rank = RANK[room(module)]
+    """Imports, also for types, lead from the command and the workers down to the errors, as the design states."""
+    rank = RANK[area(module)]
     upwards = {
         name
         for name in imports(module)
-        if room(name) in RANK and room(name) != room(module) and RANK[room(name)] <= rank
+        if area(name) in RANK and area(name) != area(module) and RANK[area(name)] <= rank
     }
     assert upwards <= ({"suno_persona.models"} if module == "suno_persona.errors" else set())
 
 
 def test_the_docs_show_the_graph(pytestconfig: pytest.Config) -> None:
-    """The page on the design names what each module imports, as it is today; `--write-docs` writes it."""
+    """The page on the design lists the current imports of each module; `--write-docs` writes it."""
     page = Path(__file__).parent.parent / "docs" / "explanation" / "design.md"
     rows = "".join(
         f"| `{short(name)}` | {', '.join(f'`{short(each)}`' for each in sorted(imports(name, types=False)))} |\n"
@@ -64,8 +64,8 @@ def test_the_docs_show_the_graph(pytestconfig: pytest.Config) -> None:
     assert page.read_text(encoding="utf-8") == text
 
 
-def test_nothing_imports_in_a_circle() -> None:
-    """Neither when it runs, nor for types, but for errors and models, each of which names the other."""
+def test_no_imports_are_circular() -> None:
+    """Not at runtime, nor for types; only errors and models name each other."""
     for types in (False, True):
         graph = {module: imports(module, types=types) for module in MODULES}
         if types:
@@ -74,19 +74,19 @@ def test_nothing_imports_in_a_circle() -> None:
         graphlib.TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room(name) not in ("cli", "distributed", "journal")])
-def test_the_core_knows_no_journal_and_no_queue(module: str) -> None:
-    """A batch knows a journal by the protocol that it states itself."""
-    above = {name for name in imports(module) if room(name) in ("journal", "distributed")}
+@pytest.mark.parametrize("module", [name for name in MODULES if area(name) not in ("cli", "distributed", "journal")])
+def test_the_core_imports_neither_journal_nor_queue(module: str) -> None:
+    """A batch uses a journal through a protocol of its own."""
+    above = {name for name in imports(module) if area(name) in ("journal", "distributed")}
     assert not above
 
 
 @pytest.mark.parametrize("name", PURE)
-def test_what_decides_is_pure(name: str) -> None:
-    """The modules that hold the rules know no event loop, no HTTP library and no database."""
+def test_the_rules_are_pure(name: str) -> None:
+    """The modules that hold the rules import no event loop, no HTTP library and no database."""
     assert not foreign(f"suno_persona.{name}") & {"asyncio", "aiohttp", "sqlalchemy", "threading", "time"}
 
 
-def test_nobody_reaches_into_another_object() -> None:
-    """A name with an underscore is used only in the module that defines it."""
-    assert [reach for module in MODULES for reach in private_reaches(module)] == []
+def test_private_names_are_used_only_where_they_are_defined() -> None:
+    """No module uses an underscore name of an object that another module defines."""
+    assert [reach for module in MODULES for reach in private_accesses(module)] == []

@@ -1,4 +1,4 @@
-"""However a batch ends, it ends at once, sends nothing more, and closes the source that it reads."""
+"""However a batch ends, it ends at once, sends nothing more, and closes its source."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,10 +17,10 @@ from suno_persona.testing import FakeSuno
 pytestmark = pytest.mark.timeout(30)
 
 
-async def test_a_source_that_yields_although_it_is_cancelled_does_not_hold_up_the_end(
+async def test_a_source_that_swallows_cancellation_does_not_delay_the_end(
     service: HeldService,
 ) -> None:
-    """It may go on where others would end: nothing of what it yields then is sent."""
+    """What it yields after its cancellation is not sent."""
     closed = asyncio.Event()
 
     async def stubborn() -> AsyncIterator[CreatePersonaRequest]:
@@ -44,10 +44,10 @@ async def test_a_source_that_yields_although_it_is_cancelled_does_not_hold_up_th
     assert len(service.received) == 1
 
 
-async def test_a_source_that_is_an_async_generator_is_closed_when_a_batch_ends_early(
+async def test_an_async_generator_is_closed_when_a_batch_ends_early(
     service: HeldService,
 ) -> None:
-    """Its `finally` runs before the batch has ended, so that files and cursors are not left open."""
+    """Its `finally` runs before the batch has ended, so that no file or cursor stays open."""
     closed = asyncio.Event()
 
     async def source() -> AsyncIterator[CreatePersonaRequest]:
@@ -70,8 +70,8 @@ async def test_a_source_that_is_an_async_generator_is_closed_when_a_batch_ends_e
         assert closed.is_set()
 
 
-async def test_a_reader_that_swallowed_a_cancellation_is_not_in_a_hurry_for_ever(service: HeldService) -> None:
-    """An early stop waits for what is in flight, whatever happened to its task before."""
+async def test_a_swallowed_cancellation_does_not_cancel_calls_in_flight(service: HeldService) -> None:
+    """An early stop still waits for them, even if the reader's task was cancelled before."""
     async with client(service, max_connections=2) as api:
 
         async def read() -> None:
@@ -93,7 +93,7 @@ async def test_a_reader_that_swallowed_a_cancellation_is_not_in_a_hurry_for_ever
 
 
 async def test_an_unexpected_error_of_one_call_is_its_outcome(service: HeldService) -> None:
-    """It never ends the batch without an outcome: a journal that raises anything is met as any failure is."""
+    """If a journal raises an unexpected error, the batch still yields an outcome for each request."""
 
     class Broken:
         async def __aenter__(self) -> None: ...
@@ -117,8 +117,8 @@ async def test_an_unexpected_error_of_one_call_is_its_outcome(service: HeldServi
     assert service.received == []
 
 
-async def test_a_batch_that_is_cancelled_has_an_outcome_for_each_call_in_flight(service: HeldService) -> None:
-    """The command stops at once this way, and still reports what may exist."""
+async def test_a_cancelled_batch_yields_an_outcome_for_each_call_in_flight(service: HeldService) -> None:
+    """The command stops at once by this, and still reports which personas may exist."""
     async with client(service, max_connections=2) as api, open_batch(api, requests(9), None) as batch:
         first = asyncio.ensure_future(anext(batch))
         await service.until(2)
@@ -131,8 +131,8 @@ async def test_a_batch_that_is_cancelled_has_an_outcome_for_each_call_in_flight(
     assert len(service.received) == 2
 
 
-async def test_requests_may_come_from_an_object_that_iterates(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """An async iterator need not be a generator."""
+async def test_requests_may_come_from_an_async_iterator(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+    """It need not be a generator."""
 
     class Queue:
         def __init__(self) -> None:

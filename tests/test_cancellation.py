@@ -1,4 +1,4 @@
-"""Cancelling is safe wherever a call is suspended: it releases everything, and holds up no other call."""
+"""Cancelling is safe at every suspension point of a call: it releases everything, and blocks no other call."""
 
 import asyncio
 import itertools
@@ -34,7 +34,7 @@ async def create(exchange: Exchange) -> None:
 
 
 async def create_in_two_parts(exchange: Exchange) -> None:
-    """Respond with a persona, and send the body only when the client waits for it."""
+    """Respond with a persona, and send the body only once the client waits for it."""
     head, _, body = exchange.response().partition(b"\r\n\r\n")
     await exchange.send(head + b"\r\n\r\n")
     for _ in range(20):
@@ -43,15 +43,15 @@ async def create_in_two_parts(exchange: Exchange) -> None:
 
 
 async def drop(exchange: Exchange) -> None:
-    """Close the connection in place of a response."""
+    """Close the connection instead of responding."""
     exchange.close()
 
 
 @attrs.frozen
 class Scenario:
-    """What happens to a call, and the phases in which it must have been cancelled by the end of the sweep.
+    """How the service responds, and the phases in which the sweep must have cancelled the call.
 
-    A phase is what the call waited for, and how many requests of the client had arrived by then.
+    A phase is what the call was waiting for, and how many requests of the client had arrived by then.
     """
 
     acts: list[Act]
@@ -85,7 +85,7 @@ SCENARIOS = {
 
 
 async def finish(call: asyncio.Task[Any], advance: Clock) -> None:
-    """Let time pass until a call is done."""
+    """Advance time until a call is done."""
     await idle()
     while not call.done():
         advance(5)
@@ -96,7 +96,7 @@ async def finish(call: asyncio.Task[Any], advance: Clock) -> None:
 async def test_a_call_can_be_cancelled_wherever_it_suspends(
     name: str, request_: CreatePersonaRequest, advance: Clock
 ) -> None:
-    """A client with one slot and one connection makes its next call after it, and nothing is left behind."""
+    """Afterwards a client with one slot and one connection makes its next call, and no task is left."""
     scenario = SCENARIOS[name]
     before = asyncio.all_tasks()
     reached: set[tuple[str, int]] = set()
@@ -108,7 +108,7 @@ async def test_a_call_can_be_cancelled_wherever_it_suspends(
             call = asyncio.create_task(cancel_create(point, api, request_, reached, service))
             await finish(call, advance)
             received = len(service.requests)
-            service.acts.clear()  # of which a cancelled call did not meet all
+            service.acts.clear()  # a cancelled call may have left some
             following = asyncio.create_task(api.create(request_))
             await finish(following, advance)
             assert following.result().name == "Neon"
@@ -126,12 +126,12 @@ async def cancel_create(
     reached: set[tuple[str, int]],
     service: BrokenService,
 ) -> None:
-    """Create a persona, and cancel this at a point."""
+    """Create a persona, and cancel the call at a suspension point."""
     await cancelled_at(point, api.create(request), reached, lambda: len(service.requests))
 
 
 async def test_a_call_can_be_cancelled_wherever_it_waits_for_a_slot(service: HeldService) -> None:
-    """It sends nothing, and the slot goes to the next call when it is free."""
+    """It sends nothing, and the freed slot goes to the next call."""
     reached: set[tuple[str, int]] = set()
     (request,) = requests(1)
     async with client(service, max_connections=1) as api:
@@ -162,8 +162,8 @@ async def test_a_call_cancelled_while_it_waits_for_a_slot_sends_nothing(service:
     assert service.personas == ["0", "2", "3"]
 
 
-async def test_a_call_cancelled_during_a_cool_down_holds_up_no_other(advance: Clock) -> None:
-    """Also in each turn of the loop between the end of the cool-down and its next attempt, the first of all."""
+async def test_a_call_cancelled_during_a_cool_down_blocks_no_other(advance: Clock) -> None:
+    """The same holds at each pass of the loop between the end of the cool-down and its next attempt."""
     reached = set()
     for turn in itertools.count():
         async with HeldService() as service, client(service, max_connections=3) as api:
@@ -187,8 +187,8 @@ async def test_a_call_cancelled_during_a_cool_down_holds_up_no_other(advance: Cl
     assert reached == {False, True}
 
 
-async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_up_no_other(advance: Clock) -> None:
-    """Also in each turn of the loop between the moment at which the limit lets it pass and its attempt."""
+async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_blocks_no_other(advance: Clock) -> None:
+    """The same holds at each pass of the loop between its admission by the limiter and its attempt."""
     reached = set()
     for turn in itertools.count():
         limit = AsyncLimiter(1, 10)
@@ -210,7 +210,7 @@ async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_holds_up_no_ot
 
 
 async def test_a_call_cancelled_during_its_backoff_sends_nothing_more(service: HeldService) -> None:
-    """Its slot is free at once."""
+    """It frees its slot at once."""
     async with client(service, max_connections=1, retry=RetryPolicy(wait_initial=1e6, wait_max=1e6)) as api:
         call = asyncio.create_task(api.create(requests(1)[0]))
         await service.receives(1)

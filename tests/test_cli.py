@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Stdout has nothing but the id, so that a script can use it."""
+    """Stdout has only the id, so that a script can use it."""
     done = await run(COMMAND, *CREATE, env=env)
     assert done == Done(0, f"{fake_suno.personas[0].id}\n", "")
     assert fake_suno.requests[0].json() == {
@@ -45,7 +45,7 @@ async def test_create_has_an_option_for_every_member(fake_suno: FakeSuno, env: d
 async def test_the_exit_status_shows_whether_a_persona_may_exist(
     fault: Fault, status: int, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """The status is 1 if there is certainly none and 3 if that is unknown; the reason is one line on stderr."""
+    """The status is 1 if there is certainly none and 3 if the outcome is unknown; stderr has the reason on one line."""
     fake_suno.script(fault)
     done = await run(COMMAND, *CREATE, env=env)
     assert (done.status, done.output) == (status, "")
@@ -66,7 +66,7 @@ async def test_the_exit_status_shows_whether_a_persona_may_exist(
 async def test_a_usage_error_is_reported_before_anything_is_sent(
     change: dict[str, str], arguments: tuple[str, ...], words: str, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """The status is 2 for an error of usage, configuration or input."""
+    """The status of a usage, configuration or input error is 2."""
     done = await run(COMMAND, *arguments, env=env | change)
     assert (done.status, done.output) == (2, "")
     assert words in done.errors
@@ -76,8 +76,10 @@ async def test_a_usage_error_is_reported_before_anything_is_sent(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("target", [">/dev/full", ">&-"])
-async def test_an_id_that_stdout_cannot_take_is_not_lost(target: str, fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """The id is printed on stderr, and the status is still 0: the persona was created."""
+async def test_an_id_that_cannot_be_written_to_stdout_is_not_lost(
+    target: str, fake_suno: FakeSuno, env: dict[str, str]
+) -> None:
+    """The id is printed on stderr, and the status is still 0, because the persona was created."""
     command = f"{COMMAND} create --root-clip-id 54834687 --name Neon --description 'Night drive' {target}"
     done = await run("sh", "-c", command, env=env)
     assert done.status == 0
@@ -85,8 +87,8 @@ async def test_an_id_that_stdout_cannot_take_is_not_lost(target: str, fake_suno:
     assert done.errors.count("\n") == 1
 
 
-async def test_a_terminal_of_another_encoding_shows_what_it_can(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """No created persona is lost because its text cannot be encoded."""
+async def test_text_outside_the_encoding_of_stdout_is_replaced(fake_suno: FakeSuno, env: dict[str, str]) -> None:
+    """A persona is not lost because its text cannot be encoded."""
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     done = await run(COMMAND, *CREATE[:-3], "Néon", *CREATE[-2:], "--json", env=env | ascii_only)
     assert (done.status, done.errors) == (0, "")
@@ -120,7 +122,7 @@ async def test_the_demo_needs_no_configuration() -> None:
 
 @pytest.mark.posix
 async def test_the_fake_service_serves_until_ctrl_c() -> None:
-    """A shell can run what it prints, a client in another process works with that, and each persona is shown."""
+    """It prints settings that a shell can use, serves clients in other processes, and shows each persona."""
     process = await start(COMMAND, "fake", "--port", "0", env={})
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
@@ -133,7 +135,7 @@ async def test_the_fake_service_serves_until_ctrl_c() -> None:
     assert re.fullmatch(rb"suno-persona: created [0-9a-f-]{36}, 'Neon' from '54834687'\n", errors)
 
 
-async def test_a_port_that_is_taken_is_one_line(fake_suno: FakeSuno) -> None:
+async def test_a_port_in_use_is_reported_in_one_line(fake_suno: FakeSuno) -> None:
     """The status is 2, and there is no traceback."""
     done = await run(COMMAND, "fake", "--port", fake_suno.base_url.rpartition(":")[2], env={})
     assert done.status == 2
@@ -142,14 +144,14 @@ async def test_a_port_that_is_taken_is_one_line(fake_suno: FakeSuno) -> None:
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "sqlalchemy"])
 async def test_without_its_extra_the_command_names_it(missing: str) -> None:
-    """Without the cli extra, the command prints what to install."""
+    """Without the cli extra, the command prints how to install it."""
     code = f"import sys; sys.modules[{missing!r}] = None; from suno_persona.__main__ import main; main()"
     done = await run(sys.executable, "-c", code, "batch", "rows.csv", env={})
     assert done == Done(2, "", "suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'\n")
 
 
 async def test_another_missing_module_is_not_hidden() -> None:
-    """A broken installation shows the module that is missing."""
+    """A broken installation shows the missing module."""
     code = "import sys; sys.modules['suno_persona.cli'] = None; from suno_persona.__main__ import main; main()"
     done = await run(sys.executable, "-c", code, env={})
     assert "suno_persona.cli" in done.errors

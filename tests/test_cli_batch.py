@@ -53,7 +53,7 @@ async def test_the_summary_and_the_status_show_the_outcomes(
 
 
 async def test_an_unknown_outcome_has_its_own_status(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """The status is 3, also if others were rejected, and the command that lists them is printed."""
+    """The status is 3, even if others were rejected, and the command that lists them is printed."""
     fake_suno.script(Fault.lost_answer())
     file = write_file(tmp_path, rows(1) + "unknown-1,N,D,,\n")
     done = await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
@@ -93,7 +93,7 @@ async def test_an_unknown_outcome_has_its_own_status(fake_suno: FakeSuno, env: d
         (["rows.csv", "--base-url", "gateway"], "--base-url must be "),
     ],
 )
-async def test_an_unusable_file_or_option_is_one_line(
+async def test_an_unusable_file_or_option_is_reported_in_one_line(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
     """The error names it; nothing is sent, and no file is changed."""
@@ -114,7 +114,7 @@ async def test_an_unusable_file_or_option_is_one_line(
 
 @pytest.mark.posix
 async def test_the_file_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path) -> None:
-    """A file is read twice, to check it and to send it, which a pipe cannot be."""
+    """The file is read twice, to check it and to send it, and a pipe can be read only once."""
     script = f"cd {shlex.quote(str(tmp_path))} && mkfifo rows.csv && (echo x > rows.csv & {COMMAND} batch rows.csv)"
     done = await run("sh", "-c", script, env=env)
     message = "suno-persona: FILE must be a regular file, as it is read twice; got the pipe rows.csv\n"
@@ -123,7 +123,7 @@ async def test_the_file_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path) 
 
 @pytest.mark.posix
 async def test_the_output_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path) -> None:
-    """An output file is read, too, to append only new lines; without --output the lines go to stdout."""
+    """The output is also read, to append only new lines; without --output the lines go to stdout."""
     write_file(tmp_path, rows(1))
     script = f"cd {shlex.quote(str(tmp_path))} && mkfifo out && {COMMAND} batch rows.csv --output out"
     done = await run("sh", "-c", script, env=env)
@@ -133,7 +133,7 @@ async def test_the_output_must_not_be_a_pipe(env: dict[str, str], tmp_path: Path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 async def test_the_output_must_not_be_a_device(env: dict[str, str], tmp_path: Path) -> None:
-    """Some never end when they are read."""
+    """Reading some devices never ends."""
     done = await run(COMMAND, "batch", write_file(tmp_path, rows(1)), "--output", "/dev/full", env=env)
     message = "suno-persona: --output must be a regular file, as it is read, too; got the device /dev/full\n"
     assert done == Done(2, "", message)
@@ -143,12 +143,12 @@ async def test_the_output_must_not_be_a_device(env: dict[str, str], tmp_path: Pa
 async def test_a_second_run_sends_nothing_and_writes_no_line_twice(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, torn: bytes
 ) -> None:
-    """The journal is beside the file by default, and the output is appended to, after a torn last line is removed."""
+    """By default the journal is beside the file. The output is appended to, after its torn last line is removed."""
     file, output = write_file(tmp_path, rows(20)), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--output", str(output))
     first = await run(*command, env=env)
     content = output.read_bytes()
-    output.write_bytes(content[:-20] + torn)  # as a power cut leaves it
+    output.write_bytes(content[:-20] + torn)  # as after a power cut
     again = await run(*command, env=env)
     assert (first.status, again.status, first.output) == (0, 0, "")
     assert len(fake_suno.requests) == 20
@@ -157,7 +157,7 @@ async def test_a_second_run_sends_nothing_and_writes_no_line_twice(
 
 
 async def test_a_changed_outcome_is_a_new_line(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """If the outcome of a request changes, a line is added, and the last one counts."""
+    """If the outcome of a request changes, a line is appended, and the last one counts."""
     file, output = write_file(tmp_path, rows(1)), tmp_path / "out.jsonl"
     for fault, status in ((Fault.response(404), 1), (Fault.response(403), 1), (Fault.lost_answer(), 3)):
         fake_suno.script(fault)
@@ -167,8 +167,8 @@ async def test_a_changed_outcome_is_a_new_line(fake_suno: FakeSuno, env: dict[st
     assert [line["state"] for line in read_outcomes(output.read_text())] == ["not_created", "unknown", "created"]
 
 
-async def test_identical_rows_have_keys_of_their_own(env: dict[str, str], tmp_path: Path) -> None:
-    """Each of them has its own line, and a second run adds none."""
+async def test_identical_rows_have_different_keys(env: dict[str, str], tmp_path: Path) -> None:
+    """Each has its own line, and a second run adds none."""
     file, output = write_file(tmp_path, HEADER + "c,N,D,,\n" * 10), tmp_path / "out.jsonl"
     for _ in range(2):
         await run(COMMAND, "batch", file, "--output", str(output), env=env)
@@ -178,7 +178,7 @@ async def test_identical_rows_have_keys_of_their_own(env: dict[str, str], tmp_pa
 
 
 async def test_the_output_can_be_read_while_it_grows(service: HeldService, tmp_path: Path) -> None:
-    """Each outcome is written as soon as it is known, and every line is whole."""
+    """Each outcome is written as soon as it is known, and every line is complete."""
     file, output = write_file(tmp_path, rows(3)), tmp_path / "out.jsonl"
     process = await start(COMMAND, "batch", file, "--output", str(output), "--max-connections", "1", env=service.env)
     for number in range(3):
@@ -196,7 +196,7 @@ async def test_the_output_can_be_read_while_it_grows(service: HeldService, tmp_p
 async def test_an_output_that_cannot_be_written_stops_the_batch(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, where: str
 ) -> None:
-    """The error is one line, the journal has what was created, and the command to resume is printed."""
+    """The error is one line, the journal has the created personas, and the command to resume is printed."""
     file = write_file(tmp_path, rows(300))
     command = f"{COMMAND} batch {shlex.quote(file)}"
     how = {
@@ -217,7 +217,7 @@ async def test_an_output_that_cannot_be_written_stops_the_batch(
 
 
 async def resume(errors: str, env: dict[str, str]) -> Done:
-    """Run the command that was printed to resume."""
+    """Run the printed command to resume."""
     (line,) = [line for line in errors.splitlines() if "to resume: " in line]
     program, *arguments = shlex.split(line.partition("to resume: ")[2])
     assert program == "suno-persona"
@@ -225,7 +225,7 @@ async def resume(errors: str, env: dict[str, str]) -> Done:
 
 
 async def test_a_file_that_changes_during_the_run_stops_it(service: HeldService, tmp_path: Path) -> None:
-    """Calls in flight finish, and the line that is bad now is named."""
+    """Calls in flight finish, and the error names the line that has become invalid."""
     file = write_file(tmp_path, rows(2000))
     output = str(tmp_path / "out.jsonl")
     process = await start(COMMAND, "batch", file, "--output", output, "--max-connections", "1", env=service.env)
@@ -243,7 +243,7 @@ async def test_a_file_that_changes_during_the_run_stops_it(service: HeldService,
 
 @pytest.mark.parametrize("change", ["shorter", "longer"])
 async def test_a_file_that_grows_or_shrinks_is_an_error(service: HeldService, tmp_path: Path, change: str) -> None:
-    """A run that did not send what was checked, no more and no less, is no success."""
+    """A run fails unless it sent exactly the rows that were checked."""
     file = write_file(tmp_path, rows(1000))
     process = await start(COMMAND, "batch", file, "--output", str(tmp_path / "out.jsonl"), env=service.env)
     await service.until(1)
@@ -258,7 +258,7 @@ async def test_a_file_that_grows_or_shrinks_is_an_error(service: HeldService, tm
     assert re.search(rb"the file changed during the run: it must have 1000 rows; got (more|\d+)\n", errors), errors
 
 
-async def test_progress_is_plain_lines_where_stderr_is_no_terminal(env: dict[str, str], tmp_path: Path) -> None:
+async def test_progress_is_plain_lines_if_stderr_is_not_a_terminal(env: dict[str, str], tmp_path: Path) -> None:
     """A log has neither a bar nor control characters."""
     done = await run(COMMAND, "batch", write_file(tmp_path, rows(3)), env=env)
     assert "\x1b" not in done.errors

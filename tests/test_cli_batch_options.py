@@ -1,4 +1,4 @@
-"""What `suno-persona batch` can be told beyond its files: stdin, an id of one's own, a check, and where to stop."""
+"""The options of `suno-persona batch` beyond its files: stdin, custom ids, a check, and limits."""
 
 import shlex
 from pathlib import Path
@@ -15,7 +15,7 @@ JSON_ROW = '{"root_clip_id": "clip", "name": "Voice 0", "description": "Airy pop
 
 
 async def piped(content: str, arguments: str, env: dict[str, str]) -> Done:
-    """Run the command with this on its stdin."""
+    """Run the command with this content on its stdin."""
     return await run("bash", "-c", f"printf %s {shlex.quote(content)} | {COMMAND} {arguments}", env=env)
 
 
@@ -23,7 +23,7 @@ async def piped(content: str, arguments: str, env: dict[str, str]) -> Done:
 async def test_stdin_is_read_in_either_format(
     content: str, fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The output goes to stdout, also where it is named -, and the journal resumes the batch."""
+    """The output goes to stdout, also if it is named -, and the journal resumes the batch."""
     arguments = f"batch - --output - --journal {tmp_path}/j.journal"
     for _ in range(2):
         done = await piped(content, arguments, env)
@@ -41,18 +41,18 @@ async def test_stdin_is_read_in_either_format(
         (f"{COMMAND} batch - --journal j < /dev/null", "stdin:1: the file must have at least one request; got none"),
     ],
 )
-async def test_a_stdin_that_cannot_be_used_is_one_line(
+async def test_an_unusable_stdin_is_reported_in_one_line(
     command: str, reason: str, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The status is 2, and nothing is made."""
+    """The status is 2, and no file is created."""
     done = await run("bash", "-c", f"cd {tmp_path} && {command}", env=env)
     assert done.status == 2
     assert reason in done.errors
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_stopped_batch_from_stdin_names_what_to_pass_again(env: dict[str, str], tmp_path: Path) -> None:
-    """The command to resume has every option that was given, and needs the same input."""
+async def test_a_stopped_batch_from_stdin_prints_the_command_to_resume(env: dict[str, str], tmp_path: Path) -> None:
+    """The command has all options of the first run, and needs the same stdin."""
     options = f"--journal {tmp_path}/j.journal --limit 2 --max-unknown 3 --timeout 30 --max-connections 4"
     done = await piped(rows(3), f"batch - {options}", env)
     assert f"to resume, with the same stdin: suno-persona batch - {options}\n" in done.errors
@@ -67,10 +67,10 @@ async def test_a_stopped_batch_from_stdin_names_what_to_pass_again(env: dict[str
         (f'{JSON_ROW[:-2]}, "custom_id": "a 1"}}\n{JSON_ROW[:-2]}, "custom_id": null}}\n', "rows.jsonl"),
     ],
 )
-async def test_an_id_of_ones_own_comes_back_and_is_not_sent(
+async def test_a_custom_id_is_in_the_output_and_is_not_sent(
     content: str, name: str, fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """It is in each line of output, and no part of the key: the rows are the same requests without it."""
+    """It is in each line of output, and not part of the key: without it the rows are the same requests."""
     file, output = write_file(tmp_path, content, name), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--output", str(output), "--max-connections", "1")
     assert (await run(*command, env=env)).status == 0
@@ -83,18 +83,18 @@ async def test_an_id_of_ones_own_comes_back_and_is_not_sent(
 
 
 @pytest.mark.parametrize("value", ["12", '" "', "[]"])
-async def test_an_id_of_ones_own_must_be_text(value: str, env: dict[str, str], tmp_path: Path) -> None:
-    """The line is named."""
+async def test_a_custom_id_must_be_text(value: str, env: dict[str, str], tmp_path: Path) -> None:
+    """The error names the line."""
     file = write_file(tmp_path, f'{JSON_ROW[:-2]}, "custom_id": {value}}}\n', "rows.jsonl")
     done = await run(COMMAND, "batch", file, env=env)
     assert done.status == 2
     assert f"{file}:1: custom_id must be text that is not blank; got " in done.errors
 
 
-async def test_a_check_sends_nothing_and_says_what_a_run_would_do(
+async def test_a_check_sends_nothing_and_shows_what_a_run_would_do(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """It counts what is to be sent and what has an outcome, and names the rows that look like duplicates."""
+    """It counts the requests to send and those with an outcome, and names rows that look like duplicates."""
     file = write_file(tmp_path, rows(2))
     fresh = await run(COMMAND, "batch", file, "--check", env=env)
     assert fresh == Done(0, "2 rows; nothing was sent\n  2 to send\n", "")
@@ -128,7 +128,7 @@ async def test_a_check_sends_nothing_and_says_what_a_run_would_do(
 
 
 async def test_a_check_needs_what_a_run_needs(env: dict[str, str], tmp_path: Path, postgres_url: str) -> None:
-    """The same settings, valid rows, and the journal of the same account; the journal may be a database."""
+    """It needs the same settings, valid rows and the journal of the same account, which may be a database."""
     file = write_file(tmp_path, rows(1))
     for change, reason in (
         ({"SUNO_API_KEY": ""}, "SUNO_API_KEY must be the service's key"),
@@ -143,13 +143,13 @@ async def test_a_check_needs_what_a_run_needs(env: dict[str, str], tmp_path: Pat
     assert done == Done(0, "1 rows; nothing was sent\n  1 to send\n", "")
 
 
-async def test_a_limit_is_never_passed(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """Each run adds no more than so many personas; what may be one counts, and what was rejected does not."""
+async def test_a_limit_is_never_exceeded(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
+    """Each run adds at most that many personas; an unknown outcome counts, and a rejection does not."""
     content = HEADER + "unknown-1,N,D,,\n" + rows(20)[len(HEADER) :]
     command = (COMMAND, "batch", write_file(tmp_path, content), "--limit", "3")
     fake_suno.script(Fault.lost_answer())
     first = await run(*command, "--max-connections", "1", env=env)
-    assert (first.status, len(fake_suno.personas)) == (3, 2)  # the first row had no clip, and its answer was lost
+    assert (first.status, len(fake_suno.personas)) == (3, 2)  # the first row had no clip, and its response was lost
     assert "stopped, as --limit is 3" in first.errors
     assert "to resume: " in first.errors
     for count in (5, 8):
@@ -160,20 +160,20 @@ async def test_a_limit_is_never_passed(fake_suno: FakeSuno, env: dict[str, str],
     assert "stopped" not in last.errors
 
 
-async def test_a_service_that_fails_stops_the_batch(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """So many unknown outcomes in a row stop it, with the reason; those of earlier runs do not count."""
+async def test_a_failing_service_stops_the_batch(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
+    """A number of consecutive unknown outcomes stops it, with the reason; those of earlier runs do not count."""
     file = write_file(tmp_path, rows(30))
     command = (COMMAND, "batch", file, "--max-connections", "1", "--max-unknown", "3")
     fake_suno.script(*[Fault.lost_answer()] * 2, Fault.response(404), *[Fault.server_error()] * 3)
     done = await run(*command, env=env)
     sent = len(fake_suno.requests)
     assert done.status == 3
-    assert 6 <= sent <= 7  # what is in flight by then finishes
+    assert 6 <= sent <= 7  # calls in flight finish
     reason = "stopped, as 3 outcomes in a row are unknown (--max-unknown); the last one: HTTP 500 (internal)"
     assert reason in done.errors
     assert "to resume: " in done.errors
     assert (await run(*command, env=env)).status == 3
-    assert len(fake_suno.requests) == 31  # all, and the one that was rejected again
+    assert len(fake_suno.requests) == 31  # all, and the rejected one again
     fake_suno.script(*[Fault.server_error()] * 40)
     (tmp_path / "rows.csv.journal").unlink()
     await run(*command[:3], "--max-connections", "1", env=env)

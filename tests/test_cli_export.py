@@ -33,7 +33,7 @@ async def documents(journal: str, *options: str) -> list[dict[str, object]]:
 
 
 async def test_a_table_has_a_row_for_each_request(tmp_path: Path) -> None:
-    """In the order of the input, with the line, what was asked for, and what became of it."""
+    """The rows are in the order of the input, with the line, the request and its outcome."""
     journal, file = await sample(tmp_path)
     rows = await table(journal, "--input", file)
     assert [row["line"] for row in rows] == ["2", "3", "4", "5", "6", "7"]
@@ -47,8 +47,8 @@ async def test_a_table_has_a_row_for_each_request(tmp_path: Path) -> None:
     assert (claimed["reason"], claimed["settled_at"], claimed["persona_id"]) == ("", "", "")
 
 
-async def test_requests_that_the_input_does_not_have_come_last(tmp_path: Path) -> None:
-    """Nothing that was recorded is left out; without an input, the order is that of the claims."""
+async def test_requests_that_are_not_in_the_input_come_last(tmp_path: Path) -> None:
+    """No record is left out; without an input, they are in the order of their claims."""
     journal, file = await sample(tmp_path)
     path = Path(file)
     header, *lines = path.read_text().splitlines(keepends=True)
@@ -61,15 +61,15 @@ async def test_requests_that_the_input_does_not_have_come_last(tmp_path: Path) -
 
 
 async def test_an_empty_journal_is_a_table_without_rows(tmp_path: Path) -> None:
-    """The header is there, and JSON Lines are empty."""
+    """CSV has its header, and JSON Lines are empty."""
     journal = await fill(tmp_path / "j")
     assert (await export(journal, "csv")).output.startswith("line,custom_id,state,name,persona_id,reason,")
     assert await table(journal) == []
     assert await documents(journal) == []
 
 
-async def test_json_lines_have_all_that_is_known(tmp_path: Path) -> None:
-    """A document has the request as it was sent, and the persona as it was received."""
+async def test_json_lines_have_everything_in_the_record(tmp_path: Path) -> None:
+    """A document has the request as sent and the persona as received."""
     journal, file = await sample(tmp_path)
     found = await documents(journal, "--input", file)
     held = {entry.key: entry for entry in await entries(journal)}
@@ -83,7 +83,7 @@ async def test_json_lines_have_all_that_is_known(tmp_path: Path) -> None:
 
 
 async def test_no_cell_is_a_formula(tmp_path: Path) -> None:
-    """Text that a spreadsheet would compute begins with an apostrophe, whoever wrote it; JSON Lines have it exactly."""
+    """Text that a spreadsheet would compute is prefixed with an apostrophe; JSON Lines have it unchanged."""
     results = []
     for number, text in enumerate(EXACT):
         request = CreatePersonaRequest(root_clip_id="c", name=f"{text}x", description=text, extra={"mood": text})
@@ -100,16 +100,16 @@ async def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     assert [document["request"]["description"] for document in found[:-1]] == EXACT  # type: ignore[index]  # JSON
 
 
-async def test_a_table_holds_no_control_characters(tmp_path: Path) -> None:
-    """They are replaced, but for line breaks and tabs, which are quoted as they are."""
+async def test_a_table_has_no_control_characters(tmp_path: Path) -> None:
+    """They are replaced, except for line breaks and tabs, which are quoted."""
     journal = await fill(tmp_path / "j", (a_request("N\x1b[2J\x9b", "a\tb\r\nc\rd"), None))
     (row,) = await table(journal)
     assert (row["name"], row["description"]) == ("N\ufffd[2J\ufffd", "a\tb\r\nc\rd")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_file_is_replaced_when_the_export_is_whole(tmp_path: Path, kind: str) -> None:
-    """It has what stdout has, by a symbolic link too, and nothing is left beside it."""
+async def test_a_file_is_replaced_once_the_export_is_complete(tmp_path: Path, kind: str) -> None:
+    """It has the same content as stdout, also through a symbolic link, and no other file is left."""
     journal, _ = await sample(tmp_path)
     target, link = tmp_path / "export", tmp_path / "link"
     target.write_text("old")
@@ -124,8 +124,8 @@ async def test_a_file_is_replaced_when_the_export_is_whole(tmp_path: Path, kind:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_full_disk_is_one_line(tmp_path: Path, kind: str) -> None:
-    """On stdout, and as the output, which is a device and is not replaced."""
+async def test_a_full_disk_is_reported_in_one_line(tmp_path: Path, kind: str) -> None:
+    """Both on stdout and as the output, a device, which is not replaced."""
     journal, _ = await sample(tmp_path)
     full = await export(journal, kind, "--output", "/dev/full")
     words = "--output must be a writable file; got /dev/full (No space left on device)"
@@ -137,15 +137,15 @@ async def test_a_full_disk_is_one_line(tmp_path: Path, kind: str) -> None:
 
 
 async def test_a_file_is_kept_when_the_disk_is_full(tmp_path: Path) -> None:
-    """Half an export replaces nothing, and leaves nothing."""
+    """A partial export replaces no file, and leaves none."""
     journal = await fill(tmp_path / "j", *many(60))
     whole = len((await export(journal, "html")).output.encode())
     frame = len((await export(await fill(tmp_path / "empty"), "html")).output.encode())
-    limit = (whole - frame) // 1024 + 4  # room for what the page holds, but not for the page
+    limit = (whole - frame) // 1024 + 4  # enough for the records of the page, but not for the page
     output = tmp_path / "out" / "page.html"
     output.parent.mkdir()
     output.write_text("old")
-    unmeasured = "unset COVERAGE_PROCESS_CONFIG COVERAGE_PROCESS_START"  # what that writes would be cut off, too
+    unmeasured = "unset COVERAGE_PROCESS_CONFIG COVERAGE_PROCESS_START"  # its file would be cut off, too
     script = f'{unmeasured}; ulimit -f "$0"; exec "$@"'
     command = [COMMAND, "journal", "export", "--journal", journal, "--format", "html", "--output", str(output)]
     done = await run("bash", "-c", script, str(limit), *command, env={})
@@ -156,7 +156,7 @@ async def test_a_file_is_kept_when_the_disk_is_full(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_reader_that_left_is_no_error(tmp_path: Path, kind: str) -> None:
+async def test_a_reader_that_left_is_not_an_error(tmp_path: Path, kind: str) -> None:
     """As with `| head -1`, the command ends and prints nothing."""
     journal, _ = await sample(tmp_path)
     script = 'exec 3> >(exit); wait $!; "$0" journal export --journal "$1" --format "$2" >&3; test $? = 1'
@@ -164,7 +164,7 @@ async def test_a_reader_that_left_is_no_error(tmp_path: Path, kind: str) -> None
 
 
 async def test_a_closed_stdout_is_an_error(tmp_path: Path) -> None:
-    """An export that goes nowhere is not a success."""
+    """An export without a destination is not a success."""
     journal, _ = await sample(tmp_path)
     script = '"$0" journal export --journal "$1" --format csv >&-'
     done = await run("bash", "-c", script, COMMAND, journal, env={})
@@ -173,7 +173,7 @@ async def test_a_closed_stdout_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["personas.csv", "personas.csv.journal"])
 async def test_the_output_replaces_neither_the_journal_nor_the_input(tmp_path: Path, name: str) -> None:
-    """Nor by a symbolic link."""
+    """It does not replace them through a symbolic link, either."""
     journal, file = await sample(tmp_path)
     before = (tmp_path / name).read_bytes()
     link = tmp_path / "link"
@@ -185,7 +185,7 @@ async def test_the_output_replaces_neither_the_journal_nor_the_input(tmp_path: P
 
 
 async def test_an_invalid_input_writes_nothing(tmp_path: Path) -> None:
-    """Its bad rows are reported, and an existing output stays."""
+    """Its bad rows are reported, and an existing output is kept."""
     journal, file = await sample(tmp_path)
     Path(file).write_text("root_clip_id,name,description\nc,,D\n")
     output = tmp_path / "page.html"

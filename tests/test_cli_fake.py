@@ -1,4 +1,4 @@
-"""`suno-persona fake`: a service that is slow and fails on demand, so that any client can be tried on it."""
+"""`suno-persona fake`: a service that is slow and fails on demand, so that any client can be tested with it."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @asynccontextmanager
 async def faking(*options: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
-    """Run the service; yield what it printed, and the settings in that."""
+    """Run the service; yield what it printed, and the settings therein."""
     process = await start(COMMAND, "fake", "--port", "0", *options, env={})
     assert process.stdout is not None
     lines = [(await process.stdout.readline()).decode() for _ in range(6)]
@@ -38,7 +38,7 @@ async def ending(api: PersonaAPI, clip: str) -> str:
 
 @pytest.mark.slow
 async def test_a_clip_asks_for_a_fault_by_its_name() -> None:
-    """It meets the fault once, so that what follows can be tried; the names are printed."""
+    """The first request meets the fault, and the next one succeeds; the names are printed."""
     async with faking() as (introduction, env):
         for name, status in (("lost-answer-1", 3), ("dropped-1", 3), ("server-error-1", 3)):
             command = [*CREATE[:2], name, *CREATE[3:]]
@@ -49,8 +49,8 @@ async def test_a_clip_asks_for_a_fault_by_its_name() -> None:
 
 
 @pytest.mark.slow
-async def test_a_service_may_be_slow() -> None:
-    """A request that is not waited for has created its persona, which the service shows."""
+async def test_the_service_may_be_slow() -> None:
+    """If a client does not wait for the response, the outcome is unknown."""
     async with faking("--latency", "30") as (_, env):
         done = await run(COMMAND, *CREATE, "--timeout", "0.1", env=env)
         assert done.status == 3
@@ -68,8 +68,8 @@ async def test_a_service_may_be_slow() -> None:
         (["--latency", "-1"], "'--latency'"),
     ],
 )
-async def test_an_option_that_cannot_be_used_is_one_line(options: list[str], reason: str) -> None:
-    """It says what was found and what is expected."""
+async def test_an_unusable_option_is_reported_in_one_line(options: list[str], reason: str) -> None:
+    """The line shows what the option must be and what it got."""
     done = await run(COMMAND, "fake", *options, env={})
     assert (done.status, done.output) == (2, "")
     assert reason in done.errors
@@ -77,14 +77,14 @@ async def test_an_option_that_cannot_be_used_is_one_line(options: list[str], rea
 
 
 async def endings(seed: int | None) -> list[str]:
-    """Return how a hundred calls of a service end that fails now and then."""
+    """Return how a hundred calls of a randomly failing service end."""
     fake = FakeSuno(failures={"dropped": 0.3, "server-error": 0.2}, seed=seed)
     async with fake, PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
         return [await ending(api, "54834687") for _ in range(100)]
 
 
 async def test_a_share_of_the_requests_fails() -> None:
-    """With a seed, the same ones in each run; about as many as were asked for."""
+    """The share is about the one asked for; with a seed, the same requests fail in each run."""
     first, again, other = [await endings(seed) for seed in (7, 7, 8)]
     assert first == again != other
     counts = Counter(first)
@@ -93,8 +93,8 @@ async def test_a_share_of_the_requests_fails() -> None:
     assert 8 <= counts["ServerError"] <= 35
 
 
-async def test_every_named_fault_ends_as_it_says() -> None:
-    """With one attempt and little patience."""
+async def test_every_named_fault_has_its_outcome() -> None:
+    """The client has default settings and a short timeout."""
     expected = {
         "rate-limited-1": "created",
         "unavailable-1": "created",
@@ -110,8 +110,8 @@ async def test_every_named_fault_ends_as_it_says() -> None:
     assert dict(zip(expected, found, strict=True)) == expected
 
 
-async def test_a_script_comes_before_chance() -> None:
-    """What a test scripts is met first, and a request that is none meets no clip's fault."""
+async def test_random_failures_also_hit_malformed_requests() -> None:
+    """A body that is not a request meets the random failure; a music request without a key is a 401."""
     import aiohttp
 
     async with FakeSuno(failures={"server-error": 1}) as fake, aiohttp.ClientSession(fake.base_url) as session:
@@ -123,7 +123,7 @@ async def test_a_script_comes_before_chance() -> None:
 
 
 async def test_a_latency_ends_with_the_service(request_: CreatePersonaRequest) -> None:
-    """Its end waits for nobody; the persona was created at once."""
+    """Closing the service does not wait for it; the persona was created at once."""
     async with FakeSuno(latency=1000) as fake, PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
         call = asyncio.create_task(api.create(request_))
         await fake.wait_for_requests(1)
@@ -132,14 +132,14 @@ async def test_a_latency_ends_with_the_service(request_: CreatePersonaRequest) -
         await asyncio.wait([call])
 
 
-async def test_a_latency_is_waited_for(request_: CreatePersonaRequest) -> None:
-    """The response follows after it."""
+async def test_a_latency_delays_the_response(request_: CreatePersonaRequest) -> None:
+    """The call waits for the response, and succeeds."""
     async with FakeSuno(latency=0.01) as fake, PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
         assert (await api.create(request_)).name == request_.name
 
 
 @pytest.mark.parametrize("options", [{"latency": -1}, {"failures": {"fire": 0.1}}, {"failures": {"hang": 2}}])
-def test_an_argument_that_cannot_be_used_is_an_error(options: dict[str, object]) -> None:
-    """It names the argument."""
+def test_an_unusable_argument_is_an_error(options: dict[str, object]) -> None:
+    """The error names the argument."""
     with pytest.raises(ConfigurationError, match=f"{next(iter(options))} must be"):
         FakeSuno(**options)  # type: ignore[arg-type]  # that is the point

@@ -1,4 +1,4 @@
-"""`suno-persona journal`: what a batch has recorded is shown, and unknown outcomes are listed and resolved."""
+"""`suno-persona journal`: shows what a batch has recorded, and lists and resolves unknown outcomes."""
 
 import json
 import re
@@ -32,7 +32,7 @@ async def of_journal(command: str, journal: str, *arguments: str) -> Done:
     ],
 )
 async def test_resolving_requires_one_decision(tmp_path: Path, arguments: list[str], words: str) -> None:
-    """A request is either created or not created, and either named or in a file."""
+    """A request is resolved as either created or not created, and named either by key or in a file."""
     done = await of_journal("resolve", str(tmp_path / "j"), *arguments)
     assert done.status == 2
     assert words in done.errors
@@ -42,7 +42,7 @@ async def test_resolving_requires_one_decision(tmp_path: Path, arguments: list[s
 async def test_an_unknown_outcome_can_be_listed_and_resolved(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, decision: str
 ) -> None:
-    """The batch prints how to list unknown outcomes, the list how to resolve one; the next run follows the decision."""
+    """The batch prints how to list unknown outcomes, and the list how to resolve one; the next run honours that."""
     fake_suno.script(Fault.lost_answer())
     file = write_file(tmp_path, rows(2))
     batch = await run(COMMAND, "batch", file, env=env)
@@ -67,7 +67,7 @@ async def test_an_unknown_outcome_can_be_listed_and_resolved(
 
 
 async def test_the_list_names_the_lines_of_the_input(tmp_path: Path) -> None:
-    """With --input, each unknown and each claimed request has its line, who claimed it, and why nothing is known."""
+    """With --input, each unknown and each claimed request has its line, who claimed it, and the reason."""
     journal, file = await sample(tmp_path)
     done = await of_journal("unknown", journal, "--input", file)
     claimed = r"  claimed at [\d-]+ [\d:]+\+00:00 by .+, process \d+\n"
@@ -78,8 +78,8 @@ async def test_the_list_names_the_lines_of_the_input(tmp_path: Path) -> None:
     assert "  line " not in (await of_journal("unknown", journal)).output
 
 
-async def test_the_list_is_also_json(tmp_path: Path) -> None:
-    """Each record is a line with all that is known of it."""
+async def test_the_list_is_available_as_json(tmp_path: Path) -> None:
+    """Each record is a line with all of its fields."""
     journal, file = await sample(tmp_path)
     done = await of_journal("unknown", journal, "--json", "--input", file)
     found = {record["request"]["name"]: record for record in read_outcomes(done.output)}
@@ -89,15 +89,15 @@ async def test_the_list_is_also_json(tmp_path: Path) -> None:
     assert (found["Glass Orchard"]["state"], found["Glass Orchard"]["settled_at"]) == ("claimed", None)
 
 
-async def test_the_counts_are_also_json(tmp_path: Path) -> None:
-    """Every state has a number, none included."""
+async def test_the_counts_are_available_as_json(tmp_path: Path) -> None:
+    """Every state has a number, even if it is 0."""
     journal, _ = await sample(tmp_path)
     done = await of_journal("show", journal, "--json")
     assert json.loads(done.output) == {"queued": 0, "created": 3, "not_created": 1, "unknown": 1, "claimed": 1}
 
 
 async def test_single_records_are_shown(tmp_path: Path) -> None:
-    """A record is named by its key, or by an unambiguous beginning, and shown whole."""
+    """A record is named by its key or an unambiguous prefix of it, and shown in full."""
     journal, file = await sample(tmp_path)
     records = read_outcomes((await of_journal("unknown", journal, "--json")).output)
     keys = [records[0]["key"], records[1]["key"][:10].upper()]
@@ -110,15 +110,15 @@ async def test_single_records_are_shown(tmp_path: Path) -> None:
     assert read_outcomes(again.output) == records
 
 
-async def test_the_lines_belong_to_records(tmp_path: Path) -> None:
+async def test_input_requires_a_key(tmp_path: Path) -> None:
     """Without a record to show, --input is an error."""
     done = await of_journal("show", str(tmp_path / "j"), "--input", "rows.csv")
     assert (done.status, done.output) == (2, "")
     assert "--input must be used with at least one KEY" in done.errors
 
 
-async def test_a_beginning_must_name_one_record(tmp_path: Path) -> None:
-    """Identical requests differ in their ordinal, which is exact; the error names what was found."""
+async def test_a_key_prefix_must_be_unambiguous(tmp_path: Path) -> None:
+    """Identical requests differ in their ordinal, which must match exactly; the error shows what it got."""
     lost = ConnectionLostError(message="lost")
     journal = await fill(tmp_path / "j", *[(a_request("Neon"), lost)] * 12)
     key = read_outcomes((await of_journal("unknown", journal, "--json")).output)[0]["key"]
@@ -135,8 +135,8 @@ async def test_a_beginning_must_name_one_record(tmp_path: Path) -> None:
     assert f"{digest}:1\n" in (await of_journal("show", journal, f"{digest[:8]}:1")).output
 
 
-async def test_no_text_is_obeyed_by_the_terminal(tmp_path: Path) -> None:
-    """Control characters, and marks that change the direction, are escaped in every form."""
+async def test_control_characters_are_escaped(tmp_path: Path) -> None:
+    """Control characters and bidirectional marks are escaped in every form of output."""
     evil = "\x1b]0;x\x07\x9b2J\u202e"
     journal = await fill(tmp_path / "j", (a_request(f"N{evil}", f"D{evil}"), ConnectionLostError(message=f"R{evil}")))
     (record,) = read_outcomes((await of_journal("unknown", journal, "--json")).output)
@@ -157,7 +157,7 @@ async def test_a_missing_journal_is_not_created(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["show", "unknown"])
 async def test_the_input_is_not_the_journal(tmp_path: Path, command: str) -> None:
-    """Where the input file is passed in place of the journal, the error names the journal beside it."""
+    """If the input file is passed instead of the journal, the error names the journal beside it."""
     journal, file = await sample(tmp_path)
     done = await of_journal(command, file)
     assert (done.status, done.output) == (2, "")

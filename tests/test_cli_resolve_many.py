@@ -1,4 +1,4 @@
-"""`suno-persona journal resolve --from FILE`: many outcomes are resolved, all of them or none."""
+"""`suno-persona journal resolve --from FILE`: resolves many outcomes, all of them or none."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> str:
-    """A journal of three unknown outcomes and a persona."""
+    """Return a journal with three unknown outcomes and a persona."""
     lost = ConnectionLostError(message="lost")
     created = a_request("Created")
     unknown = [(a_request(f"Voice {number}"), lost) for number in range(3)]
@@ -28,12 +28,12 @@ async def keys(journal: str, state: str = "unknown") -> list[str]:
 
 
 async def resolve(journal: str, file: str) -> Done:
-    """Resolve what a file says."""
+    """Resolve the outcomes in a file."""
     return await run(COMMAND, "journal", "resolve", "--journal", journal, "--from", file, env={})
 
 
 async def test_many_outcomes_are_resolved(journal: str, tmp_path: Path) -> None:
-    """A line has a key or its beginning, and an id or not_created; a header, empty lines and CRLF are fine."""
+    """A line has a key or its prefix, and an id or not_created; a header, empty lines and CRLF are allowed."""
     one, two, _ = await keys(journal)
     text = f"\ufeffkey,persona_id\r\n{one},fd213afd\r\n\r\n {two[:9]}, not_created\r\n"
     done = await resolve(journal, write_file(tmp_path, text, "found.csv"))
@@ -44,8 +44,8 @@ async def test_many_outcomes_are_resolved(journal: str, tmp_path: Path) -> None:
     assert len(await keys(journal)) == 1
 
 
-async def test_bad_lines_are_reported_at_once_and_nothing_is_written(journal: str, tmp_path: Path) -> None:
-    """Each is FILE:LINE: reason, whether it cannot be read or the journal does not permit it."""
+async def test_all_bad_lines_are_reported_and_nothing_is_written(journal: str, tmp_path: Path) -> None:
+    """Each is FILE:LINE: reason, whether it is malformed or not permitted by the journal."""
     one, two, _ = await keys(journal)
     (created,) = await keys(journal, "created")
     lines = [
@@ -75,8 +75,8 @@ async def test_bad_lines_are_reported_at_once_and_nothing_is_written(journal: st
     assert await entries(journal) == before
 
 
-async def test_one_bad_line_alone_writes_nothing(journal: str, tmp_path: Path) -> None:
-    """What the journal does not permit is rolled back with the rest."""
+async def test_one_bad_line_rolls_back_the_others(journal: str, tmp_path: Path) -> None:
+    """Nothing is written if the journal does not permit one of the resolutions."""
     one, *_ = await keys(journal)
     (created,) = await keys(journal, "created")
     before = await entries(journal)
@@ -103,7 +103,7 @@ async def test_the_lines_may_come_through_a_pipe(journal: str) -> None:
     ],
     ids=["missing", "another encoding", "empty"],
 )
-async def test_a_file_that_cannot_be_used_is_one_line(
+async def test_an_unusable_file_is_reported_in_one_line(
     journal: str, tmp_path: Path, content: bytes | None, words: str
 ) -> None:
     """The line names the file."""

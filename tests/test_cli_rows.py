@@ -44,7 +44,7 @@ FORMS = {
 async def test_every_form_of_a_file_is_read_alike(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, form: str
 ) -> None:
-    """CSV and JSON Lines give the same requests, also with what Windows and spreadsheets add."""
+    """CSV and JSON Lines hold the same requests, also with byte order marks, CRLF and empty spreadsheet rows."""
     content, name = FORMS[form]
     done = await run(COMMAND, "batch", write_file(tmp_path, content, name), "--max-connections", "1", env=env)
     assert done.status == 0, done.errors
@@ -54,8 +54,10 @@ async def test_every_form_of_a_file_is_read_alike(
     ]
 
 
-async def test_a_cell_may_hold_lines_and_commas(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """A cell is quoted as RFC 4180 says, and the rows after it are reported with the right line."""
+async def test_a_cell_may_contain_line_breaks_and_commas(
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
+) -> None:
+    """It is quoted as in RFC 4180, and rows after it are reported with the right line."""
     file = write_file(tmp_path, HEADER + 'c,"Neon, ""live""","Night\r\ndrive",,\nc,Fog,Folk,,\n')
     done = await run(COMMAND, "batch", file, env=env)
     received = {request.json()["name"]: request.json() for request in fake_suno.requests}  # type: ignore[index]  # JSON
@@ -140,7 +142,7 @@ BAD_JSON = {
     ids=[f"CSV: {case}" for case in BAD_CSV] + [f"JSON Lines: {case}" for case in BAD_JSON],
 )
 def test_a_file_with_bad_rows_sends_nothing(tmp_path: Path, name: str, content: bytes, reasons: list[str]) -> None:
-    """Every bad row is reported at once, with its line and the reason, and the status is 2."""
+    """All bad rows are reported, each with its line and the reason, and the status is 2."""
     file = write_file(tmp_path, content, name)
     done = CliRunner().invoke(app, ["batch", file], env={"SUNO_API_KEY": "k", "SUNO_BASE_URL": "http://127.0.0.1:1"})
     *reported, last = done.stderr.splitlines()
@@ -153,8 +155,8 @@ def test_a_file_with_bad_rows_sends_nothing(tmp_path: Path, name: str, content: 
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
 
 
-async def test_a_million_rows_are_checked_in_flat_memory(tmp_path: Path) -> None:
-    """A hundred thousand more rows take less than a megabyte more."""
+async def test_rows_are_checked_in_constant_memory(tmp_path: Path) -> None:
+    """A hundred thousand rows take less than a megabyte more than a thousand."""
     code = """if True:
         import resource, sys
         from suno_persona.cli._rows import read_rows

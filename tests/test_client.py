@@ -1,4 +1,4 @@
-"""`PersonaAPI`: its options, its life cycle, and what it sends."""
+"""`PersonaAPI`: its options, its life cycle, and the requests that it sends."""
 
 import asyncio
 import copy
@@ -31,7 +31,7 @@ BASE = "https://gateway.example"
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configure nothing outside the test."""
+    """Remove the settings of the environment."""
     monkeypatch.delenv("SUNO_API_KEY", raising=False)
     monkeypatch.delenv("SUNO_BASE_URL", raising=False)
 
@@ -39,13 +39,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_example_of_the_contract_is_returned(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """What the service sends is what `create` returns."""
+    """`create` returns the persona as the service sent it."""
     fake_suno.script(Fault.response(200, CONTRACT_EXAMPLE))
     assert await persona_api.create(request_) == loads(CONTRACT_EXAMPLE)
 
 
-async def test_the_request_on_the_wire_is_that_of_the_contract(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """A POST to the contract's path, with its headers and all five members under the contract's names."""
+async def test_the_request_follows_the_contract(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+    """It is a POST to the contract's path, with its headers and all five members under the contract's names."""
     await persona_api.create(
         CreatePersonaRequest(root_clip_id="54834687", name="Néon", description="Night drive", clips=["a", "b"])
     )
@@ -109,7 +109,7 @@ async def test_key_and_base_url_come_from_arguments_or_the_environment(
 async def test_arguments_win_over_the_environment(
     mocked: aioresponses, request_: CreatePersonaRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment is for what the code leaves out."""
+    """The environment is used only for missing arguments."""
     monkeypatch.setenv("SUNO_API_KEY", "sk-other-other")
     monkeypatch.setenv("SUNO_BASE_URL", "https://other.example")
     mocked.post(f"{BASE}/suno/persona/create/", body=CONTRACT_EXAMPLE)
@@ -187,8 +187,8 @@ async def test_arguments_win_over_the_environment(
         ({"create_path": "/create?x=1"}, "create_path must be a path that begins with '/'"),
     ],
 )
-def test_a_configuration_that_cannot_work_fails_at_once(arguments: dict[str, Any], message: str) -> None:
-    """The error names the argument, what it must be, and what it got, but never a key."""
+def test_an_invalid_configuration_fails_at_once(arguments: dict[str, Any], message: str) -> None:
+    """The error names the argument, what it must be, and what it got, but never shows a key."""
     arguments = {"api_key": KEY, "base_url": BASE, **arguments}
     with pytest.raises(ConfigurationError) as caught:
         PersonaAPI(**arguments)
@@ -213,13 +213,13 @@ def test_plain_http_is_allowed_on_loopback(base_url: str) -> None:
     assert repr(PersonaAPI(KEY, base_url=base_url)).startswith("<PersonaAPI http://")
 
 
-def test_plain_http_elsewhere_must_be_allowed() -> None:
-    """`allow_insecure=True` does."""
+def test_plain_http_to_other_hosts_must_be_allowed() -> None:
+    """`allow_insecure=True` allows it."""
     assert "gateway.example" in repr(PersonaAPI(KEY, base_url="http://gateway.example", allow_insecure=True))
 
 
 async def test_a_session_with_auth_is_a_configuration_error() -> None:
-    """Aiohttp would send its `auth` in place of the key."""
+    """Aiohttp would send its `auth` instead of the key."""
     with pytest.warns(DeprecationWarning, match="auth"):
         session = aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b"))
     async with session:
@@ -228,7 +228,7 @@ async def test_a_session_with_auth_is_a_configuration_error() -> None:
 
 
 async def test_a_session_with_expect_is_a_configuration_error() -> None:
-    """With `Expect` the headers, and so the key, are sent before the body."""
+    """With `Expect`, the headers and so the key are sent before the body."""
     async with aiohttp.ClientSession(headers={"Expect": "100-continue"}) as session:
         with pytest.raises(ConfigurationError, match=r"^session must be one without the header Expect"):
             PersonaAPI(KEY, base_url=BASE, session=session)
@@ -237,7 +237,7 @@ async def test_a_session_with_expect_is_a_configuration_error() -> None:
 async def test_a_session_of_the_caller_is_used_and_left_open(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
-    """Its own settings apply: here a header, `raise_for_status` and `auto_decompress`."""
+    """Its own settings apply, such as a header, `raise_for_status` and `auto_decompress`."""
     async with aiohttp.ClientSession(
         headers={"X-App": "demo", "Content-Type": "text/plain"}, raise_for_status=True, auto_decompress=False
     ) as session:
@@ -259,7 +259,7 @@ async def test_a_closed_session_of_the_caller_is_a_usage_error(request_: CreateP
 
 
 async def test_use_after_close_is_a_usage_error(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """Closing twice is allowed; calling and entering again are not."""
+    """Closing twice is allowed; calling or entering again is not."""
     api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url)
     await api.create(request_)
     await api.close()
@@ -293,7 +293,7 @@ async def test_a_client_that_was_never_used_can_be_closed() -> None:
 
 
 async def test_a_second_event_loop_is_a_usage_error(persona_api: PersonaAPI, request_: CreatePersonaRequest) -> None:
-    """Calling, entering and closing in it raise."""
+    """Calling, entering and closing in another loop raise an error."""
     uses: list[Coroutine[Any, Any, object]] = [
         persona_api.create(request_),
         persona_api.__aenter__(),
@@ -305,14 +305,14 @@ async def test_a_second_event_loop_is_a_usage_error(persona_api: PersonaAPI, req
 
 
 def test_a_plain_with_is_a_type_error() -> None:
-    """The error says `async with`."""
+    """The error names `async with`."""
     api = PersonaAPI(KEY, base_url=BASE)
     with pytest.raises(TypeError, match="async with"), api:  # type: ignore[attr-defined]  # checkers say so, too
         pass
 
 
-async def test_create_takes_a_request_only(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """A dict raises before anything is sent."""
+async def test_create_accepts_only_a_request(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+    """A dict raises `InvalidRequestError` before anything is sent."""
     with pytest.raises(InvalidRequestError, match="request must be a CreatePersonaRequest; got a dict"):
         await persona_api.create({"name": "Neon"})  # type: ignore[arg-type]  # this is what is tested
     assert fake_suno.requests == []
@@ -333,7 +333,7 @@ async def test_closing_leaves_no_connection_open(fake_suno: FakeSuno, request_: 
 
 @pytest.mark.parametrize(("served", "asked"), [("/create", "/create/"), ("/create/", "/create")])
 @pytest.mark.parametrize("status", [307, 308])
-async def test_a_redirect_by_the_trailing_slash_is_followed(
+async def test_a_redirect_to_the_trailing_slash_is_followed(
     served: str, asked: str, status: int, request_: CreatePersonaRequest
 ) -> None:
     """The same body is sent to the other path, once, with the key."""
@@ -349,7 +349,7 @@ async def test_a_redirect_by_the_trailing_slash_is_followed(
 async def test_a_second_redirect_is_a_rejection(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """A circle of redirects ends."""
+    """A redirect loop ends."""
     fake_suno.script(Fault.redirect("/suno/persona/create"), Fault.redirect("/suno/persona/create/"))
     with pytest.raises(RejectedError):
         await persona_api.create(request_)
@@ -382,8 +382,8 @@ async def test_a_call_can_be_cancelled(
     assert (await persona_api.create(request_)).name == "Neon"
 
 
-def test_equal_requests_have_equal_bodies(request_: CreatePersonaRequest) -> None:
-    """The body depends on the request alone, and its members have a fixed order."""
+def test_a_body_has_the_contracts_members_in_order(request_: CreatePersonaRequest) -> None:
+    """Every body has the five members of the contract, always in the same order."""
     from suno_persona.conversion import dump_request
 
     assert json.loads(dump_request(request_)) == {

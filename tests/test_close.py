@@ -1,4 +1,4 @@
-"""Closing ends what waits at once, and is finished whatever is cancelled meanwhile."""
+"""Closing ends waiting calls at once, and completes whatever is cancelled meanwhile."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ from suno_persona.testing import FakeSuno
 
 
 async def test_closing_ends_the_calls_that_wait_for_the_rate_limit(service: HeldService) -> None:
-    """At once, and without taking from a limiter that others share."""
+    """They end at once, and take no capacity from a limiter that other clients share."""
     limit = AsyncLimiter(1, 3600)
     async with client(service, rate_limit=limit) as api:
         tasks = calls(api, 3)
@@ -62,8 +62,8 @@ async def twice_cancelled(
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts file descriptors where Linux lists them")
 @pytest.mark.parametrize("points", [(first, second) for first in range(3) for second in range(first, 4)])
-async def test_a_close_that_is_cancelled_closes_the_connections_all_the_same(points: tuple[int, int]) -> None:
-    """Once or twice, as cancel scopes do, at every pair of points at which it suspends."""
+async def test_a_cancelled_close_still_closes_the_connections(points: tuple[int, int]) -> None:
+    """It may be cancelled once or twice, as cancel scopes do, at every pair of its suspension points."""
     async with BrokenService() as service:
         before = sockets()
         api = PersonaAPI(KEY, base_url=service.base_url)
@@ -77,10 +77,10 @@ async def test_a_close_that_is_cancelled_closes_the_connections_all_the_same(poi
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts file descriptors where Linux lists them")
-async def test_a_batch_that_is_cancelled_closes_its_journal_all_the_same(
+async def test_a_cancelled_batch_still_closes_its_journal(
     tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
-    """Once or twice, at every pair of points at which its reader suspends; no request is left without an outcome."""
+    """It may be cancelled once or twice, at every pair of its suspension points; every request has an outcome."""
     reached: set[tuple[str, int]] = set()
     for first, second in itertools.combinations_with_replacement(range(12), 2):
         url, sent = str(tmp_path / f"{first}-{second}.db"), len(fake_suno.requests)
@@ -96,8 +96,8 @@ async def test_a_batch_that_is_cancelled_closes_its_journal_all_the_same(
     assert {number for _, number in reached} >= {0, 2}, "before its requests, and after them"
 
 
-async def test_what_is_finished_raises_its_own_error_and_the_cancellation_after_its_end() -> None:
-    """Nothing is swallowed: neither a failure nor a cancellation."""
+async def test_finish_raises_the_error_or_a_deferred_cancellation() -> None:
+    """It swallows neither a failure nor a cancellation, and completes its work before it raises."""
 
     async def fail() -> None:
         raise ValueError("broken")

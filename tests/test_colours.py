@@ -1,4 +1,4 @@
-"""The command has colours on a terminal that shows them, and nowhere else."""
+"""The command has colours on a terminal that supports them, and nowhere else."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-HJKSThl]")
 
 @pytest.fixture
 def commands(env: dict[str, str], tmp_path: Path) -> list[list[str]]:
-    """One of each kind of output: a bar with a table, tables, help, an error."""
+    """Return a command for each kind of output: a bar with a table, tables, help, an error."""
     file = write_file(tmp_path, rows(2))
     return [["batch", file], ["journal", "show", "--journal", f"{file}.journal"], ["demo"], ["--help"], ["sing"]]
 
@@ -65,7 +65,7 @@ async def test_a_dumb_terminal_gets_plain_text(commands: list[list[str]], env: d
 async def test_a_pipe_gets_plain_text_unless_colours_are_forced(
     commands: list[list[str]], env: dict[str, str], tmp_path: Path
 ) -> None:
-    """With FORCE_COLOR, which many CI services set, a pipe gets colours but no bar that moves."""
+    """With FORCE_COLOR, which many CI services set, a pipe gets colours but no moving bar."""
     for command in commands:
         done = await run(COMMAND, *command, env=env)
         assert "\x1b" not in done.output + done.errors

@@ -61,8 +61,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_a_usage_error_is_one_line(wrong: str, tmp_path: Path) -> None:
-    """The line names what is wrong, and the status is 2."""
+async def test_a_usage_error_is_reported_in_one_line(wrong: str, tmp_path: Path) -> None:
+    """The line names the error, and the status is 2."""
     arguments, words = WRONG[wrong]
     write_file(tmp_path, rows(1))
     (tmp_path / "folder.csv").mkdir()
@@ -76,14 +76,14 @@ async def test_a_usage_error_is_one_line(wrong: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f"{KEY} x", f"{KEY}é"])
 async def test_an_unusable_key_is_not_shown(key: str) -> None:
-    """The line names only what is wrong with the key."""
+    """The line only names what is wrong with the key."""
     done = await run(COMMAND, *CREATE, env={**SETTINGS, "SUNO_API_KEY": key})
     assert (done.status, done.output) == (2, "")
     assert re.fullmatch(r"suno-persona: SUNO_API_KEY must be [^\n]+\n", done.errors)
     assert "secret" not in done.errors
 
 
-async def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
+async def test_an_unreadable_file_is_reported_in_one_line(tmp_path: Path) -> None:
     """The line names the file."""
     file = write_file(tmp_path, rows(1))
     Path(file).chmod(0)
@@ -99,12 +99,12 @@ PRINTING = [
     *(["--help"], ["--version"], ["demo"]),
     *(["journal", command, "--journal", "JOURNAL"] for command in ("show", "unknown")),
 ]
-"""Commands that print, and create nothing that costs the user money."""
+"""Commands that print, but create nothing that costs money."""
 
 
 @pytest.fixture
 async def journal(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> str:
-    """A journal with one unknown outcome."""
+    """Return a journal with one unknown outcome."""
     fake_suno.script(Fault.lost_answer())
     assert (await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)).status == 3
     return str(tmp_path / "rows.csv.journal")
@@ -119,15 +119,15 @@ async def printing(redirection: str, arguments: list[str], journal: str) -> Done
 @pytest.mark.posix
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("arguments", [*PRINTING, ["fake", "--port", "0"]], ids=" ".join)
-async def test_a_full_disk_is_one_line(arguments: list[str], journal: str) -> None:
-    """If the output of a command cannot be written, its status is 2."""
+async def test_a_full_disk_is_reported_in_one_line(arguments: list[str], journal: str) -> None:
+    """If a command cannot write its output, its status is 2."""
     done = await printing(">/dev/full", arguments, journal)
     assert done == Done(2, "", "suno-persona: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.posix
 @pytest.mark.parametrize("arguments", [*PRINTING, ["fake", "--port", "0"]], ids=" ".join)
-async def test_a_reader_that_left_is_no_error(arguments: list[str], journal: str) -> None:
+async def test_a_reader_that_left_is_not_an_error(arguments: list[str], journal: str) -> None:
     """As with `| head -1`, the command ends and prints no error."""
     script = 'exec 3> >(exit); wait $!; "$@" >&3; test $? -le 1'  # the pipe has no reader from the start
     names = [journal if each == "JOURNAL" else each for each in arguments]
@@ -136,7 +136,7 @@ async def test_a_reader_that_left_is_no_error(arguments: list[str], journal: str
 
 @pytest.mark.posix
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
-async def test_a_closed_stdout_is_no_error(arguments: list[str], journal: str) -> None:
+async def test_a_closed_stdout_is_not_an_error(arguments: list[str], journal: str) -> None:
     """With stdout closed, the command prints nothing and succeeds."""
     assert await printing(">&-", arguments, journal) == Done(0, "", "")
 

@@ -1,6 +1,6 @@
 """The help of the `suno-persona` command, and the page that shows it.
 
-`pytest --write-docs` writes the help texts into `docs/reference/command.md` anew.
+`pytest --write-docs` regenerates the help texts in `docs/reference/command.md`.
 """
 
 import re
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "command.md"
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield a command and its subcommands, each with the words that call it."""
+    """Yield a command and its subcommands, each with the words that run it."""
     yield path, command
     for name in command.list_commands(None) if hasattr(command, "commands") else ():
         yield from commands(command.commands[name], *path, name)
@@ -31,14 +31,14 @@ COMMANDS = dict(commands(get_command(app)))
 
 
 def help_of(path: tuple[str, ...], option: str = "--help", columns: int = 80) -> str:
-    """Return the help text of a command in so many columns."""
+    """Return the help text of a command for a terminal of this width."""
     shown = CliRunner().invoke(app, [*path, option], prog_name="suno-persona", terminal_width=columns)
     assert (shown.exit_code, shown.stderr) == (0, "")
     return shown.stdout
 
 
-def test_the_walk_finds_every_command() -> None:
-    """The help lists commands in the order in which a user meets them."""
+def test_the_help_lists_every_command() -> None:
+    """Commands are in the order in which a user meets them."""
     assert [" ".join(path) for path in COMMANDS] == [
         "",
         "create",
@@ -78,8 +78,8 @@ def test_everything_has_a_help_text(path: tuple[str, ...]) -> None:
         assert parameter.help, parameter.name
 
 
-async def test_the_help_takes_the_width_of_the_terminal() -> None:
-    """The help is as wide as the terminal, without escape sequences; no arguments at all are an error."""
+async def test_the_help_uses_the_width_of_the_terminal() -> None:
+    """It has no escape sequences; a command without any arguments is an error."""
     async with terminal(COMMAND, "--help", env={}, columns=60) as (screen, process):
         pass
     assert process.returncode == 0
@@ -88,13 +88,13 @@ async def test_the_help_takes_the_width_of_the_terminal() -> None:
     assert bare == Done(2, "", help_of(()))
 
 
-async def test_the_version_needs_nothing() -> None:
-    """`--version` prints the version of the package, whatever the other arguments."""
+async def test_the_version_is_printed_whatever_the_other_arguments() -> None:
+    """`--version` prints the version of the package."""
     assert await run(COMMAND, "--version", "sing", env={}) == Done(0, f"suno-persona {version('suno-persona')}\n", "")
 
 
 def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
-    """The reference page shows the help texts, except for how versions of typer mark types and arguments."""
+    """The page ignores how versions of typer mark types and arguments."""
     texts = "\n\n".join(
         f"## {' '.join(['suno-persona', *path])}\n\n```text\n{help_of(path).strip()}\n```" for path in COMMANDS
     )

@@ -1,4 +1,4 @@
-"""The shell completes the command: commands, options and file names."""
+"""The shell completes commands, options and file names."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 async def completed(*words: str) -> list[str]:
-    """Return what bash offers for the last of these words."""
+    """Return what bash suggests for the last of these words."""
     path = {"PATH": f"{Path(COMMAND).parent}:/usr/bin:/bin"}
     done = await run("bash", "--norc", "-c", SCRIPT, "bash", "suno-persona", *words, env=path)
     assert (done.status, done.errors) == (0, "")
@@ -41,12 +41,12 @@ async def completed(*words: str) -> list[str]:
     ],
 )
 async def test_bash_completes_commands_and_options(words: list[str], offered: list[str]) -> None:
-    """Commands are in the order of the help; anything else is left to the completion of file names."""
+    """Commands are in the order of the help; anything else is left to file name completion."""
     assert await completed(*words) == offered
 
 
 async def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
-    """A tab completes a command, an option and the name of a file, and return runs it."""
+    """Tab completes a command, an option and a file name, and return runs the command."""
     (tmp_path / "my-personas.csv").write_text("root_clip_id,name\n")
     start = tmp_path / "start"
     start.write_text(
@@ -67,7 +67,7 @@ async def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-async def test_the_script_of_each_shell_is_printed(shell: str) -> None:
+async def test_each_shell_has_a_completion_script(shell: str) -> None:
     """The script asks the command itself for completions."""
     done = await run(COMMAND, env={"_SUNO_PERSONA_COMPLETE": f"source_{shell}"})
     assert (done.status, done.errors) == (0, "")
@@ -75,7 +75,7 @@ async def test_the_script_of_each_shell_is_printed(shell: str) -> None:
 
 
 async def test_installing_adds_the_script_to_the_shell(tmp_path: Path) -> None:
-    """The next bash that starts completes the command."""
+    """The next bash session completes the command."""
     (tmp_path / ".bashrc").touch()
     script = f'export PATH="{Path(COMMAND).parent}:$PATH"; suno-persona --install-completion; exit $?'
     done = await run("bash", "--norc", "-c", script, env={"HOME": str(tmp_path)})
@@ -84,8 +84,8 @@ async def test_installing_adds_the_script_to_the_shell(tmp_path: Path) -> None:
     assert re.search(r"complete -o default -F \w+ suno-persona", known.output)
 
 
-async def test_completing_imports_nothing_that_it_does_not_need() -> None:
-    """Completion does not import rich, SQLAlchemy or the fake service, so that a tab is quick."""
+async def test_completion_imports_only_what_it_needs() -> None:
+    """It does not import rich, SQLAlchemy or the fake service, so that it is quick."""
     code = """
 import atexit, sys
 slow = ("rich", "sqlalchemy", "procrastinate", "suno_persona.testing")

@@ -1,4 +1,4 @@
-"""The page on the contract lists the members of the models, and is right about gateways."""
+"""The page on the contract lists the members of the models, and is correct about gateways."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ from suno_persona.testing import FakeSuno, Fault
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reference" / "contract.md").read_text(encoding="utf-8")
 
-# how the page names the type of a field
+# the page's name for the type of a field
 TYPES: dict[object, str] = {
     str: "string",
     bool: "boolean",
@@ -32,13 +32,13 @@ TYPES: dict[object, str] = {
 
 
 def table(heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading, without the table's head."""
+    """Return the cells of the first table below a heading, without the header row."""
     (found,) = re.findall(rf"^###? {heading}\n\n(?:[^|#\n].*\n|\n)*((?:\|.*\n)+)", PAGE, re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in found.splitlines()[2:]]
 
 
 def in_code(cell: str) -> list[str]:
-    """Return what a cell shows as code."""
+    """Return the inline code in a cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -53,19 +53,19 @@ def in_code(cell: str) -> list[str]:
     ],
 )
 def test_every_member_is_on_the_page_with_its_type(heading: str, model: type[attrs.AttrsInstance]) -> None:
-    """They are in the order of the fields; `extra` is not a member."""
+    """The members are in the order of the fields; `extra` is not a member."""
     fields = [(f"`{field.name}`", TYPES[field.type]) for field in attrs.fields(model) if field.name != "extra"]
     assert [(name, kind) for name, kind, *_ in table(heading)] == fields
 
 
 def test_the_examples_of_members_are_those_of_the_contract(example: dict[str, Any]) -> None:
-    """Each but the nested objects is there; a long one may leave out its middle."""
-    place = example["persona_clips"][0]
+    """Every member except nested objects has one; a long one may omit its middle."""
+    persona_clip = example["persona_clips"][0]
     documents = {
         "Persona": example,
         "Clip": example["clip"],
         "ClipMetadata": example["clip"]["metadata"],
-        "PersonaClip": place,
+        "PersonaClip": persona_clip,
     }
     for heading, document in documents.items():
         rows = [row for row in table(heading) if not row[2].endswith("(added)")]
@@ -99,14 +99,14 @@ STATUSES = [(f"`{status}`", in_code(error)) for status, error in table("Errors")
 
 
 @pytest.mark.parametrize(("shown", "given"), [*VARIATIONS, *STATUSES], ids=lambda cell: str(cell)[:50])
-async def test_each_example_of_a_response_is_read_as_the_page_says(
+async def test_each_example_of_a_response_has_the_stated_result(
     shown: str,
     given: list[str],
     fake_suno: FakeSuno,
     once: PersonaAPI,
     request_: CreatePersonaRequest,
 ) -> None:
-    """The service responds as in the example, and the call raises that class with those values."""
+    """If the service responds with the example, the call returns or raises that class with those values."""
     found = re.fullmatch(r"`(\d{3})(?: ([\w-]+): ([^{[<`]+))?(?: ([{[<].*))?`", shown)
     assert found is not None
     status, name, value, body = found.groups()

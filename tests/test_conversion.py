@@ -25,7 +25,7 @@ times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-9
 
 
 def documents(model: type[Any], **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for objects with the model's members, of right and wrong types, and with others."""
+    """Return a strategy for objects with the model's members, of right and wrong types, and with extra members."""
     fields = {field.name: members.get(field.name, st.nothing()) | json_values for field in attrs.fields(model)}
     known = st.fixed_dictionaries({}, optional=fields)
     return st.builds(lambda known, unknown: unknown | known, known, st.dictionaries(st.text(), json_values, max_size=3))
@@ -42,7 +42,7 @@ personas = st.builds(
 
 
 def is_whole(read: Any, written: Any) -> bool:
-    """Return whether every non-null member that was read is in what was written, equal in value."""
+    """Return whether the written document contains every non-null member that was read, with an equal value."""
     if isinstance(read, dict):
         return isinstance(written, dict) and all(
             name in written and is_whole(value, written[name]) for name, value in read.items() if value is not None
@@ -57,7 +57,7 @@ def is_whole(read: Any, written: Any) -> bool:
 @settings(deadline=None)  # the machine may be busy
 @given(document=personas)
 def test_every_document_with_an_id_is_read_and_nothing_is_lost(document: dict[str, Any]) -> None:
-    """Extra members, nulls, missing members and wrong types are never an error, and are written again."""
+    """Extra members, nulls, missing members and wrong types are never an error, and are written back."""
     persona = loads(json.dumps(document))
     assert persona.id == document["id"]
     assert is_whole(document, json.loads(dumps(persona)))
@@ -67,7 +67,7 @@ def test_every_document_with_an_id_is_read_and_nothing_is_lost(document: dict[st
 @settings(deadline=None)  # the machine may be busy
 @given(document=personas)
 def test_nothing_is_coerced(document: dict[str, Any]) -> None:
-    """A field has the value as received or `None`, never another one."""
+    """A field is the value as received or `None`."""
     persona = loads(json.dumps(document))
     for field in attrs.fields(Persona):
         value = getattr(persona, field.name)
@@ -78,7 +78,7 @@ def test_nothing_is_coerced(document: dict[str, Any]) -> None:
 
 
 def test_the_example_of_the_contract_is_read_completely(example: dict[str, Any]) -> None:
-    """Every member is in its field, with its own type, and none in `extra`."""
+    """Every member is in its field, with its own type, and `extra` is empty."""
     persona = loads(CONTRACT_EXAMPLE)
     assert persona.id == example["id"] == "fd213afd-ac1c-4822-9802-c1c0ea45e77b"
     assert persona.clip is not None
@@ -115,8 +115,8 @@ def test_a_value_of_the_wrong_type_is_in_extra(member: str, value: object) -> No
 
 
 @pytest.mark.parametrize("value", [{}, "text", [{"id": 1}, None], [12]])
-def test_persona_clips_that_are_no_list_of_objects_are_in_extra(value: object) -> None:
-    """`persona_clips` is then empty, and the value is written again."""
+def test_persona_clips_of_the_wrong_type_are_in_extra(value: object) -> None:
+    """`persona_clips` is then empty, and the value is written back."""
     persona = loads(json.dumps({"id": "x", "persona_clips": value}))
     assert persona.persona_clips == ()
     assert persona.extra == {"persona_clips": value}
@@ -137,8 +137,8 @@ def test_a_member_named_extra_is_like_any_other() -> None:
     assert json.loads(dumps(persona))["extra"] == {"a": 1}
 
 
-def test_a_field_that_was_set_wins_over_extra_when_written() -> None:
-    """A field that `evolve` corrected is in the document."""
+def test_a_set_field_is_written_instead_of_its_value_in_extra() -> None:
+    """A field that was corrected with `evolve` is in the document."""
     persona = loads(b'{"id": "x", "name": 12, "clip": {"is_public": "no", "play_count": "1", "title": 7}}')
     assert persona.clip is not None
     clip = attrs.evolve(persona.clip, is_public=False, play_count=0, title="")
@@ -149,7 +149,7 @@ def test_a_field_that_was_set_wins_over_extra_when_written() -> None:
 
 @pytest.mark.parametrize("time", ["2024-12-23T10:34:30Z", "2024-12-23t10:34:30z", "2024-12-23T11:34:30+01:00"])
 def test_times_are_read_in_each_form_of_rfc_3339(time: str) -> None:
-    """With an offset, and in lower case (section 5.6)."""
+    """They may have an offset, and be in lower case (section 5.6)."""
     clip = loads(json.dumps({"id": "x", "clip": {"created_at": time}})).clip
     assert clip == Clip(created_at=datetime(2024, 12, 23, 10, 34, 30, tzinfo=UTC))
 
@@ -168,7 +168,7 @@ def test_times_are_read_in_each_form_of_rfc_3339(time: str) -> None:
         (b"[" * 100_000, "$ must not be nested so deep"),
     ],
 )
-def test_loads_names_the_path_at_which_a_document_is_no_persona(document: bytes, message: str) -> None:
+def test_loads_names_the_path_of_an_invalid_value(document: bytes, message: str) -> None:
     """The error has the path, what must be there, and what it got."""
     with pytest.raises(ValueError, match=r"^\$") as caught:
         loads(document)
@@ -179,7 +179,7 @@ def test_loads_names_the_path_at_which_a_document_is_no_persona(document: bytes,
     "document", [b"<html>", b'{"id": "x"', b'{"id": "\xff"}', b'{"id": "x", "n": NaN}', b'{"n": 1e999}']
 )
 def test_loads_accepts_only_json(document: bytes) -> None:
-    """It rejects numbers that JSON does not have, or that no double can represent (RFC 8259, section 6)."""
+    """It rejects numbers that JSON does not allow, or that no double can represent (RFC 8259, section 6)."""
     with pytest.raises(ValueError, match=r"^\$ must be a JSON document"):
         loads(document)
 
@@ -193,13 +193,13 @@ def test_loads_accepts_only_json(document: bytes) -> None:
         b'{"id": "x", "n": 123456789012345678901234567890}',
     ],
 )
-def test_unusual_json_is_json(document: bytes) -> None:
+def test_unusual_json_is_accepted(document: bytes) -> None:
     """Lone surrogates, byte order marks, UTF-16 and long numbers are read and written without loss."""
     persona = loads(document)
     assert is_whole(json.loads(document), json.loads(dumps(persona)))
 
 
-def test_an_own_converter_can_have_hooks() -> None:
+def test_a_custom_converter_can_have_hooks() -> None:
     """A hook for a field's type is used, and a value for which it raises goes to `extra`."""
     converter = make_converter()
 
@@ -229,7 +229,7 @@ def test_an_existing_converter_can_be_configured() -> None:
 
 
 def test_loads_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for a document in the contract's shape."""
+    """It does so even for a document in the contract's shape."""
     converter = make_converter()
     converter.register_structure_hook(str, lambda value, _: str(value).upper())
     monkeypatch.setattr("suno_persona.conversion.converter", converter)
@@ -237,7 +237,7 @@ def test_loads_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_dumps_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for a persona without anything unusual."""
+    """It does so even for a persona without anything unusual."""
     converter = make_converter()
     converter.register_unstructure_hook(datetime, lambda time: int(time.timestamp()))
     monkeypatch.setattr("suno_persona.conversion.converter", converter)
@@ -246,21 +246,21 @@ def test_dumps_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_offset_with_seconds_is_kept_as_received() -> None:
-    """RFC 3339 has none, and writers round it: the time would be another."""
+    """RFC 3339 does not allow one, and writers round it, which would change the time."""
     persona = loads('{"id": "x", "clip": {"created_at": "2024-12-23T10:34:30-23:59:59"}}')
     assert persona.clip == Clip(extra={"created_at": "2024-12-23T10:34:30-23:59:59"})
     assert json.loads(dumps(persona))["clip"] == {"created_at": "2024-12-23T10:34:30-23:59:59"}
 
 
-def test_a_time_of_ones_own_is_written_to_the_second() -> None:
-    """Also with the offset that a city had before there were time zones."""
+def test_a_users_own_time_is_written_without_rounding() -> None:
+    """Its offset may have seconds, as cities had before there were time zones."""
     time = datetime(2024, 12, 23, 10, 34, 30, tzinfo=timezone(timedelta(minutes=53, seconds=28)))
     written = json.loads(dumps(Persona(id="x", clip=Clip(created_at=time))))
     assert datetime.fromisoformat(written["clip"]["created_at"]) == time
 
 
-def test_what_a_subclass_adds_is_written() -> None:
-    """`dumps` writes a class of your own as the converter does."""
+def test_fields_of_a_subclass_are_written() -> None:
+    """`dumps` writes a user's own class as the converter does."""
 
     @attrs.frozen(kw_only=True)
     class Singer(Persona):

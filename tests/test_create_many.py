@@ -34,7 +34,7 @@ ERROR = NotCreatedError(message="no such clip")
 
 
 async def test_each_request_has_one_outcome(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """Whatever their number, each is yielded once, with its index, its request and its persona."""
+    """However many there are, each outcome is yielded once, with its index, its request and its persona."""
     many = requests(100)
     outcomes = [outcome async for outcome in persona_api.create_many(many)]
     assert sorted(outcome.index for outcome in outcomes) == list(range(100))
@@ -44,7 +44,7 @@ async def test_each_request_has_one_outcome(fake_suno: FakeSuno, persona_api: Pe
 
 
 async def test_a_failure_is_an_outcome_among_others(fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """A call that fails ends neither the others nor the batch; its error is what `create` would have raised."""
+    """A failing call ends neither the others nor the batch; its error is what `create` would have raised."""
     fake_suno.script(Fault.lost_answer())
     many = [*requests(3), CreatePersonaRequest(root_clip_id="unknown-1", name="N", description="D")]
     outcomes = {outcome.index: outcome async for outcome in once.create_many(many)}
@@ -55,7 +55,7 @@ async def test_a_failure_is_an_outcome_among_others(fake_suno: FakeSuno, once: P
 
 
 async def test_outcomes_are_yielded_as_calls_complete(service: HeldService) -> None:
-    """A request that takes long holds up no other."""
+    """A slow request does not delay the others."""
     async with client(service) as api, aclosing(api.create_many(requests(3))) as outcomes:
         first = asyncio.ensure_future(anext(outcomes))
         await service.receives(3)
@@ -70,12 +70,12 @@ async def test_outcomes_are_yielded_as_calls_complete(service: HeldService) -> N
 
 
 def _name(service: HeldService, number: int) -> str:
-    """Return the name in a request that was received."""
+    """Return the name in a received request."""
     return str(json.loads(service.received[number].body)["name"])
 
 
 async def test_the_source_is_read_no_further_than_needed() -> None:
-    """Backpressure: an endless source is read as calls start and outcomes are read, and a bounded buffer further."""
+    """Backpressure: an endless source is read as calls start and outcomes are read, plus a bounded buffer."""
     read = 0
 
     def endless() -> Iterator[CreatePersonaRequest]:
@@ -115,7 +115,7 @@ async def _all(api: PersonaAPI, source: Any, **options: Any) -> list[Outcome]:
 
 
 async def test_requests_may_come_from_an_async_iterable(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """For example rows that are read from a database."""
+    """They may be rows that are read from a database."""
 
     async def source() -> AsyncIterator[CreatePersonaRequest]:
         for request in requests(40):
@@ -148,7 +148,7 @@ async def test_an_empty_batch_has_no_outcome(persona_api: PersonaAPI) -> None:
 
 
 @pytest.mark.parametrize("kind", ["iterable", "async iterable"])
-async def test_what_the_source_raises_is_raised_at_the_end(service: HeldService, kind: str) -> None:
+async def test_an_error_of_the_source_is_raised_at_the_end(service: HeldService, kind: str) -> None:
     """Calls in flight finish, and their outcomes are yielded first."""
 
     def source() -> Iterator[CreatePersonaRequest]:
@@ -168,8 +168,8 @@ async def test_what_the_source_raises_is_raised_at_the_end(service: HeldService,
             await anext(outcomes)
 
 
-async def test_an_item_of_another_type_has_an_outcome_too(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """One wrong item affects no other."""
+async def test_an_item_of_the_wrong_type_has_an_outcome(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+    """It does not affect other items."""
     outcomes = {outcome.index: outcome for outcome in await _all(persona_api, [*requests(1), {"name": "Neon"}])}
     assert isinstance(outcomes[1].error, InvalidRequestError)
     assert "got a dict" in str(outcomes[1].error)
@@ -177,7 +177,7 @@ async def test_an_item_of_another_type_has_an_outcome_too(fake_suno: FakeSuno, p
 
 
 async def test_requests_must_be_an_iterable(persona_api: PersonaAPI, request_: CreatePersonaRequest) -> None:
-    """Passing a single request is the likely mistake."""
+    """Passing a single request is a likely mistake."""
     with pytest.raises(InvalidRequestError, match=r"requests must be an iterable of .*; got a Crea"):
         await _all(persona_api, request_)
 
@@ -186,11 +186,12 @@ async def test_a_closed_client_starts_no_batch(persona_api: PersonaAPI) -> None:
     """It raises `UsageError`, and reads nothing from the source."""
     await persona_api.close()
     with pytest.raises(UsageError, match="closed"):
-        await _all(persona_api, iter(requests(1)))
+        await _all(persona_api, source := iter(requests(1)))
+    assert len(list(source)) == 1
 
 
 async def test_closing_the_client_ends_the_batch(service: HeldService) -> None:
-    """Calls in flight have an unknown outcome, the others are not sent, and every request has its outcome."""
+    """Calls in flight have an unknown outcome, the others are not sent, and every request has an outcome."""
     async with client(service, max_connections=2) as api:
         batch = asyncio.create_task(_all(api, requests(5)))
         await service.receives(2)
@@ -199,7 +200,7 @@ async def test_closing_the_client_ends_the_batch(service: HeldService) -> None:
 
 
 async def test_a_reader_that_stops_early_lets_calls_in_flight_finish(service: HeldService) -> None:
-    """No more requests are sent, and none that was sent is cancelled."""
+    """No more requests are sent, and no request in flight is cancelled."""
     async with client(service, max_connections=3) as api:
         outcomes = api.create_many(requests(10))
         await first_outcome(service, outcomes, 3)
@@ -215,7 +216,7 @@ async def test_a_reader_that_stops_early_lets_calls_in_flight_finish(service: He
 
 
 async def test_a_reader_that_stops_early_does_not_wait_for_a_cool_down(service: HeldService) -> None:
-    """Calls that wait for another attempt end at once."""
+    """Calls that wait for a retry end at once."""
     async with client(service) as api:
         outcomes = api.create_many(requests(3))
         await first_outcome(service, outcomes, 3)
@@ -247,7 +248,7 @@ async def test_a_break_stops_a_batch_cleanly(service: HeldService) -> None:
 
 @pytest.mark.parametrize("how", ["closed", "cancelled"])
 async def test_stopping_a_batch_releases_its_slots(how: str) -> None:
-    """At whatever moment it stops, later calls of the client get every slot."""
+    """Whenever it stops, later calls of the client get every slot."""
     reached = set()
     done = False
     for moment in itertools.count():
@@ -278,7 +279,7 @@ async def test_stopping_a_batch_releases_its_slots(how: str) -> None:
 
 
 async def test_a_reader_that_stops_early_retries_nothing(service: HeldService) -> None:
-    """A 429 that arrives after it stopped is final."""
+    """A 429 that arrives after the stop is final."""
     async with client(service) as api:
         outcomes = api.create_many(requests(2))
         await first_outcome(service, outcomes, 2)
@@ -302,7 +303,7 @@ async def test_a_cancelled_source_does_not_end_the_batch_silently(persona_api: P
 
 @pytest.mark.parametrize("inside", ["async for", "aclosing"])
 async def test_a_cancelled_reader_cancels_its_calls(service: HeldService, inside: str) -> None:
-    """It ends at once, and releases slots and connections."""
+    """The batch ends at once, and releases slots and connections."""
     async with client(service, max_connections=2) as api:
 
         async def read() -> None:
@@ -326,8 +327,8 @@ async def test_a_cancelled_reader_cancels_its_calls(service: HeldService, inside
         await single
 
 
-async def test_cancelling_a_reader_that_closes_cancels_its_calls(service: HeldService) -> None:
-    """A reader need not wait for the calls in flight."""
+async def test_cancelling_aclose_cancels_the_calls_in_flight(service: HeldService) -> None:
+    """A reader need not wait for them."""
     async with client(service) as api:
         outcomes = api.create_many(requests(2))
         await first_outcome(service, outcomes, 2)
@@ -339,7 +340,7 @@ async def test_cancelling_a_reader_that_closes_cancels_its_calls(service: HeldSe
 
 
 async def test_a_slow_reader_causes_no_timeout(advance: Clock) -> None:
-    """No timeout runs while outcomes wait to be read."""
+    """Timeouts do not run while outcomes wait to be read."""
     async with BrokenService() as service, client(service, max_connections=1) as api:
         async for outcome in api.create_many(requests(10)):
             await idle()
@@ -348,7 +349,7 @@ async def test_a_slow_reader_causes_no_timeout(advance: Clock) -> None:
 
 
 async def test_a_cool_down_pauses_the_batch(service: HeldService, advance: Clock) -> None:
-    """A rate limited call is retried as by `create`, and no other attempt starts meanwhile."""
+    """A rate limited call is retried as in `create`, and no other attempt starts meanwhile."""
     async with client(service, max_connections=2) as api:
         batch = asyncio.create_task(_all(api, requests(3)))
         await service.receives(2)
@@ -365,13 +366,13 @@ async def test_a_cool_down_pauses_the_batch(service: HeldService, advance: Clock
 
 
 async def test_it_works_under_tqdm(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """A progress bar is one call around the batch."""
+    """A progress bar takes one call around the batch."""
     bar = tqdm(persona_api.create_many(requests(20)), total=20, disable=True)
     assert len([outcome async for outcome in bar]) == 20
 
 
-def test_the_result_of_an_outcome_is_the_persona_or_raises_the_error() -> None:
-    """Code written for `create` works with an outcome too."""
+def test_result_returns_the_persona_or_raises_the_error() -> None:
+    """Code written for `create` also works with an outcome."""
     (request,) = requests(1)
     assert Outcome(0, request, PERSONA, None).result() is PERSONA
     with pytest.raises(NotCreatedError) as caught:

@@ -1,4 +1,4 @@
-"""The picture in the README is a recording of `suno-persona demo`; `pytest --write-docs` records it anew."""
+"""The picture in the README is a recording of `suno-persona demo`; `pytest --write-docs` records it again."""
 
 import re
 from html import unescape
@@ -13,10 +13,10 @@ from rich.text import Text
 from support.command import COMMAND
 from support.terminal import terminal
 
-COLUMNS = 63  # as few as its sentences need, so that letters are large enough on a phone
+COLUMNS = 63  # the minimum for its sentences, so that letters are large enough on a phone
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "demo.svg"
-# rich's own template names fonts on other hosts.
+# rich's own template loads fonts from other hosts.
 TEMPLATE = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -36,8 +36,8 @@ TEMPLATE = """\
 """
 
 
-async def test_the_picture_in_the_readme_is_what_the_demo_shows(pytestconfig: pytest.Config) -> None:
-    """The picture has the text of the demo, except for the ids, which change with each run."""
+async def test_the_picture_in_the_readme_shows_the_demo(pytestconfig: pytest.Config) -> None:
+    """It has the text of the demo, except for the ids, which change with each run."""
     async with terminal(COMMAND, "demo", env={}, columns=COLUMNS) as (screen, process):
         pass
     assert process.returncode == 0
@@ -54,12 +54,12 @@ async def test_the_picture_in_the_readme_is_what_the_demo_shows(pytestconfig: py
 
 
 def without_ids(text: str) -> str:
-    """Return the text without white space and with ids masked, which may be wrapped."""
+    """Return the text without white space and with its ids, which may be wrapped, masked."""
     return re.sub(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", "ID", re.sub(r"\s", "", text))
 
 
-def test_the_picture_stands_alone() -> None:
-    """The picture is well-formed, loads nothing, and has an alternative text in the README."""
+def test_the_picture_is_self_contained() -> None:
+    """It is well-formed, loads nothing, and has an alternative text in the README."""
     svg = PICTURE.read_text(encoding="utf-8")
     ElementTree.fromstring(svg)
     assert set(re.findall(r"\w+://[^\"']+", svg)) == {"http://www.w3.org/2000/svg"}

@@ -1,4 +1,4 @@
-"""A response belongs to its request: what arrives on a connection between two requests is the response to neither."""
+"""A response belongs to its request: data that arrives between two requests is the response to neither."""
 
 import asyncio
 import select
@@ -58,7 +58,7 @@ MOMENTS = ("with the response", "after it", "while idle", "before the next reque
 
 
 class Service(BrokenService):
-    """Its first response is followed by something else on the same connection, at a moment of the test's choice."""
+    """Sends stray data after its first response, on the same connection, at a moment that the test chooses."""
 
     def __init__(self, stray: bytes, moment: str, **options: Any) -> None:
         super().__init__(self._respond, **options)
@@ -75,16 +75,16 @@ class Service(BrokenService):
         self._exchange = exchange
 
     async def send_stray(self) -> None:
-        """Send it now, if this is the moment, and let the client read it or not."""
+        """Send the stray data if this is the moment, and let the client read it or not."""
         if self._moment == "while idle":
             await self._exchange.send(self._stray)
             await idle()
         elif self._moment == "before the next request":
-            self._exchange.writer.write(self._stray)  # at once: no loop has read it when the next call begins
+            self._exchange.writer.write(self._stray)  # not read yet when the next call begins
 
 
 async def assert_own_personas(api: PersonaAPI, service: Service) -> None:
-    """Three calls, one after another, return the personas of their requests, each of which is sent once."""
+    """Make three calls, one after another; each returns the persona of its request, which is sent once."""
     first, *others = requests(3)
     personas = [await api.create(first)]
     await service.send_stray()
@@ -96,16 +96,16 @@ async def assert_own_personas(api: PersonaAPI, service: Service) -> None:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("stray", STRAYS.values(), ids=STRAYS)
-async def test_a_stray_response_is_nobodys(stray: bytes, moment: str) -> None:
-    """The next call takes another connection, and no attempt fails."""
+async def test_a_stray_response_belongs_to_no_request(stray: bytes, moment: str) -> None:
+    """The next call uses another connection, and no attempt fails."""
     async with Service(stray, moment) as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
         await assert_own_personas(api, service)
         assert service.connections == 2
 
 
 @pytest.mark.parametrize("moment", ["with the response", "while idle"])
-async def test_a_stray_response_may_end_anywhere(moment: str) -> None:
-    """After each of its bytes, what came of it is noticed."""
+async def test_a_truncated_stray_response_is_noticed(moment: str) -> None:
+    """It is noticed whichever byte it ends at."""
     whole = b"HTTP/1.1 200 OK\r\nX-Request-Id: 7\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}   \r\n0\r\n\r\n"
     for end in range(1, len(whole) + 1):
         service = Service(whole[:end], moment)
@@ -116,7 +116,7 @@ async def test_a_stray_response_may_end_anywhere(moment: str) -> None:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("stray", WHOLE.values(), ids=WHOLE)
-async def test_a_stray_response_is_nobodys_in_a_session_of_the_callers(stray: bytes, moment: str) -> None:
+async def test_a_stray_response_belongs_to_no_request_of_a_callers_session(stray: bytes, moment: str) -> None:
     """The next attempt fails before it sends anything."""
     async with Service(stray, moment) as service, aiohttp.ClientSession() as session:
         api = PersonaAPI(KEY, retry=TWICE, base_url=service.base_url, session=session)
@@ -124,8 +124,8 @@ async def test_a_stray_response_is_nobodys_in_a_session_of_the_callers(stray: by
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_stray_response_is_nobodys_with_tls(moment: str) -> None:
-    """Also what is not decrypted yet; the tickets that follow a handshake are no response."""
+async def test_a_stray_response_belongs_to_no_request_with_tls(moment: str) -> None:
+    """Data that is not yet decrypted counts too; session tickets after a handshake are not a response."""
     authority = trustme.CA()
     server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server)
@@ -145,16 +145,16 @@ async def test_a_stray_response_is_nobodys_with_tls(moment: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["while idle", "before the next request"])
-async def test_what_is_not_http_is_nobodys(moment: str) -> None:
-    """In one piece with a response, it would make that unreadable."""
+async def test_stray_data_that_is_not_http_belongs_to_no_request(moment: str) -> None:
+    """Together with a response, it would make that unreadable."""
     service = Service(b"what?\r\n", moment)
     async with service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
         await assert_own_personas(api, service)
 
 
 @pytest.mark.parametrize("headers", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
-async def test_what_follows_a_101_is_nobodys(headers: bytes) -> None:
-    """The connection is not used again: the response to the request itself may still come on it."""
+async def test_a_connection_is_not_reused_after_a_101(headers: bytes) -> None:
+    """The response to the request itself may still arrive on it."""
 
     async def switch(exchange: Exchange) -> None:
         exchange.create()
@@ -169,8 +169,8 @@ async def test_what_follows_a_101_is_nobodys(headers: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-async def test_looking_at_a_connection_starts_no_timeout(advance: Clock, request_: CreatePersonaRequest) -> None:
-    """A reused connection has the time to write a long request that a new one has."""
+async def test_checking_a_connection_starts_no_timeout(advance: Clock, request_: CreatePersonaRequest) -> None:
+    """A reused connection has as much time as a new one to write a long request."""
     paused: list[asyncio.Transport] = []
 
     async def respond_and_pause(exchange: Exchange) -> None:
@@ -184,7 +184,7 @@ async def test_looking_at_a_connection_starts_no_timeout(advance: Clock, request
         PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, timeout=timeout) as api,
     ):
         await api.create(request_)
-        long = attrs.evolve(request_, description="D" * 20_000_000)  # more than the buffers of a connection hold
+        long = attrs.evolve(request_, description="D" * 20_000_000)  # more than the buffers of a connection can hold
         calling = asyncio.create_task(api.create(long))
         await idle()
         advance(2)
@@ -195,7 +195,7 @@ async def test_looking_at_a_connection_starts_no_timeout(advance: Clock, request
 
 
 async def test_every_idle_connection_may_have_a_stray_response() -> None:
-    """All of them are dropped, and the calls take new ones."""
+    """All of them are dropped, and the calls open new ones."""
     exchanges: list[Exchange] = []
     everyone = asyncio.Barrier(3)
 
@@ -214,8 +214,8 @@ async def test_every_idle_connection_may_have_a_stray_response() -> None:
     assert service.connections == len(service.requests) == 6
 
 
-async def test_a_connection_without_a_stray_response_is_used_again() -> None:
-    """Also many times."""
+async def test_a_connection_without_a_stray_response_is_reused() -> None:
+    """It may be reused many times."""
     async with BrokenService() as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
         for request in requests(5):
             await api.create(request)
@@ -226,15 +226,15 @@ async def test_a_connection_without_a_stray_response_is_used_again() -> None:
 @pytest.mark.parametrize(
     "variables", [("AIOHTTP_NO_EXTENSIONS",), ("PYTHONASYNCIODEBUG",), ("AIOHTTP_NO_EXTENSIONS", "PYTHONASYNCIODEBUG")]
 )
-async def test_each_parser_of_aiohttp(variables: tuple[str, ...]) -> None:
-    """The one in C and the one in Python, each strict in asyncio's debug mode, notice the same."""
-    tests = "test_a_stray_response_may_end_anywhere or test_a_connection_without_a_stray_response_is_used_again"
+async def test_each_parser_of_aiohttp_notices_stray_responses(variables: tuple[str, ...]) -> None:
+    """The parsers in C and in Python notice the same, also in asyncio's debug mode, where they are strict."""
+    tests = "test_a_truncated_stray_response_is_noticed or test_a_connection_without_a_stray_response_is_reused"
     done = await run(sys.executable, "-m", "pytest", "-q", "-k", tests, __file__, env=dict.fromkeys(variables, "1"))
     assert done.status == 0, done.output
 
 
-async def test_a_system_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Windows: `select` looks into the connection."""
+async def test_a_stray_response_is_noticed_on_a_system_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, `select` checks the connection."""
     monkeypatch.delattr(select, "poll")
     service = Service(WHOLE["200"], "before the next request")
     async with service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
@@ -242,7 +242,7 @@ async def test_a_system_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Waiting:
-    """A session's trace, which waits at one point of each request until the service sent something."""
+    """A trace that waits at one point of each request until the service has sent something."""
 
     def __init__(self, point: str) -> None:
         self.sent = asyncio.Event()
@@ -254,7 +254,7 @@ class Waiting:
         await idle()
 
     async def send(self, exchange: Exchange) -> None:
-        """Send a persona that nobody asked for."""
+        """Send a persona that was not requested."""
         await exchange.send(WHOLE["200"])
         self.sent.set()
 
@@ -267,10 +267,10 @@ class Waiting:
         ("on_request_headers_sent", aiohttp.TCPConnector),
     ],
 )
-async def test_a_response_before_the_request_is_no_response(
+async def test_a_response_before_the_request_is_not_its_response(
     point: str, connector: Any, request_: CreatePersonaRequest
 ) -> None:
-    """A service that sends before it is asked: nothing is sent to it, and the next attempt takes another connection."""
+    """The request is not sent on that connection, and the next attempt opens another one."""
     waiting = Waiting(point)
     async with (
         BrokenService(on_connect=waiting.send) as service,
@@ -286,7 +286,7 @@ async def test_a_response_before_the_request_is_no_response(
 
 
 async def test_a_middleware_may_respond_by_itself(request_: CreatePersonaRequest) -> None:
-    """Then no connection is there, and its response counts."""
+    """There is no connection then, and its response counts."""
     async with BrokenService() as service, aiohttp.ClientSession() as other:
 
         async def forward(request: aiohttp.ClientRequest, _: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -299,27 +299,27 @@ async def test_a_middleware_may_respond_by_itself(request_: CreatePersonaRequest
             assert (await api.create(request_)).id == "persona-1"
 
 
-async def again(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """A middleware that makes a second attempt by itself."""
+async def retry_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Make a second attempt if the first one fails, as a middleware may."""
     try:
         return await handler(request)
     except aiohttp.ClientError:
         return await handler(request)
 
 
-async def test_a_middleware_may_make_another_attempt() -> None:
-    """What it sends after an attempt that sent nothing counts."""
+async def test_a_middleware_may_retry() -> None:
+    """If its first attempt sent nothing, its second one counts."""
     service = Service(WHOLE["200"], "before the next request")
-    async with service, aiohttp.ClientSession(middlewares=[again]) as session:
+    async with service, aiohttp.ClientSession(middlewares=[retry_once]) as session:
         api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
         await assert_own_personas(api, service)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="aiohttp returns a response before it writes the request")
-async def test_a_stray_response_that_a_middleware_returns_leaves_the_outcome_unknown() -> None:
-    """It may have sent the request in its own way."""
+async def test_a_stray_response_from_a_middleware_is_an_unknown_outcome() -> None:
+    """The middleware may have sent the request in its own way."""
     service = Service(WHOLE["200"], "while idle")
-    async with service, aiohttp.ClientSession(middlewares=[again]) as session:
+    async with service, aiohttp.ClientSession(middlewares=[retry_once]) as session:
         api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
         with pytest.raises(ConnectionLostError, match="a response arrived before the request"):
             await assert_own_personas(api, service)

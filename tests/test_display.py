@@ -1,4 +1,4 @@
-"""The progress of a batch and its summary, where stderr is no terminal."""
+"""The progress of a batch and its summary, if stderr is not a terminal."""
 
 import re
 
@@ -12,7 +12,7 @@ from suno_persona.cli._display import Display
 
 
 class Now:
-    """A clock that the test moves."""
+    """A clock that the test advances."""
 
     time = 0.0
 
@@ -22,7 +22,7 @@ class Now:
 
 @pytest.fixture
 def now() -> Now:
-    """A clock that stands still."""
+    """Return a stopped clock."""
     return Now()
 
 
@@ -32,7 +32,7 @@ def outcome(number: int, error: PersonaError | None = None) -> Outcome:
 
 
 def test_a_log_gets_a_line_every_ten_seconds(now: Now, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line has counts, rate, time left, and what the batch waits for, also while nothing happens."""
+    """The line has counts, rate, time left, and what the batch waits for, even while nothing happens."""
     with Display(30, clock=now) as display:
         for number in range(10):
             now.time += 4
@@ -49,10 +49,10 @@ def test_a_log_gets_a_line_every_ten_seconds(now: Now, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(("limit", "left"), [(None, "2 h 46 min"), (11, "10 s")])
-def test_rate_and_time_left_count_only_what_is_sent(
+def test_rate_and_time_left_count_only_requests_to_send(
     now: Now, capsys: pytest.CaptureFixture[str], limit: int | None, left: str
 ) -> None:
-    """What an earlier run has created takes no time, and a limit ends the run before the rows do."""
+    """Personas of an earlier run take no time, and a limit may end the run before its last row."""
     with Display(10_099, limit=limit, clock=now) as display:
         for number in range(99):
             display.add(outcome(number), 2, is_recorded=True)
@@ -70,7 +70,7 @@ def test_rate_and_time_left_count_only_what_is_sent(
 
 
 def test_the_failures_of_this_run_are_named_first(now: Now, capsys: pytest.CaptureFixture[str]) -> None:
-    """However many an earlier run has left."""
+    """They come first however many failures an earlier run left."""
     display = Display(20, clock=now)
     for number in range(9):
         display.add(outcome(number, OutcomeUnknownError(message="lost")), number + 2, is_recorded=number < 8)
@@ -79,10 +79,10 @@ def test_the_failures_of_this_run_are_named_first(now: Now, capsys: pytest.Captu
     assert lines == ["10", "2", "3", "4", "5"]
 
 
-def test_the_summary_keeps_what_is_new_apart_and_names_the_first_failures(
+def test_the_summary_separates_new_outcomes_and_names_the_first_failures(
     now: Now, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each with its line, its name and the reason; escape sequences of a service do not reach the terminal."""
+    """Each failure has its line, its name and the reason; a service's escape sequences do not reach the terminal."""
     display = Display(20, clock=now)
     lost = OutcomeUnknownError(message="lost\x1b[2J\n", request_id="\x9b1m")
     for number in range(7):

@@ -1,4 +1,4 @@
-"""Batches on procrastinate's workers: each request is sent once, and has its outcome."""
+"""Batches on procrastinate's workers: each request is sent once, and has an outcome."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,8 +26,8 @@ from suno_persona.testing import FakeSuno, Fault
 pytestmark = pytest.mark.slow
 
 
-async def test_workers_create_what_was_enqueued(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """Each request has its outcome, with its place, and its job is gone."""
+async def test_workers_create_the_enqueued_personas(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """Each request has an outcome with its index, and its job is deleted."""
     many = [*requests(30), CreatePersonaRequest(root_clip_id="unknown-1", name="N", description="D")]
     assert await enqueue(app, many) == 31
     await work(app)
@@ -40,7 +40,7 @@ async def test_workers_create_what_was_enqueued(app: PersonaApp, fake_suno: Fake
 
 
 async def test_enqueueing_again_adds_nothing(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """Neither while the jobs wait nor when they are done; and a longer batch adds what is new."""
+    """Neither waiting nor completed requests are added again; a longer batch adds only the new ones."""
     many = [*requests(10), *requests(2)]
     assert (await enqueue(app, many), await enqueue(app, many)) == (12, 0)
     await work(app)
@@ -50,7 +50,7 @@ async def test_enqueueing_again_adds_nothing(app: PersonaApp, fake_suno: FakeSun
     assert len(fake_suno.requests) == 23
 
 
-async def test_a_batch_may_be_enqueued_by_many_at_once(app: PersonaApp, fake_suno: FakeSuno) -> None:
+async def test_several_callers_may_enqueue_a_batch_at_once(app: PersonaApp, fake_suno: FakeSuno) -> None:
     """They share it, and each request has one job."""
     assert sum(await asyncio.gather(*(enqueue(app, requests(50)) for _ in range(4)))) == 50
     await work(app)
@@ -58,7 +58,7 @@ async def test_a_batch_may_be_enqueued_by_many_at_once(app: PersonaApp, fake_sun
 
 
 async def test_a_large_batch_is_read_and_written_in_parts(app: PersonaApp) -> None:
-    """What came before its source broke off is enqueued, and the next time adds the rest."""
+    """If its source raises, the parts before the error are enqueued, and the next call adds the rest."""
 
     async def source() -> AsyncIterator[CreatePersonaRequest]:
         for request in requests(1500):
@@ -71,7 +71,7 @@ async def test_a_large_batch_is_read_and_written_in_parts(app: PersonaApp) -> No
     assert await enqueue(app, requests(1500)) == 500
 
 
-async def test_what_is_no_request_is_told(app: PersonaApp) -> None:
+async def test_an_item_that_is_not_a_request_is_an_error(app: PersonaApp) -> None:
     """The error is that of `create`."""
     with pytest.raises(InvalidRequestError, match="got a dict"):
         await enqueue(app, [{"name": "Neon"}])  # type: ignore[list-item]  # what is tried here
@@ -79,8 +79,8 @@ async def test_what_is_no_request_is_told(app: PersonaApp) -> None:
     assert await results(app) == {}
 
 
-async def test_what_was_refused_is_enqueued_again_where_it_is_asked_for(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """As after credits were bought."""
+async def test_retry_not_created_enqueues_a_rejected_request_again(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """For example after the user has bought credits."""
     fake_suno.script(Fault.response(402))
     await enqueue(app, requests(2))
     await work(app)
@@ -90,8 +90,8 @@ async def test_what_was_refused_is_enqueued_again_where_it_is_asked_for(app: Per
     assert len(fake_suno.requests) == 3
 
 
-async def test_enqueueing_again_cures_a_request_without_a_job(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """As after jobs were deleted or cancelled by hand, or the code failed."""
+async def test_enqueueing_again_adds_missing_jobs(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """Jobs may have been deleted or cancelled by hand, or have failed."""
     await enqueue(app, requests(3))
     await app.connector.execute_query_async(
         "UPDATE procrastinate_jobs SET args = jsonb_set(args, '{body}', '\"no JSON\"') WHERE id = 1"
@@ -104,10 +104,8 @@ async def test_enqueueing_again_cures_a_request_without_a_job(app: PersonaApp, f
     assert len(fake_suno.requests) == len(await results(app)) == 3
 
 
-async def test_an_error_of_the_code_leaves_no_request_without_an_outcome(
-    app: PersonaApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The request is unknown, with the error as its reason, and its job has ended."""
+async def test_an_unexpected_error_is_an_outcome(app: PersonaApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outcome is unknown, with the error as its reason, and the job has ended."""
 
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
@@ -122,7 +120,7 @@ async def test_an_error_of_the_code_leaves_no_request_without_an_outcome(
 async def test_a_batch_and_workers_may_share_a_journal(
     app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
-    """What `create_many` created is not sent by a worker, and the other way round."""
+    """A worker does not send what `create_many` has created, and vice versa."""
     await run_batch(persona_api, requests(2), Journal(app.journal_url))
     assert await enqueue(app, requests(4)) == 2
     await run_batch(persona_api, requests(3), Journal(app.journal_url))
@@ -137,7 +135,7 @@ async def test_a_batch_and_workers_may_share_a_journal(
 async def test_a_worker_of_another_account_ends_at_once(
     app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
-    """With a clear error, before it takes a job."""
+    """It raises a clear error before it takes a job."""
     await enqueue(app, requests(2))
     await run_batch(persona_api, requests(1), Journal(app.journal_url))
     for key, url in ((fake_suno.api_key, "https://gateway.example"), ("sk-another-one", fake_suno.base_url)):
@@ -147,8 +145,8 @@ async def test_a_worker_of_another_account_ends_at_once(
     assert await states(app.journal_url) == ["created", "queued"]
 
 
-async def test_outcomes_come_while_others_are_under_way(queue_url: str, service: HeldService) -> None:
-    """Who reads them need not wait for the last one."""
+async def test_outcomes_are_yielded_while_others_are_in_flight(queue_url: str, service: HeldService) -> None:
+    """A reader need not wait for the last one."""
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(2))
@@ -165,7 +163,7 @@ async def test_outcomes_come_while_others_are_under_way(queue_url: str, service:
         await worker
 
 
-async def test_a_queue_that_outlives_its_journal_is_not_filled_twice(app: PersonaApp, fake_suno: FakeSuno) -> None:
+async def test_a_queue_that_outlives_its_journal_gets_no_duplicate_jobs(app: PersonaApp, fake_suno: FakeSuno) -> None:
     """A request has one job at a time."""
     await enqueue(app, requests(3))
     await app.connector.execute_query_async("DELETE FROM suno_persona_requests")
@@ -175,8 +173,8 @@ async def test_a_queue_that_outlives_its_journal_is_not_filled_twice(app: Person
     assert len(fake_suno.requests) == 4
 
 
-async def test_a_queue_that_cannot_be_used_is_reported(postgres_url: str) -> None:
-    """The error has the words of the database, and nothing is recorded."""
+async def test_an_unusable_queue_is_an_error(postgres_url: str) -> None:
+    """It has the message of the database, and nothing is recorded."""
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE TABLE procrastinate_jobs (id integer)")
     with pytest.raises(JournalError, match=r"the queue cannot be read or written: column .* does not exist$"):
@@ -185,7 +183,7 @@ async def test_a_queue_that_cannot_be_used_is_reported(postgres_url: str) -> Non
 
 
 async def test_the_key_is_nowhere_in_the_database(app: PersonaApp, fake_suno: FakeSuno, queue_url: str) -> None:
-    """Neither in the journal nor in the queue."""
+    """It is neither in the journal nor in the queue."""
     fake_suno.script(Fault.response(503))
     await enqueue(app, requests(2))
     await work(app)

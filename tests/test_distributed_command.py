@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def queue_env(env: dict[str, str], postgres_url: str) -> dict[str, str]:
-    """The environment of the commands, with an empty database."""
+    """Return the environment of the commands, with an empty database."""
     return env | {"SUNO_JOURNAL_URL": postgres_url}
 
 
@@ -46,7 +46,7 @@ async def test_three_commands_create_the_personas_of_a_file(
 
 
 async def test_a_file_is_enqueued_once(fake_suno: FakeSuno, queue_env: dict[str, str], tmp_path: Path) -> None:
-    """Again, it adds nothing but what was not created, if that is asked for; the output has each outcome once."""
+    """A second time adds only what was not created, if an option says so; the output has each outcome once."""
     file, output = write_file(tmp_path, rows(3) + "unknown-1,N,D,,\n"), tmp_path / "out.jsonl"
     await run(COMMAND, "enqueue", file, env=queue_env)
     worker = await start(COMMAND, "worker", env=queue_env)
@@ -64,10 +64,10 @@ async def test_a_file_is_enqueued_once(fake_suno: FakeSuno, queue_env: dict[str,
     assert retried.output.startswith("1 of 4 requests enqueued")
 
 
-async def test_an_empty_database_gets_its_tables_from_whoever_enqueues_first(
+async def test_the_first_enqueue_creates_the_tables(
     postgres_url: str, queue_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Two that find none at the same time both succeed."""
+    """If two find no tables at the same time, both succeed."""
     lock = "SELECT pg_advisory_lock(hashtext('suno_persona.queue'))"
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -76,7 +76,7 @@ async def test_an_empty_database_gets_its_tables_from_whoever_enqueues_first(
             await start(COMMAND, "enqueue", write_file(tmp_path, rows(count), f"{count}.csv"), env=queue_env)
             for count in (2, 1)
         ]
-        # The shared row makes one of them wait for the other's transaction, which waits for the lock.
+        # Because of the shared row, one of them waits for the other's transaction, which waits for the lock.
         while connection.execute(waiting).fetchone() == (0,):
             await asyncio.sleep(0)
     ended = [await process.communicate() for process in processes]
@@ -85,10 +85,10 @@ async def test_an_empty_database_gets_its_tables_from_whoever_enqueues_first(
         assert connection.execute("SELECT count(*) FROM procrastinate_jobs").fetchone() == (2,)
 
 
-async def test_tables_that_were_made_while_it_waited_are_used(
+async def test_a_waiting_enqueue_uses_the_tables_of_the_first(
     postgres_url: str, queue_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Both find no tables; the second finds those of the first when it is its turn."""
+    """Both find no tables; the second waits for the lock, and then finds those of the first."""
     lock = "SELECT pg_advisory_lock(hashtext('suno_persona.queue'))"
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     files = [write_file(tmp_path, HEADER + f"clip,Voice {number},D,,\n", f"{number}.csv") for number in range(2)]
@@ -102,7 +102,7 @@ async def test_tables_that_were_made_while_it_waited_are_used(
 
 
 async def test_a_file_with_bad_rows_is_not_enqueued(queue_env: dict[str, str], tmp_path: Path) -> None:
-    """Each is reported with its line, as `batch` does it; so is a database that is none."""
+    """Each bad row is reported with its line, as in `batch`; so is a journal that is not a PostgreSQL database."""
     done = await run(COMMAND, "enqueue", write_file(tmp_path, HEADER + "c,,D,,\n"), env=queue_env)
     assert done.status == 2
     assert "rows.csv:2: name must be non-empty text" in done.errors
@@ -113,7 +113,7 @@ async def test_a_file_with_bad_rows_is_not_enqueued(queue_env: dict[str, str], t
 
 @pytest.mark.parametrize("command", ["enqueue", "worker", "results"])
 async def test_a_missing_extra_is_reported_in_one_line(command: str, env: dict[str, str], tmp_path: Path) -> None:
-    """The line says what to install."""
+    """The line names what to install."""
     (tmp_path / "procrastinate.py").write_text("raise ModuleNotFoundError('no', name='procrastinate')")
     env |= {"SUNO_JOURNAL_URL": "postgresql://host/x", "PYTHONPATH": str(tmp_path)}
     file = [] if command == "worker" else [write_file(tmp_path, rows(1))]

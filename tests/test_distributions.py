@@ -1,4 +1,4 @@
-"""The wheel and the sdist in dist/, which nox builds, and the wheel that it installs for the tests."""
+"""The wheel and the sdist that nox builds in dist/, and the wheel that it installs for the tests."""
 
 import os
 import re
@@ -27,9 +27,9 @@ NAME = f"suno_persona-{VERSION}"
 LEFT_BY_TOOLS = {"__pycache__", "_build"}
 
 
-def in_the_checkout(*places: str) -> set[str]:
-    """Return the files that belong to the project, as paths from its root."""
-    files = {file for place in places for file in (ROOT / place, *(ROOT / place).rglob("*")) if file.is_file()}
+def in_the_checkout(*paths: str) -> set[str]:
+    """Return the files of the project, as paths relative to its root."""
+    files = {file for path in paths for file in (ROOT / path, *(ROOT / path).rglob("*")) if file.is_file()}
     return {file.relative_to(ROOT).as_posix() for file in files if not LEFT_BY_TOOLS & set(file.parts)}
 
 
@@ -46,7 +46,7 @@ def test_the_tests_import_the_wheel() -> None:
     assert subprocess.check_output(show, cwd=ROOT, text=True).strip() == file
 
 
-def test_the_wheel_holds_the_package_and_nothing_else() -> None:
+def test_the_wheel_has_only_the_package() -> None:
     """It includes `py.typed` and the demo's file; beside it are the metadata and the licence."""
     with ZipFile(ROOT / "dist" / f"{NAME}-py3-none-any.whl") as wheel:
         held = set(wheel.namelist())
@@ -55,16 +55,16 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
     assert {"suno_persona/py.typed", "suno_persona/personas.csv"} <= held
 
 
-def test_the_sdist_holds_all_that_builds_and_tests_the_package() -> None:
-    """It has nothing that tools left in the checkout."""
+def test_the_sdist_has_everything_to_build_and_test_the_package() -> None:
+    """It has no files that tools left in the checkout."""
     with tarfile.open(ROOT / "dist" / f"{NAME}.tar.gz") as sdist:
         held = {Path(name).relative_to(NAME).as_posix() for name in sdist.getnames()}
     top = {".gitignore", "LICENSE", "README.md", "noxfile.py", "pyproject.toml"}
     assert held == in_the_checkout(".ci", ".github", "docs", "suno_persona", "tests") | top | {"PKG-INFO"}
 
 
-def test_the_metadata_says_what_the_project_file_says() -> None:
-    """It is what an index shows and what an installer uses."""
+def test_the_metadata_agrees_with_the_project_file() -> None:
+    """Indexes show the metadata, and installers use it."""
     metadata = distribution("suno-persona").metadata
     assert metadata["Version"] == VERSION
     assert metadata["Requires-Python"] == PROJECT["requires-python"]
@@ -76,7 +76,7 @@ def test_the_metadata_says_what_the_project_file_says() -> None:
 
 
 def test_an_index_shows_the_readme_with_links_into_the_repository() -> None:
-    """Links and pictures are absolute, and begin with the URL in `[project.urls]`; each leads to a file."""
+    """Links and pictures are absolute, start with the URL in `[project.urls]`, and lead to files."""
     source = PROJECT["urls"]["Source"]
     metadata = distribution("suno-persona").metadata
     assert metadata.get_all("Project-URL") == [f"Source, {source}"]
@@ -89,7 +89,7 @@ def test_an_index_shows_the_readme_with_links_into_the_repository() -> None:
     ]
 
 
-def test_github_tests_each_python_that_the_metadata_names() -> None:
-    """Nox does too, where it finds them."""
+def test_github_tests_each_python_in_the_metadata() -> None:
+    """The workflow names the same versions as the classifiers, which nox reads."""
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert re.findall(r"session: tests-([\d.]+)", workflow) == PYTHONS

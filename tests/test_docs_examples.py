@@ -1,4 +1,4 @@
-"""Each file in docs/examples runs unchanged, and does what it says."""
+"""Each file in docs/examples runs unchanged, and does what it promises."""
 
 import ast
 import asyncio
@@ -35,14 +35,14 @@ SERVERS = {
     "flask_service.py": (sys.executable, "-m", "flask", "--app", str(EXAMPLES / "flask_service.py"), "run"),
 }
 PAGE = EXAMPLES.parent / "how-to" / "web-applications.md"
-UNKNOWN, LATER, BAD, REJECTED, OURS = map(  # what the page says that callers are told, from top to bottom
+UNKNOWN, LATER, BAD, REJECTED, OURS = map(  # the statuses for callers in the page's table, from top to bottom
     int, re.findall(r"^\| .+ \| (\d{3}) \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 )
 NEW = {"clip_id": "54834687", "name": "Neon", "description": "Night drive"}
 
 
 async def output_of(name: str, env: Mapping[str, str]) -> str:
-    """Return what an example prints; it must succeed."""
+    """Return the output of an example, which must succeed."""
     done = await run(sys.executable, str(EXAMPLES / name), env=env)
     assert done.status == 0, done.errors
     return done.output
@@ -52,7 +52,7 @@ async def output_of(name: str, env: Mapping[str, str]) -> str:
 async def serving(name: str, env: Mapping[str, str]) -> AsyncIterator[str]:
     """Run an example that is a web service, and yield its address; it must shut down on SIGTERM."""
     said = b""
-    for _ in range(3):  # another process may take the port first
+    for _ in range(3):  # another process may have taken the port
         port = unused_port()
         url = f"http://127.0.0.1:{port}"
         process = await asyncio.create_subprocess_exec(
@@ -86,7 +86,7 @@ async def serving(name: str, env: Mapping[str, str]) -> AsyncIterator[str]:
 
 
 async def test_gather_prints_each_outcome(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """It prints the id of each persona, and the reason where there is none."""
+    """It prints the id of each persona, or the reason if there is none."""
     output = await output_of("gather.py", env)
     for persona in fake_suno.personas:
         assert f"{persona.name}: created, {persona.id}\n" in output
@@ -107,11 +107,11 @@ async def test_the_batch_with_tqdm_creates_the_personas_of_the_file(
 
 
 async def test_the_blocking_client_prints_the_id_of_a_persona(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Its program needs no event loop of its own, and ends."""
+    """A program without an event loop of its own can use it, and exits."""
     assert await output_of("blocking_client.py", env) == f"{fake_suno.personas[0].id}\n"
 
 
-async def test_a_batch_that_crashed_resumes_and_sends_nothing_twice(
+async def test_a_crashed_batch_resumes_and_sends_nothing_twice(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second run prints every outcome; only calls that were in flight are unknown."""
@@ -138,7 +138,7 @@ async def test_a_web_service_creates_a_persona(name: str, fake_suno: FakeSuno, e
 
 @pytest.fixture
 def environment(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own process names the fake service, too."""
+    """Configure the tests' own process for the fake service, too."""
     for name, value in env.items():
         monkeypatch.setenv(name, value)
 
@@ -167,7 +167,7 @@ async def test_the_aiohttp_service_closes_its_client() -> None:
 async def test_a_web_service_returns_the_reason_of_a_failure(
     name: str, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """An unknown outcome has a status of its own."""
+    """An unknown outcome has its own status."""
     async with serving(name, env) as url:
 
         async def post(new: object, *faults: Fault) -> tuple[int, str | None, str]:
@@ -196,8 +196,8 @@ async def test_a_web_service_returns_the_reason_of_a_failure(
         assert (status, retry_after) == (LATER, "120")
 
 
-async def test_the_aiohttp_service_says_what_is_wrong_with_a_body_that_is_no_json(env: dict[str, str]) -> None:
-    """In words, with the status for bad input."""
+async def test_the_aiohttp_service_explains_that_a_body_is_not_json(env: dict[str, str]) -> None:
+    """Its status is the one for bad input."""
     async with (
         serving("aiohttp_service.py", env) as url,
         aiohttp.request("POST", f"{url}/personas", data=b"{") as response,
@@ -208,7 +208,7 @@ async def test_the_aiohttp_service_says_what_is_wrong_with_a_body_that_is_no_jso
 
 @pytest.mark.usefixtures("environment")
 async def test_threads_share_one_blocking_client(fake_suno: FakeSuno) -> None:
-    """It raises in the thread that called, and no thread of its own outlives it."""
+    """It raises in the calling thread, and none of its own threads outlives it."""
     before = threading.enumerate()
     client = runpy.run_path(str(EXAMPLES / "blocking_client.py"))["BlockingClient"]()
     requests = [CreatePersonaRequest(root_clip_id="1", name=name, description="Airy pop") for name in "ABCD"]
@@ -249,7 +249,7 @@ def test_the_page_on_notebooks_shows_its_cells() -> None:
 
 
 async def test_the_distributed_batch_is_processed(fake_suno: FakeSuno, env: dict[str, str], postgres_url: str) -> None:
-    """It runs from an empty database to the outcomes; again, it enqueues nothing and prints the same outcomes."""
+    """It starts from an empty database; a second run enqueues nothing and prints the same outcomes."""
     env = {**env, "SUNO_JOURNAL_URL": postgres_url}
     first, *outcomes = (await output_of("distributed.py", env)).splitlines()
     assert first == "10 enqueued"
@@ -272,8 +272,8 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
-def test_an_example_says_what_it_is_and_how_to_try_it(file: Path) -> None:
-    """At its top, in a docstring; what it needs, and with the fake service."""
+def test_an_example_explains_itself_and_how_to_run_it(file: Path) -> None:
+    """It has a docstring, the packages that it needs, and the command for the fake service."""
     code = file.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(code))
     assert re.search(r"^# Needs: pip install .*\n# .*`suno-persona fake`", code, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What the docs state in words and tables is what the package does, down to the names in inline code."""
+"""The docs agree with the package in words and tables, down to the names in inline code."""
 
 import ast
 import asyncio
@@ -27,7 +27,7 @@ from suno_persona.cli._running import reporting_errors, status_of
 
 OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
 FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
-OTHERS = {  # names that are neither ours nor parameters of the above
+OTHERS = {  # neither our names nor parameters of the above
     *("synchronous", "synchronous_commit"),  # of the databases
     *("aclosing", "gather", "repr"),  # of Python
     *("acks_late", "instrument", "nest_asyncio", "reindex"),  # of celery, OpenTelemetry and pandas
@@ -54,7 +54,7 @@ for _name, _thing in public():
         TAKES.setdefault(_name, set()).update(inspect.signature(_thing).parameters)
 PARAMETERS = set().union(*TAKES.values())
 DEFINED = defined()
-NAMED = {  # what else has a name: dependencies and extras, commands, and the words of Python and JSON
+NAMED = {  # other names: dependencies, extras, commands, and words of Python and JSON
     *(Requirement(line).name for lines in (PROJECT["project"]["dependencies"], *EXTRAS.values()) for line in lines),
     *(Requirement(line).name for group in PROJECT["dependency-groups"].values() for line in group),
     *EXTRAS,
@@ -65,7 +65,7 @@ NAMED = {  # what else has a name: dependencies and extras, commands, and the wo
 
 
 def calls(code: str) -> list[tuple[str, str]]:
-    """Return the keyword arguments in a piece of code, each with the name of what is called."""
+    """Return the keyword arguments in a piece of code, each with the name of the called function."""
     try:
         nodes = list(ast.walk(ast.parse(code)))
     except SyntaxError:
@@ -79,8 +79,8 @@ def calls(code: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_only_what_differs_from_run_to_run_is_masked_in_output() -> None:
-    """A wrong integer is still seen."""
+def test_only_values_that_vary_between_runs_are_masked_in_output() -> None:
+    """A wrong integer is still noticed."""
     assert plain("http://127.0.0.1:8000 in 0.31 s") == plain("http://127.0.0.1:4711 in 1.2 s")
     for right, wrong in [("HTTP 404", "HTTP 503"), ("attempt 2 of 4", "attempt 2 of 5"), ("127.0.0.1", "127.0.0.2")]:
         assert plain(right) != plain(wrong)
@@ -88,7 +88,7 @@ def test_only_what_differs_from_run_to_run_is_masked_in_output() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_names_in_inline_code_exist(page: str) -> None:
-    """Environment variables, arguments, errors, and every other plain name."""
+    """These are environment variables, arguments, errors, and every other plain name."""
     for code in inline(page):
         assert set(re.findall(r"SUNO_\w+", code)) <= DEFINED, code
         assert set(re.findall(r"(?<![\w.-])([a-z_]\w*)=(?!=)", code)) <= PARAMETERS | OTHERS, code
@@ -101,7 +101,7 @@ def test_the_names_in_inline_code_exist(page: str) -> None:
 
 
 def test_the_other_names_are_needed() -> None:
-    """Each is in a page, and nothing else knows it."""
+    """Each is on a page, and no other list has it."""
     assert {name for _, code in INLINE for name in re.findall(r"\w+", code)} >= OTHERS
     assert not OTHERS & (DEFINED | NAMED | PARAMETERS)
 
@@ -112,13 +112,13 @@ def test_the_reference_states_after_which_errors_a_persona_may_exist() -> None:
     rows = re.findall(r"^\| (`\w+Error`.*?) \| (no|\*\*yes\*\*) \| (.*) \|$", page, re.MULTILINE)
     assert rows
     assert len(rows) == page.count("\n| `")
-    for errors, answer, when in rows:
+    for errors, may_have_created, when in rows:
         for name in re.findall(r"`(\w+Error)`", errors + when):
-            assert getattr(suno_persona, name).may_have_created is (answer == "**yes**"), name
+            assert getattr(suno_persona, name).may_have_created is (may_have_created == "**yes**"), name
 
 
 def ending(error: BaseException) -> int:
-    """Return the exit status of a command that this error stops."""
+    """Return the exit status of a command that ends with this error."""
     with pytest.raises(typer.Exit) as ended, reporting_errors():
         raise error
     return ended.value.exit_code
@@ -143,13 +143,13 @@ ENDINGS = {
     ],
 )
 def test_the_docs_list_the_exit_statuses(page: str, where: str) -> None:
-    """They are the command's; 143 and 129 are the shell's for two signals."""
+    """They are those of the command; 143 and 129 are those of the shell for two signals."""
     (text,) = re.findall(where, PAGES[page], re.DOTALL | re.MULTILINE)
     _, *parts = re.split(r"\b(\d+)\b", " ".join(text.split()))
-    told = {int(status): meaning for status, meaning in zip(parts[::2], parts[1::2], strict=True)}
+    meanings = {int(status): meaning for status, meaning in zip(parts[::2], parts[1::2], strict=True)}
     signals = {128 + which: which.name for which in (signal.SIGTERM, signal.SIGHUP)}
-    assert told.keys() - signals.keys() == ENDINGS.keys()
-    for status, meaning in told.items():
+    assert meanings.keys() - signals.keys() == ENDINGS.keys()
+    for status, meaning in meanings.items():
         assert re.search((ENDINGS | signals)[status], meaning), status
 
 
@@ -178,14 +178,14 @@ assert isinstance(TIMEOUT, aiohttp.ClientTimeout)
         ("web-applications", r"`aiohttp\.web\.run_app` \((\d+) s\)", default(web.run_app, "shutdown_timeout")),
     ],
 )
-def test_a_default_that_is_stated_is_that_of_the_signature(page: str, where: str, value: float) -> None:
-    """No page states an old one."""
+def test_stated_defaults_are_those_of_the_signatures(page: str, where: str, value: float) -> None:
+    """No page states an outdated one."""
     (stated,) = re.findall(where, PAGES[f"docs/how-to/{page}.md"])
     assert int(stated) == value
 
 
-def test_the_benchmarks_say_yes_where_the_aim_was_met() -> None:
-    """In each row, by its aim and what was measured; figures that are rounded to the aim itself may say either."""
+def test_the_benchmarks_state_whether_an_aim_was_met() -> None:
+    """Each row compares the aim with the measured value; if both round to the same figure, it may state either."""
     _, _, section = PAGES["docs/benchmarks.md"].partition("\n## What was aimed at\n")
     _, _, *rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
     assert rows

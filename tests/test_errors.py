@@ -106,13 +106,13 @@ def test_errors_survive_pickle_and_copy(error: type[PersonaError], copied: Any, 
 
 @everywhere
 def test_errors_are_made_with_keywords_only(error: type[PersonaError]) -> None:
-    """A positional argument is a `TypeError`."""
+    """A positional argument raises `TypeError`."""
     with pytest.raises(TypeError):
         error("no such clip")  # type: ignore[call-arg]  # this is what is tested
 
 
 def test_the_text_of_an_error_has_what_support_asks_for(request_: CreatePersonaRequest) -> None:
-    """Status, code, message and request id are in the text, and advice where the outcome is unknown."""
+    """The text has status, code, message and request id, and advice if the outcome is unknown."""
     assert str(full(RejectedError, request_)) == "HTTP 404 (clip_not_found): no such clip [request id: r-1]"
     assert str(ConnectionFailedError(message="refused")) == "refused"
     assert str(ConnectionLostError(message="lost")) == "lost (a persona may exist: check before retrying)"
@@ -127,5 +127,5 @@ def test_headers_of_an_error_are_case_insensitive(request_: CreatePersonaRequest
 
 
 def test_the_repr_of_an_error_is_short() -> None:
-    """It leaves out a large body."""
+    """The `repr` leaves out a large body."""
     assert len(repr(ServerError(message="broken", body=b"x" * 1_000_000))) < 200

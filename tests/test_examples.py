@@ -48,7 +48,7 @@ FAULTS = {  # what the service does to the first requests of each example of a p
     "docs/how-to/logging.md": [Fault.rate_limited()],
     "docs/how-to/unknown-outcomes.md": [Fault.truncated_response()] * 4,
 }
-SHOWS = {  # what the commands of a page print, beside what the page shows
+SHOWS = {  # what the commands of a page print, besides what the page shows
     "README.md": [r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"],
     "docs/how-to/batches.md": [r"created now +│ +2 ", r"already there +│ +3 "],
     "docs/how-to/look-at-a-batch.md": [r"created +│ +4 "],
@@ -81,7 +81,7 @@ async def run(*command: str, env: dict[str, str], folder: Path) -> str:
         output = (await process.communicate())[0].decode()
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # where the test ran out of time, or something was left behind
+            os.killpg(process.pid, signal.SIGKILL)  # after a timeout, or when children are left
     assert process.returncode == 0, output
     assert "Traceback" not in output, output
     return output
@@ -118,7 +118,7 @@ def skip_if_missing(code: str) -> None:
 async def surroundings(
     page: str, code: str, fake: FakeSuno, folder: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[dict[str, str]]:
-    """Yield the environment of an example, with what it needs beside the fake service."""
+    """Yield the environment of an example, with what it needs besides the fake service."""
     fake.script(*FAULTS.get(page, []))
     env = {"SUNO_API_KEY": fake.api_key, "SUNO_BASE_URL": fake.base_url}
     async with contextlib.AsyncExitStack() as stack:
@@ -126,7 +126,7 @@ async def surroundings(
             env["SUNO_JOURNAL_URL"] = request.getfixturevalue("postgres_url")
         if "_API_KEY" in code:  # each account has a key
             env |= dict.fromkeys(("STUDIO_API_KEY", "LABEL_API_KEY"), fake.api_key)
-        if "trust_env" in code or "proxy=" in code:  # this address is served by the proxy alone, which the fake plays
+        if "trust_env" in code or "proxy=" in code:  # only the proxy serves this address: the fake service
             env |= {"http_proxy": fake.base_url, "no_proxy": "", "SUNO_BASE_URL": "http://gateway.localhost"}
         if "ca.pem" in code:
             authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -140,7 +140,7 @@ async def surroundings(
 async def test_an_example_in_python_runs(
     block: Block, fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Each is a whole program, or a whole test file; where the page shows what it prints, it prints that."""
+    """An example is a whole program or test file, and prints what the page shows as its output."""
     skip_if_missing(block.code)
     code = block.code.replace("proxy.example:3128", fake_suno.base_url.removeprefix("http://"))
     async with surroundings(block.page, code, fake_suno, folder, request) as env:
@@ -153,7 +153,7 @@ async def test_an_example_in_python_runs(
 async def test_the_commands_of_a_page_run(
     page: str, fake_suno: FakeSuno, folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    """In order, as a user types them; where the page shows what they print, they print that."""
+    """The commands run in order, as a user types them, and print what the page shows as their output."""
     skip_if_missing("".join(block.code for block in BLOCKS[page] if block.file))
     async with surroundings(page, commands(page), fake_suno, folder, request) as env:
         output = await run("bash", "-c", script(page), env=env, folder=folder)
@@ -166,8 +166,8 @@ async def test_the_commands_of_a_page_run(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_nothing_that_looks_like_an_example_is_passed_over(page: str) -> None:
-    """A block is Python, or for the shell, or says that it is only shown; directives hold no code."""
+def test_no_block_that_looks_like_an_example_is_skipped(page: str) -> None:
+    """Each block is Python, shell or a language that is only shown; directives hold no code."""
     languages = {block.language for block in BLOCKS[page] if not re.fullmatch(r"\{[\w-]+\}", block.language)}
     assert languages <= {"python", "sh"} | SHOWN
     directives = r"\{(code|code-cell|doctest|sourcecode|testcode)\}|:::\s*\{code-block|\.\. (code|code-block|doctest)::"
@@ -175,13 +175,13 @@ def test_nothing_that_looks_like_an_example_is_passed_over(page: str) -> None:
 
 
 def test_the_extras_that_are_named_exist() -> None:
-    """In the docs, and in the messages of the package."""
+    """Each extra that the docs or the package's messages name is declared."""
     named = re.findall(r"suno-persona\[([\w,]+)\]", "\n".join([*PAGES.values(), SOURCES]))
     assert {extra for names in named for extra in names.split(",")} <= EXTRAS.keys()
 
 
 async def test_the_first_example_creates_a_persona(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """It prints the id of what the service created."""
+    """The first example prints the id of the persona that the service created."""
     first = next(block for block in BLOCKS["README.md"] if block.language == "python")
     output = await run_python(first.code, env, tmp_path)
     assert output == f"Pass this on as persona_id: {fake_suno.personas[0].id}\n"

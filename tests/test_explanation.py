@@ -39,14 +39,14 @@ def names(picture: str) -> list[tuple[str, int]]:
 
 
 @pictured
-def test_the_pictures_are_drawn_anew(name: str, draw: Callable[[], str], pytestconfig: pytest.Config) -> None:
-    """The docs show what the program draws of the current classes."""
+def test_the_pictures_are_up_to_date(name: str, draw: Callable[[], str], pytestconfig: pytest.Config) -> None:
+    """The docs show what the program draws from the current classes."""
     assert written(DOCS / f"{name}.svg", draw(), pytestconfig) == draw()
 
 
 @pictured
 def test_the_pictures_can_be_read_on_a_phone(name: str, draw: Callable[[], str]) -> None:
-    """In 350 pixels of width no text is smaller than 11, and it has a background of its own."""
+    """At a width of 350 pixels no text is smaller than 11 pixels; the picture has its own background."""
     root = ET.fromstring(draw())
     sizes = [int(size) for size in re.findall(r"font: (?:bold )?(\d+)px", draw())]
     assert min(sizes) * 350 / int(root.attrib["width"]) >= 11, name
@@ -57,7 +57,7 @@ def test_the_pictures_can_be_read_on_a_phone(name: str, draw: Callable[[], str])
 
 
 def test_the_tree_in_the_picture_is_the_tree_of_the_classes() -> None:
-    """Each error is in it once, one step to the right of its parent."""
+    """The picture has each error once, one step to the right of its parent."""
     drawn: dict[str, str | None] = {}
     above: list[tuple[str, int]] = []
     for name, x in names("error-tree"):
@@ -74,8 +74,8 @@ def test_the_tree_in_the_picture_is_the_tree_of_the_classes() -> None:
     assert len(names("error-tree")) == len(public)
 
 
-def test_the_picture_of_a_call_names_what_is_there() -> None:
-    """Each box is a module or a package, or a public name; the rest is not ours."""
+def test_the_picture_of_a_call_names_what_exists() -> None:
+    """Each box is a module, a package or a public name; the rest is the user's code and the service."""
     shown = [name for name, _ in names("call")]
     outside = {"your code", "the service"}
     assert outside <= set(shown)
@@ -90,7 +90,7 @@ def opening(file: str) -> str:
 
 
 def test_the_design_lists_every_file(pytestconfig: pytest.Config) -> None:
-    """It has the first sentence of each docstring."""
+    """The page has the first sentence of each module's docstring."""
     rows = "\n".join(f"| `{file}` | {opening(file)} |" for file in FILES)
     before, marker, rest = DESIGN.read_text(encoding="utf-8").partition("| file | what it is for |\n| --- | --- |\n")
     _, heading, after = rest.partition("\n## ")
@@ -99,7 +99,7 @@ def test_the_design_lists_every_file(pytestconfig: pytest.Config) -> None:
 
 
 def test_each_rule_lives_where_the_design_says() -> None:
-    """The files that the page names are there, and define what it names in them."""
+    """The files that the page names exist, and define the names that it puts in them."""
     page = DESIGN.read_text(encoding="utf-8")
     places = re.findall(r"`((?:\w+/)*\w+\.py)`(?:: `(\w+)`)?", page)
     assert {name for _, name in places} > {"FAILURES", "read_persona"}
@@ -111,7 +111,7 @@ def test_each_rule_lives_where_the_design_says() -> None:
 
 
 def test_the_design_has_a_reason_for_each_dependency() -> None:
-    """It lists the dependencies of the package and of its extras, and no others."""
+    """The page lists the dependencies of the package and of its extras, and no others."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     stated = {
         re.split(r"[\[><=~! ]", requirement)[0].lower()

@@ -1,6 +1,6 @@
 """The page of `suno-persona journal export --format html`, in Chromium: what it shows, and that it loads nothing.
 
-`pytest --write-docs` takes the picture in the README anew.
+`pytest --write-docs` retakes the README's screenshot.
 """
 
 import json
@@ -32,7 +32,7 @@ COVER = """\
 
 
 class Tab:
-    """A page that is open in Chromium: what it asked for, and what it complained about."""
+    """A page that is open in Chromium, with its requests and its console messages."""
 
     def __init__(self, page: "Page") -> None:
         self.page = page
@@ -57,13 +57,13 @@ class Tab:
         await self.page.goto(file.as_uri())
 
     async def names(self) -> list[str]:
-        """Return the names of the requests that are seen."""
+        """Return the names of the requests that are visible."""
         return await self.page.locator("h3:visible").all_text_contents()
 
 
 @pytest.fixture
 async def context() -> "AsyncIterator[BrowserContext]":
-    """A browser without a window, in which nothing reaches the network."""
+    """Yield a headless browser in which nothing reaches the network."""
     async_api = pytest.importorskip("playwright.async_api", reason="needs playwright")
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
@@ -82,12 +82,12 @@ async def context() -> "AsyncIterator[BrowserContext]":
 
 @pytest.fixture
 async def tab(context: "BrowserContext") -> Tab:
-    """An empty page."""
+    """Return an empty page."""
     return Tab(await context.new_page())
 
 
 async def test_a_request_is_shown_with_its_outcome(tab: Tab, tmp_path: Path) -> None:
-    """In the order of the input: name, description, state, and the reason of what failed."""
+    """Requests are shown in input order with name, description and state, and with the reason of a failure."""
     journal, file = await sample(tmp_path)
     await tab.open(journal, "--input", file)
     assert await tab.names() == list(SONGS)
@@ -109,7 +109,7 @@ async def test_a_request_is_shown_with_its_outcome(tab: Tab, tmp_path: Path) -> 
 
 
 async def test_a_button_copies_what_it_names(tab: Tab, tmp_path: Path) -> None:
-    """The persona's id, and the JSON of the next request."""
+    """The buttons copy the persona's id and the JSON of the next request."""
     journal, file = await sample(tmp_path)
     await tab.open(journal, "--input", file)
     (persona,) = [entry.persona for entry in await entries(journal) if entry.request.name == "Harbour Fog"]
@@ -127,8 +127,8 @@ async def test_a_button_copies_what_it_names(tab: Tab, tmp_path: Path) -> None:
     assert (tab.requested, tab.complaints) == ([], [])
 
 
-async def test_what_cannot_be_copied_is_said(tab: Tab, context: "BrowserContext", tmp_path: Path) -> None:
-    """Where the browser forbids it, the button says so."""
+async def test_a_failed_copy_is_reported(tab: Tab, context: "BrowserContext", tmp_path: Path) -> None:
+    """If the browser forbids copying, the button says so."""
     journal, _ = await sample(tmp_path)
     await tab.open(journal)
     await tab.page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject(new Error()))")
@@ -137,7 +137,7 @@ async def test_what_cannot_be_copied_is_said(tab: Tab, context: "BrowserContext"
 
 
 async def test_the_filter_hides_what_does_not_match(tab: Tab, tmp_path: Path) -> None:
-    """By words of any text, in any order, without accents, by id, and by state; the count is announced."""
+    """The filter matches words in any order and without accents, ids and states; the count is announced."""
     journal, file = await sample(tmp_path)
     await tab.open(journal, "--input", file)
     count = tab.page.get_by_role("status").first
@@ -163,9 +163,9 @@ async def test_the_filter_hides_what_does_not_match(tab: Tab, tmp_path: Path) ->
 
 
 async def test_covers_are_loaded_on_demand(tab: Tab, tmp_path: Path) -> None:
-    """One by one, or all of them; a second click hides them."""
+    """Covers are loaded one by one or all together; a second click hides them."""
     journal, file = await sample(tmp_path)
-    await tab.page.set_viewport_size({"width": 1000, "height": 2000})  # only what is seen is loaded
+    await tab.page.set_viewport_size({"width": 1000, "height": 2000})  # only visible covers are loaded
     await tab.open(journal, "--input", file)
     assert await tab.page.locator("img").count() == 0
     async with tab.page.expect_response(re.compile("image")):
@@ -180,8 +180,8 @@ async def test_covers_are_loaded_on_demand(tab: Tab, tmp_path: Path) -> None:
     assert tab.complaints == []
 
 
-async def test_a_cover_that_is_not_there_is_said(tab: Tab, context: "BrowserContext", tmp_path: Path) -> None:
-    """What is loaded may be gone, or be no picture."""
+async def test_a_missing_cover_is_reported(tab: Tab, context: "BrowserContext", tmp_path: Path) -> None:
+    """If a cover does not load as a picture, its button says so."""
 
     async def no_picture(route: "Route") -> None:
         await route.fulfill(body="none", content_type="image/png")
@@ -194,8 +194,8 @@ async def test_a_cover_that_is_not_there_is_said(tab: Tab, context: "BrowserCont
     assert await tab.page.locator("img").count() == 0
 
 
-async def test_nothing_from_the_service_is_more_than_text(tab: Tab, tmp_path: Path) -> None:
-    """Markup is shown as it is; addresses that are not of the web are not linked, and covers need HTTPS."""
+async def test_markup_from_the_service_is_shown_as_text(tab: Tab, tmp_path: Path) -> None:
+    """Markup is shown as text, only web addresses are links, and covers need HTTPS."""
     hostile = CreatePersonaRequest(root_clip_id="c", name=HOSTILE, description=f"</script>{HOSTILE}\0\x1b")
     script = "javascript:alert(1)"
     clip = Clip(audio_url=script, video_url=script, image_url=script, image_large_url=script)
@@ -220,8 +220,8 @@ async def test_nothing_from_the_service_is_more_than_text(tab: Tab, tmp_path: Pa
     assert (tab.requested, tab.complaints) == ([], [])
 
 
-async def test_the_policy_stops_what_is_not_of_the_page(tab: Tab, tmp_path: Path) -> None:
-    """Scripts, styles and connections that somebody adds do not run, whatever escaping missed."""
+async def test_the_content_security_policy_blocks_injected_content(tab: Tab, tmp_path: Path) -> None:
+    """Injected scripts, styles, images and connections do not run, even if escaping missed them."""
     journal, _ = await sample(tmp_path)
     await tab.open(journal)
     await tab.page.evaluate("""() => {
@@ -238,7 +238,7 @@ async def test_the_policy_stops_what_is_not_of_the_page(tab: Tab, tmp_path: Path
 
 
 async def test_a_thousand_personas_are_filtered_at_once(tab: Tab, tmp_path: Path) -> None:
-    """Each key that is typed is one task, after which the page shows what matches."""
+    """The page handles each keystroke in one task, then shows the matches."""
     journal = await fill(tmp_path / "j", *many(1000))
     await tab.open(journal)
     assert await tab.page.get_by_role("status").first.inner_text() == "1,000 shown"
@@ -251,7 +251,7 @@ async def test_a_thousand_personas_are_filtered_at_once(tab: Tab, tmp_path: Path
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1200])
 async def test_the_page_fits_the_screen(tab: Tab, tmp_path: Path, width: int, scheme: str) -> None:
-    """On a phone and on a desk, by day and by night: nothing sticks out, and text has enough contrast."""
+    """On phones and desktops, in light and dark mode, nothing overflows and the background suits the mode."""
     word = "x" * 300
     long = CreatePersonaRequest(root_clip_id=word, name=word, description=word)
     journal = await fill(tmp_path / "j", (long, a_persona(1, long)), (a_request(f"{word} 2"), None))
@@ -265,7 +265,7 @@ async def test_the_page_fits_the_screen(tab: Tab, tmp_path: Path, width: int, sc
 
 
 async def test_the_keyboard_reaches_everything_in_order(tab: Tab, tmp_path: Path) -> None:
-    """From the filter to the states, the covers and the first request; what has the focus is outlined."""
+    """Tab moves from the filter to the states, the covers and the first request, and outlines the focus."""
     journal, file = await sample(tmp_path)
     await tab.open(journal, "--input", file)
     reached = []
@@ -285,7 +285,7 @@ async def test_the_keyboard_reaches_everything_in_order(tab: Tab, tmp_path: Path
 
 
 async def test_the_page_reads_well_without_a_script(tmp_path: Path) -> None:
-    """It has headings in order, labels, and no button or filter that would do nothing."""
+    """The page has headings in order, labels, and no button or filter that would do nothing."""
     journal, _ = await sample(tmp_path)
     html = (await export(journal, "html")).output
     assert re.findall(r"<h(\d)", html) == ["1", "2", *"333333"]
@@ -295,15 +295,15 @@ async def test_the_page_reads_well_without_a_script(tmp_path: Path) -> None:
     HTMLParser().feed(html)
 
 
-async def test_an_empty_journal_is_a_page_that_says_so(tab: Tab, tmp_path: Path) -> None:
-    """There is nothing to filter."""
+async def test_the_page_of_an_empty_journal_says_so(tab: Tab, tmp_path: Path) -> None:
+    """The page says that nothing is recorded, and has no filter."""
     await tab.open(await fill(tmp_path / "j"))
     assert await tab.page.get_by_text("Nothing is recorded yet.").is_visible()
     assert not await tab.page.get_by_label("Filter").is_visible()
 
 
 async def test_the_picture_in_the_readme_is_of_this_page(tab: Tab, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """It is as large as it is shown on a desk, and small enough to load on a phone."""
+    """The picture is as large as desktops show it, and small enough to load on a phone."""
     width, height = 1000, 920
     if pytestconfig.getoption("write_docs"):
         journal, file = await sample(tmp_path)

@@ -1,4 +1,4 @@
-"""The shortcut through msgspec may be deleted: nothing changes but speed."""
+"""Deleting the msgspec shortcut changes nothing but speed."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ from suno_persona import Clip, ClipMetadata, CreatePersonaRequest, Persona, Pers
 
 
 def without_shortcut() -> ModuleType:
-    """Return a second `conversion`, as it is where `_fast_json.py` was deleted."""
+    """Return a second `conversion`, imported as if `_fast_json.py` were deleted."""
     spec = importlib.util.find_spec("suno_persona.conversion")
     assert spec is not None
     assert spec.loader is not None
@@ -61,7 +61,7 @@ values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.di
 
 
 def objects(model: type, **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return objects with some of a model's members, of their own types or of any, and sometimes with others."""
+    """Return objects with some of a model's members, of their own or other types, and sometimes with others."""
     names = [name for name in model.__annotations__ if name != "extra"]
     typed = st.fixed_dictionaries({}, optional={name: members.get(name, values) | scalars for name in names})
     return st.builds(lambda document, others: {**others, **document}, typed, st.dictionaries(texts, values, max_size=2))
@@ -83,7 +83,7 @@ def result_of(function: Any, argument: object) -> object:
 
 @given(personas, st.booleans())
 def test_both_readers_agree_on_every_document(document: dict[str, Any], as_text: bool) -> None:
-    """What is read, and what is said of what cannot be read, is the same."""
+    """Both readers return equal personas, or raise errors with equal messages."""
     text = json.dumps(document)
     data = text if as_text else text.encode()
     assert result_of(conversion.loads, data) == result_of(SLOW.loads, data)
@@ -91,7 +91,7 @@ def test_both_readers_agree_on_every_document(document: dict[str, Any], as_text:
 
 @given(st.one_of(st.binary(max_size=30), st.text(max_size=30), values.map(json.dumps)))
 def test_both_readers_agree_on_what_is_json(data: bytes | str) -> None:
-    """Any bytes, any text, any JSON value; equal, and of the same types."""
+    """For any bytes, text or JSON value, both readers return equal values of equal types, or raise equal errors."""
     assert repr(result_of(conversion.parse_json, data)) == repr(result_of(SLOW.parse_json, data))
 
 
@@ -103,15 +103,15 @@ def test_both_writers_agree_on_every_persona(document: dict[str, Any]) -> None:
     assert fast == slow
 
 
-def test_both_writers_agree_on_the_contract_s_example() -> None:
-    """In the same bytes."""
+def test_both_writers_agree_on_the_example_of_the_contract() -> None:
+    """Both writers return the same bytes."""
     persona = conversion.loads(CONTRACT_EXAMPLE)
     assert conversion.dumps(persona) == SLOW.dumps(persona)
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_both_writers_write_a_request_in_the_same_bytes(name: str, description: str) -> None:
-    """A journal's key is a hash of them."""
+    """Both writers return the same bytes, of which a journal's key is a hash."""
     try:
         request = CreatePersonaRequest(root_clip_id="54834687", name=name, description=description)
     except ValueError:
@@ -120,7 +120,7 @@ def test_both_writers_write_a_request_in_the_same_bytes(name: str, description: 
 
 
 def test_the_package_works_without_the_shortcut() -> None:
-    """Also where the file is not there at all."""
+    """The package reads and writes even if the file does not exist."""
     code = (
         "import sys; sys.modules['suno_persona._fast_json'] = None\n"
         "from suno_persona import dumps, loads\n"

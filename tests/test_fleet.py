@@ -1,4 +1,4 @@
-"""Worker processes, killed and cut off from their database: nothing is sent twice, and nothing is lost."""
+"""Worker processes that are killed, or lose their database, send nothing twice and lose nothing."""
 
 import asyncio
 import random
@@ -26,19 +26,19 @@ WORKER = (PROCRASTINATE, "--app=support.fleet.app", "--log-level=error", "worker
 
 @pytest.fixture
 def worker_env(env: dict[str, str]) -> dict[str, str]:
-    """The environment of a worker, but for its database."""
+    """Return the environment of a worker without its database."""
     return env | {"PYTHONPATH": str(Path(__file__).parent)}
 
 
 async def prepare(url: str, env: dict[str, str]) -> None:
-    """Make the queue, as the docs say."""
+    """Create the tables of the queue, as the docs say."""
     done = await run(PROCRASTINATE, APP, "schema", "--apply", env=env | {"SUNO_JOURNAL_URL": url})
     assert done.status == 0, done
 
 
 @asynccontextmanager
 async def worker(env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker process, stopped at the end as an operator does."""
+    """Run a worker process, and stop it at the end as an operator does."""
     process = await start(*WORKER, env=env)
     try:
         yield process
@@ -48,8 +48,8 @@ async def worker(env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Proces
         await process.communicate()
 
 
-async def account(fake: FakeSuno, url: str, many: list[CreatePersonaRequest]) -> list[Outcome]:
-    """Wait for all outcomes: nothing was sent twice, and each persona is created or may be."""
+async def checked_outcomes(fake: FakeSuno, url: str, many: list[CreatePersonaRequest]) -> list[Outcome]:
+    """Return all outcomes; assert that nothing was sent twice and that every persona is created or unknown."""
     found = {outcome.index: outcome async for outcome in outcomes(make_app(url), poll_interval=0.2)}
     assert [found[index].request for index in range(len(many))] == many
     sent = Counter(request.json()["name"] for request in fake.requests)  # type: ignore[index]  # it is JSON
@@ -66,7 +66,7 @@ async def account(fake: FakeSuno, url: str, many: list[CreatePersonaRequest]) ->
 async def test_workers_that_are_killed_send_nothing_twice_and_lose_nothing(
     fake_suno: FakeSuno, worker_env: dict[str, str], postgres_url: str
 ) -> None:
-    """Four workers and 2,000 requests, each worker killed twice with SIGKILL and replaced."""
+    """Four workers share 2,000 requests; each worker is killed twice with SIGKILL and replaced."""
     rng = random.Random(5)
     many = requests(2000)
     env = worker_env | {"SUNO_JOURNAL_URL": postgres_url}
@@ -74,19 +74,21 @@ async def test_workers_that_are_killed_send_nothing_twice_and_lose_nothing(
     await enqueue(make_app(postgres_url), many)
     async with AsyncExitStack() as stack:
         fleet = [await stack.enter_async_context(worker(env)) for _ in range(4)]
-        for place in [0, 1, 2, 3] * 2:
+        for index in [0, 1, 2, 3] * 2:
             await fake_suno.wait_for_requests(len(fake_suno.requests) + rng.randrange(20, 150))
             for _ in range(rng.randrange(300)):
                 await asyncio.sleep(0)
-            fleet[place].kill()
-            fleet[place] = await stack.enter_async_context(worker(env))
-        found = await account(fake_suno, postgres_url, many)
+            fleet[index].kill()
+            fleet[index] = await stack.enter_async_context(worker(env))
+        found = await checked_outcomes(fake_suno, postgres_url, many)
     assert [process.returncode for process in fleet] == [0] * 4
     assert any(outcome.persona is not None for outcome in found)
 
 
-async def test_workers_go_on_when_the_database_was_restarted(fake_suno: FakeSuno, worker_env: dict[str, str]) -> None:
-    """What was out meanwhile is recorded when it is back."""
+async def test_workers_continue_after_a_restart_of_the_database(
+    fake_suno: FakeSuno, worker_env: dict[str, str]
+) -> None:
+    """Requests in flight during the restart are recorded when the database is back."""
     many = requests(600)
     with own_server() as server:
         url = server.get_uri()
@@ -101,13 +103,13 @@ async def test_workers_go_on_when_the_database_was_restarted(fake_suno: FakeSuno
             await asyncio.to_thread(server.stop)
             third.terminate()
             await asyncio.to_thread(server.ensure_postgres_running)
-            assert await third.wait() == 0  # it was told to stop, and does not begin again
-            await account(fake_suno, url, many)
+            assert await third.wait() == 0  # it received SIGTERM, and does not restart
+            await checked_outcomes(fake_suno, url, many)
             assert (first.returncode, second.returncode) == (None, None)
 
 
 async def test_a_worker_without_its_queue_says_so(env: dict[str, str], postgres_url: str) -> None:
-    """It ends, and names the command that makes the tables."""
+    """The worker exits, and the error names the command that creates the tables."""
     done = await run(PROCRASTINATE, APP, "worker", env=env | {"SUNO_JOURNAL_URL": postgres_url})
     assert done.status == 1
     assert "schema --apply" in done.errors
@@ -125,14 +127,14 @@ async def test_a_worker_without_its_queue_says_so(env: dict[str, str], postgres_
     ],
 )
 async def test_a_worker_with_an_unusable_environment_says_so(variables: dict[str, str], reason: str) -> None:
-    """Procrastinate's command names the variable."""
+    """The error of procrastinate's command names the variable."""
     done = await run(PROCRASTINATE, APP, "worker", env=variables)
     assert done.status != 0
     assert reason in " ".join(done.errors.split())
 
 
 async def test_a_worker_without_a_key_says_so(env: dict[str, str], postgres_url: str) -> None:
-    """It ends with an error, and takes no job."""
+    """The worker exits with an error, and fetches no job."""
     await prepare(postgres_url, env)
     done = await run(PROCRASTINATE, APP, "worker", env={"SUNO_JOURNAL_URL": postgres_url})
     assert done.status == 1

@@ -43,22 +43,22 @@ Way = Callable[[CreatePersonaRequest], Awaitable[Any]]
 
 @asynccontextmanager
 async def client(service: BrokenService, **options: Any) -> AsyncIterator[PersonaAPI]:
-    """Open a client of a service, which makes one attempt."""
+    """Open a client that makes one attempt of each call."""
     async with service, PersonaAPI(KEY, base_url=service.base_url, **{"retry": ONCE, **options}) as api:
         yield api
 
 
-def served(status: int, body: bytes = b"{}", headers: bytes = b"") -> Way:
-    """Meet a response."""
+def responding(status: int, body: bytes = b"{}", headers: bytes = b"") -> Way:
+    """Return a call to a service that sends this response."""
 
     async def respond(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 %d X\r\n%bContent-Length: %d\r\n\r\n%b" % (status, headers, len(body), body))
 
-    return met(respond)
+    return served_by(respond)
 
 
-def met(act: Callable[[Exchange], Awaitable[None]], **options: Any) -> Way:
-    """Meet a service that acts in this way."""
+def served_by(act: Callable[[Exchange], Awaitable[None]], **options: Any) -> Way:
+    """Return a call to a service that acts in this way."""
 
     async def way(request: CreatePersonaRequest) -> None:
         async with client(BrokenService(act), **options) as api:
@@ -99,7 +99,7 @@ async def closed_session(request: CreatePersonaRequest) -> None:
 
 
 async def other_loop(request: CreatePersonaRequest) -> None:
-    """Use a client in another event loop than the one that it belongs to."""
+    """Use a client in an event loop other than its own."""
     api = PersonaAPI(KEY, base_url="https://gateway.example")
 
     async def use() -> None:
@@ -111,7 +111,7 @@ async def other_loop(request: CreatePersonaRequest) -> None:
 
 
 async def no_request(_: CreatePersonaRequest) -> None:
-    """Pass something else than a request."""
+    """Pass something other than a request."""
     async with client(BrokenService()) as api:
         await api.create({"name": "Neon"})  # type: ignore[arg-type]  # what the test is about
 
@@ -126,7 +126,7 @@ async def nobody_listens(request: CreatePersonaRequest) -> None:
 
 
 async def no_tls(request: CreatePersonaRequest) -> None:
-    """Expect TLS where there is none."""
+    """Connect with TLS to a service without TLS."""
     async with FakeSuno() as fake:
         url = fake.base_url.replace("http:", "https:")
         async with PersonaAPI(KEY, base_url=url, retry=ONCE) as api:
@@ -134,7 +134,7 @@ async def no_tls(request: CreatePersonaRequest) -> None:
 
 
 async def no_connection(request: CreatePersonaRequest) -> None:
-    """Have no time to connect."""
+    """Connect with a timeout that is too short."""
     timeout = aiohttp.ClientTimeout(total=60, connect=1e-9)
     async with client(BrokenService(), timeout=timeout) as api:
         await api.create(request)
@@ -152,7 +152,7 @@ async def closed_in_flight(request: CreatePersonaRequest) -> None:
 
 
 def hooked(error: Exception) -> Way:
-    """Have a session with a middleware that fails before it sends."""
+    """Return a call through a session whose middleware fails before anything is sent."""
 
     async def fail(*_: object) -> aiohttp.ClientResponse:
         raise error
@@ -168,7 +168,7 @@ def hooked(error: Exception) -> Way:
 
 
 async def failing_hook(request: CreatePersonaRequest) -> None:
-    """Read personas with a hook of the caller's that fails."""
+    """Read personas with a caller's converter hook that fails."""
     made = conversion.make_converter()
 
     def fail(*_: object) -> Persona:
@@ -193,44 +193,44 @@ WAYS: dict[str, tuple[Way, type[PersonaError], int]] = {
     "a hook fails with TypeError": (hooked(TypeError("no")), NotCreatedError, 1),
     "a hook fails with RuntimeError": (hooked(RuntimeError("no")), NotCreatedError, 1),
     "a hook fails with KeyError": (hooked(KeyError("no")), NotCreatedError, 1),
-    "400": (served(400), RejectedError, 1),
-    "401": (served(401), AuthenticationError, 1),
-    "403": (served(403), PermissionDeniedError, 1),
-    "404": (served(404), NotFoundError, 1),
-    "429": (served(429), RateLimitedError, 1),
-    "503": (served(503), ServiceUnavailableError, 1),
-    "500": (served(500), ServerError, 1),
-    "504": (served(504), ServerError, 1),
-    "500 for an invalid request": (served(500, b'{"error": {"code": "invalid_request"}}'), RejectedError, 1),
-    "a redirect to elsewhere": (served(301, headers=b"Location: https://other.example/\r\n"), RejectedError, 1),
+    "400": (responding(400), RejectedError, 1),
+    "401": (responding(401), AuthenticationError, 1),
+    "403": (responding(403), PermissionDeniedError, 1),
+    "404": (responding(404), NotFoundError, 1),
+    "429": (responding(429), RateLimitedError, 1),
+    "503": (responding(503), ServiceUnavailableError, 1),
+    "500": (responding(500), ServerError, 1),
+    "504": (responding(504), ServerError, 1),
+    "500 for an invalid request": (responding(500, b'{"error": {"code": "invalid_request"}}'), RejectedError, 1),
+    "a redirect to elsewhere": (responding(301, headers=b"Location: https://other.example/\r\n"), RejectedError, 1),
     "a redirect to a host that is none": (
-        served(307, headers=b"Location: https://xn--gw.example/\r\n"),
+        responding(307, headers=b"Location: https://xn--gw.example/\r\n"),
         RejectedError,
         1,
     ),
-    "a redirect to a user without a name": (served(308, headers=b"Location: //[::1]@\r\n"), RejectedError, 1),
-    "200 with an error": (served(200, b'{"error": {"message": "no"}}'), RejectedError, 1),
-    "200 with something else": (served(200, b"<html>"), UnreadableResponseError, 1),
-    "200 without a body": (served(200, b""), UnreadableResponseError, 1),
+    "a redirect to a user without a name": (responding(308, headers=b"Location: //[::1]@\r\n"), RejectedError, 1),
+    "200 with an error": (responding(200, b'{"error": {"message": "no"}}'), RejectedError, 1),
+    "200 with something else": (responding(200, b"<html>"), UnreadableResponseError, 1),
+    "200 without a body": (responding(200, b""), UnreadableResponseError, 1),
     "a response that is too large": (
-        met(lambda exchange: exchange.send(exchange.response(b" " * 99)), max_response_size=9),
+        served_by(lambda exchange: exchange.send(exchange.response(b" " * 99)), max_response_size=9),
         UnreadableResponseError,
         1,
     ),
     "a hook of the converter fails": (failing_hook, OutcomeUnknownError, 1),
-    "not HTTP": (met(no_http), UnreadableResponseError, 1),
-    "half a response": (met(half), ConnectionLostError, 1),
-    "a reset connection": (met(reset), ConnectionLostError, 1),
-    "no response in time": (met(silence, timeout=aiohttp.ClientTimeout(sock_read=0.01)), ResponseTimeoutError, 1),
+    "not HTTP": (served_by(no_http), UnreadableResponseError, 1),
+    "half a response": (served_by(half), ConnectionLostError, 1),
+    "a reset connection": (served_by(reset), ConnectionLostError, 1),
+    "no response in time": (served_by(silence, timeout=aiohttp.ClientTimeout(sock_read=0.01)), ResponseTimeoutError, 1),
     "a client that is closed meanwhile": (closed_in_flight, ConnectionLostError, 1),
 }
 
 
 @pytest.mark.parametrize("name", WAYS)
 async def test_every_failure_is_on_one_side_of_the_fork(name: str, request_: CreatePersonaRequest) -> None:
-    """Each way in which a call can fail ends in one of the two, with the request and the attempts on the error."""
+    """Each failure raises one of the two, and the error has the request and the number of attempts."""
     way, kind, attempts = WAYS[name]
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which it is, is asserted below
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its class is asserted below
         await way(request_)
     error = caught.value
     assert isinstance(error, kind)
@@ -241,8 +241,8 @@ async def test_every_failure_is_on_one_side_of_the_fork(name: str, request_: Cre
     assert error.request == (request_ if name != "what is not a request" else {"name": "Neon"})
 
 
-def test_every_class_of_error_is_met() -> None:
-    """The ways above meet all classes that a call can raise: all but those for what is made, and for a journal."""
+def test_every_class_of_error_is_raised() -> None:
+    """The calls above raise every class but those for invalid configuration and for a journal."""
     classes = {value for value in vars(suno_persona).values() if isinstance(value, type)}
     raised = {kind for kind in classes if issubclass(kind, PersonaError)}
     abstract = {PersonaError, NotCreatedError, OutcomeUnknownError}

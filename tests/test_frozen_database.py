@@ -1,4 +1,4 @@
-"""A PostgreSQL that answers nothing any more, refuses an option, or is behind a pooler."""
+"""A PostgreSQL server that no longer responds, does not accept an option, or is behind a pooler."""
 
 import asyncio
 import os
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.slow
 
 
 @needs_linux
-async def test_a_transaction_on_a_frozen_server_ends(
+async def test_a_transaction_on_a_frozen_server_times_out(
     fake_suno: FakeSuno, once: PersonaAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a `JournalError` that says how long it took, nothing is sent, and the journal closes."""
+    """It raises a `JournalError` that says how long it took; nothing is sent, and the journal closes."""
     monkeypatch.setattr("suno_persona.journal._database.TRANSACTION", 1)
     with own_server() as server:
         journal = Journal(f"{server.get_uri()}&connect_timeout=2")
@@ -43,7 +43,7 @@ async def test_a_transaction_on_a_frozen_server_ends(
 
 
 @pytest.mark.parametrize("option", ["nonsense=1", "connect_timeout=soon", "sslmode=maybe", "prepare_threshold=5"])
-async def test_an_option_that_the_driver_does_not_take_is_a_configuration_error(postgres_url: str, option: str) -> None:
+async def test_an_invalid_option_of_the_driver_is_a_configuration_error(postgres_url: str, option: str) -> None:
     """The message names the option."""
     url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{option}"
     with pytest.raises(ConfigurationError, match=option.partition("=")[0]):
@@ -51,15 +51,15 @@ async def test_an_option_that_the_driver_does_not_take_is_a_configuration_error(
             pass
 
 
-async def test_an_option_of_the_driver_may_be_in_the_url(postgres_url: str) -> None:
-    """Such as how long to wait for the server."""
+async def test_the_url_may_have_an_option_of_the_driver(postgres_url: str) -> None:
+    """A URL with `connect_timeout` opens the journal."""
     async with Journal(f"{postgres_url}{'&' if '?' in postgres_url else '?'}connect_timeout=5") as journal:
         assert await journal.counts() == {}
 
 
 @contextmanager
 def pooler(url: str, folder: Path) -> Iterator[str]:
-    """Run pgbouncer in transaction mode before a database, and yield its URL."""
+    """Run pgbouncer in transaction mode in front of a database, and yield its URL."""
     server = make_url(url)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -70,7 +70,7 @@ def pooler(url: str, folder: Path) -> Iterator[str]:
         f"pool_mode = transaction\ndefault_pool_size = 3\nlogfile = {folder}/log\npidfile = {folder}/pid\n"
     )
     command = ["pgbouncer", str(settings)]
-    if os.getuid() == 0:  # it refuses to run as root; the server's socket is open to the server's user alone
+    if os.getuid() == 0:  # it does not run as root, and only the server's user may use the server's socket
         user = Path(str(server.query["host"])).owner()
         shutil.chown(folder, user)
         for parent in folder.parents:
@@ -90,7 +90,7 @@ def pooler(url: str, folder: Path) -> Iterator[str]:
 async def test_batches_run_through_a_pooler_in_transaction_mode(
     postgres_url: str, fake_suno: FakeSuno, once: PersonaAPI, tmp_path: Path
 ) -> None:
-    """Three of them at once: no transaction needs what an earlier one left on its connection."""
+    """Three batches run concurrently: no transaction needs what an earlier one left on its connection."""
     with pooler(postgres_url, tmp_path) as url:
         batches = await asyncio.gather(*(run_batch(once, requests(200), Journal(url)) for _ in range(3)))
         created = {outcome.persona.id for batch in batches for outcome in batch.values() if outcome.persona}

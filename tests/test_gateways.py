@@ -1,4 +1,4 @@
-"""Gateways wrap the persona in envelopes: a success is read, and a failure is told from what may be a success."""
+"""Gateways wrap the persona in envelopes: a success is read, and distinguished from a failure."""
 
 import json
 import string
@@ -34,7 +34,7 @@ def response(body: object, headers: dict[str, str] | None = None) -> Response:
 
 
 def failure(body: object) -> PersonaError:
-    """Return the error that a 200 with a JSON value means."""
+    """Return the error that a 200 with a JSON value raises."""
     with pytest.raises(PersonaError) as caught:
         read_persona(response(body))
     return caught.value
@@ -77,8 +77,8 @@ SUCCESSES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", SUCCESSES, ids=json.dumps)
-def test_a_persona_in_a_success_envelope_is_that_persona(body: dict[str, Any]) -> None:
-    """Whatever the wrapper is called, and however success is spelled."""
+def test_a_persona_in_a_success_envelope_is_returned(body: dict[str, Any]) -> None:
+    """The wrapper may have any of its names, and success any of its spellings."""
     persona, _ = read_persona(response(body))
     assert persona == loads(json.dumps(P))
 
@@ -108,7 +108,7 @@ UNREADABLE: list[tuple[object, str | None]] = [
     ({"code": "success"}, None),
     ({"message": "fine"}, None),
     ({}, None),
-    # a failure beside what may be a persona
+    # a failure with a possible persona
     ({"code": 1, "data": P}, ID),
     ({"code": "00000", "data": P}, ID),
     ({"code": "00000", "data": {"personaId": "p"}}, "p"),
@@ -127,8 +127,8 @@ UNREADABLE: list[tuple[object, str | None]] = [
 
 
 @pytest.mark.parametrize(("body", "found"), UNREADABLE, ids=json.dumps)
-def test_what_may_be_a_persona_is_unreadable_and_its_id_is_on_the_error(body: object, found: str | None) -> None:
-    """A persona may exist, and where its id can be found, it is not lost."""
+def test_a_possible_persona_is_unreadable_and_its_id_is_on_the_error(body: object, found: str | None) -> None:
+    """A persona may exist, and the error has its id if one is found."""
     error = failure(body)
     assert type(error) is UnreadableResponseError
     assert error.persona_id == found
@@ -158,7 +158,7 @@ REJECTED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", REJECTED, ids=json.dumps)
-def test_a_sign_of_failure_without_anything_that_could_be_a_persona_is_a_rejection(body: dict[str, Any]) -> None:
+def test_a_sign_of_failure_without_a_possible_persona_is_a_rejection(body: dict[str, Any]) -> None:
     """Certainly nothing was created: `data` and its like are absent, null, empty or plain text."""
     assert type(failure(body)) is RejectedError
 
@@ -191,10 +191,10 @@ personas = st.builds(
 
 
 @given(personas, envelopes)
-def test_any_persona_in_any_success_envelope_comes_back_equal(
+def test_any_persona_in_any_success_envelope_is_returned_whole(
     persona: dict[str, Any], envelope: tuple[dict[str, Any], str]
 ) -> None:
-    """With all its members, whatever the envelope holds beside it."""
+    """The persona has all its members, whatever else the envelope holds."""
     others, wrapper = envelope
     found, _ = read_persona(response(others | {wrapper: persona}))
     assert found == loads(json.dumps(persona))
@@ -202,7 +202,7 @@ def test_any_persona_in_any_success_envelope_comes_back_equal(
 
 @given(values, st.text(string.printable, max_size=40))
 def test_no_body_makes_the_search_for_an_id_fail(document: object, broken: str) -> None:
-    """Whatever the JSON value, and wherever it breaks off."""
+    """The search returns an id or None for any JSON value, wherever the text breaks off."""
     text = json.dumps({"data": document, "result": [document]})
     for body in (text, text[: len(broken)], text[: len(broken)] + broken, "{" + broken):
         found = find_persona_id(body.encode())
@@ -231,14 +231,14 @@ HUGE = {
 
 @pytest.mark.parametrize("body", HUGE.values(), ids=HUGE)
 def test_the_search_for_an_id_does_bounded_work(body: bytes) -> None:
-    """It reads the first part of a broken body, and no more of it than that: the rest may be anything."""
+    """The search reads only the first part of a broken body, whatever follows."""
     assert find_persona_id(body) is None
     assert find_persona_id(b'{"data": {"id": "p"}, ' + body) == "p"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, RejectedError), (500, ServerError)])
 def test_a_large_error_is_not_parsed(status: int, kind: type[PersonaError]) -> None:
-    """The status decides anyway; the message is how the body begins."""
+    """The status alone decides the class, and the message is the beginning of the body."""
     body = json.dumps({"error": {"code": "invalid_request", "items": [[]] * (MIB_4 // 4)}}).encode()[:MIB_4]
     with pytest.raises(PersonaError) as caught:
         read_persona(Response(status=status, headers=CIMultiDict(), body=body))
@@ -249,7 +249,7 @@ def test_a_large_error_is_not_parsed(status: int, kind: type[PersonaError]) -> N
 
 
 def test_an_id_at_the_end_of_a_large_document_is_found() -> None:
-    """Where the body is JSON, all of it is known."""
+    """A body that is JSON is searched to its end."""
     assert failure({"code": 1, "junk": "x" * MIB_4, "data": {"id": "p"}}).persona_id == "p"  # type: ignore[attr-defined]
 
 
@@ -269,12 +269,12 @@ def test_an_id_at_the_end_of_a_large_document_is_found() -> None:
     ],
 )
 def test_an_id_is_found_in_json_that_breaks_off(body: bytes, found: str | None) -> None:
-    """Bare, in lists and under each of its names; never a clip's, and never a part of one."""
+    """The id is found bare, in lists and under each of its names; a clip's id or part of an id never is."""
     assert find_persona_id(body) == found
 
 
-def test_a_message_is_looked_for_in_the_first_items_of_a_list() -> None:
-    """So that this is bounded work too."""
+def test_a_message_is_made_of_the_first_items_of_a_list() -> None:
+    """The message has ten items at most, so that the work is bounded."""
     assert failure({"error": [*"abcdefghij", "k"]}).message == "a; b; c; d; e; f; g; h; i; j"
 
 
@@ -288,7 +288,7 @@ def test_a_message_is_looked_for_in_the_first_items_of_a_list() -> None:
         ({"X-Request-Id": "r2"}, {"request_id": "r1", "data": P}, "r2"),
     ],
 )
-async def test_the_request_id_in_an_envelope_is_the_services(
+async def test_the_request_id_in_an_envelope_is_on_the_outcome(
     headers: dict[str, str],
     body: dict[str, Any],
     request_id: str | None,
@@ -296,7 +296,7 @@ async def test_the_request_id_in_an_envelope_is_the_services(
     request_: CreatePersonaRequest,
     fake_suno: FakeSuno,
 ) -> None:
-    """It is on the outcome, unless a header has one."""
+    """The outcome has the request id of the envelope, unless a header has one."""
     if not headers:
         headers = {"X-Request-Id": ""}
     fake_suno.script(Fault.response(200, json.dumps(body).encode(), headers=headers))
@@ -309,8 +309,8 @@ async def test_the_request_id_in_an_envelope_is_the_services(
 @pytest.mark.parametrize(
     "location", ["https://xn--gw.example/", "//[::1]@", "//[::1", "https://\ud800/", "http://a b/"]
 )
-def test_a_redirect_to_an_address_that_cannot_be_read_is_a_rejection(status: int, location: str) -> None:
-    """Whatever yarl says of it, and it says some of it late."""
+def test_a_redirect_to_an_invalid_address_is_a_rejection(status: int, location: str) -> None:
+    """The redirect is a rejection even if yarl raises only when the address is used."""
     redirect = Response(status=status, headers=CIMultiDict({"Location": location}), body=b"")
     assert slash_redirect(URL("https://gateway.example/create/"), redirect) is None
     with pytest.raises(RejectedError, match="redirects to"):

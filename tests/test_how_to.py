@@ -30,17 +30,17 @@ PROMISED = {
 }
 
 
-def test_the_list_is_what_is_there() -> None:
+def test_the_list_has_every_page() -> None:
     """Each page is listed once, with the problem that it solves."""
     assert sorted(re.findall(r"^- \[.+\]\(([\w-]+)\.md\): .+\.$", PAGES[INDEX], re.MULTILINE)) == THERE
 
 
 def test_the_navigation_has_the_pages_in_the_order_of_the_list() -> None:
-    """The next page is the next one on the list."""
+    """The next page in the navigation is the next one on the list."""
     (tree,) = [block.code for block in BLOCKS[INDEX] if block.language == "{toctree}"]
     assert re.findall(r"^[\w-]+$", tree, re.MULTILINE) == re.findall(r"\]\(([\w-]+)\.md\)", PAGES[INDEX])
 
 
-def test_every_promised_page_is_there() -> None:
-    """A user who looks for one of these finds a page."""
+def test_every_promised_page_exists() -> None:
+    """Each promised topic has a page."""
     assert sorted(PROMISED.values()) == THERE

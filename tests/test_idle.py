@@ -1,4 +1,4 @@
-"""`idle`, on which other tests rely: it returns when nothing more happens by itself, and not earlier."""
+"""`idle`, on which other tests rely, returns once nothing more happens by itself, and not earlier."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from support.idle import idle
 
 
 async def test_idle_waits_for_a_chain_of_callbacks_of_any_length() -> None:
-    """A number of turns that is enough for today's code is not enough for tomorrow's."""
+    """A fixed number of loop turns that is enough for today's code may not be enough for tomorrow's."""
     done = False
 
     async def work() -> None:
@@ -28,7 +28,7 @@ async def test_idle_waits_for_a_chain_of_callbacks_of_any_length() -> None:
 
 @pytest.mark.parametrize("count", [1, 8])
 async def test_idle_waits_for_calls_over_loopback(count: int) -> None:
-    """Connections are made and accepted, requests sent, received and responded to, and responses read."""
+    """`idle` waits until connections are accepted, requests are sent and responses are read."""
     for _ in range(5):
         async with BrokenService() as service, client(service) as api:
             tasks = calls(api, count)
@@ -54,7 +54,7 @@ async def test_idle_waits_for_a_connection_to_be_closed_on_both_sides() -> None:
 
 
 async def test_idle_waits_for_timers_that_are_due_and_for_no_others(advance: Clock) -> None:
-    """Time that does not pass holds nobody up."""
+    """A timer that is not due yet does not block `idle`."""
     soon, late = (asyncio.create_task(asyncio.sleep(seconds)) for seconds in (5, 3600))
     await idle()
     assert not soon.done()

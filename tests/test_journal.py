@@ -1,6 +1,6 @@
-"""The journal: a batch may be stopped at any moment and run again, and nothing is sent twice or lost.
+"""A batch with a journal may be stopped at any moment and run again, and nothing is sent twice or lost.
 
-What is promised here is promised on SQLite and on PostgreSQL.
+These promises hold on SQLite and on PostgreSQL.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno, Fault
 
 
-async def test_a_batch_that_is_run_again_sends_nothing(
+async def test_a_batch_that_is_rerun_sends_nothing(
     journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
-    """Each request gives the persona that was created for it the first time, whole."""
+    """Each request returns the whole persona that the first run created for it."""
     many = requests(20)
     first = await run_batch(persona_api, many, Journal(journal_url))
     again = await run_batch(persona_api, many, Journal(journal_url))
@@ -46,7 +46,7 @@ async def test_a_batch_that_is_run_again_sends_nothing(
 async def test_the_order_of_the_rows_does_not_matter(
     journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
-    """A request is known by what it asks for, not by its place; identical ones are told apart by their number."""
+    """A request is identified by its content, not by its index; identical ones are distinguished by ordinal."""
     many = [*requests(10), *requests(5), *requests(5)]
     first = await run_batch(persona_api, many, Journal(journal_url))
     assert len(fake_suno.personas) == 20
@@ -58,15 +58,15 @@ async def test_the_order_of_the_rows_does_not_matter(
 
 
 async def test_rows_can_be_added(journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """A longer batch sends what is new, one more of an identical request included."""
+    """A longer batch sends only what is new, including one more of an identical request."""
     await run_batch(persona_api, requests(3), Journal(journal_url))
     await run_batch(persona_api, [*requests(4), *requests(1)], Journal(journal_url))
     assert [request.body for request in fake_suno.requests].count(fake_suno.requests[0].body) == 2
     assert len(fake_suno.requests) == 5
 
 
-async def test_what_was_refused_is_sent_again(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """Certainly no persona: the next run tries, and records what comes of it."""
+async def test_a_rejected_request_is_sent_again(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """It certainly created no persona, so the next run sends it and records the new outcome."""
     fake_suno.script(Fault.response(404))
     first = await run_batch(once, requests(1), Journal(journal_url))
     assert isinstance(first[0].error, NotFoundError)
@@ -79,8 +79,10 @@ async def test_what_was_refused_is_sent_again(journal_url: str, fake_suno: FakeS
     assert (entry.state, entry.persona, entry.reason) == ("created", again[0].persona, None)
 
 
-async def test_what_is_unknown_is_not_sent_again(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """Later runs say when it was claimed and by whom, and what happened then."""
+async def test_a_request_with_an_unknown_outcome_is_not_sent_again(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """The error of a later run says when the request was claimed, by whom, and what happened then."""
     fake_suno.script(Fault.lost_answer())
     before = datetime.now(UTC)
     await run_batch(once, requests(1), Journal(journal_url))
@@ -95,8 +97,8 @@ async def test_what_is_unknown_is_not_sent_again(journal_url: str, fake_suno: Fa
     assert "ConnectionLostError" in str(again)
 
 
-async def test_an_id_that_was_found_is_kept(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """Also where the answer was no persona otherwise."""
+async def test_an_id_that_was_found_is_recorded(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """The id is recorded even if the rest of the response is not a persona."""
     fake_suno.script(Fault.response(200, b'{"data": "fd213afd"}'))
     first = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
     again = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
@@ -105,8 +107,8 @@ async def test_an_id_that_was_found_is_kept(journal_url: str, fake_suno: FakeSun
     assert first.persona_id == again.persona_id == "fd213afd"
 
 
-async def test_what_another_run_holds_is_not_sent(journal_url: str, service: HeldService) -> None:
-    """Two runs at once on one journal: the second says who is at it."""
+async def test_a_request_that_another_run_claimed_is_not_sent(journal_url: str, service: HeldService) -> None:
+    """Of two concurrent runs on one journal, the second reports the claims of the first."""
     async with client(service) as api, client(service) as other:
         first = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
         await service.receives(2)
@@ -121,8 +123,8 @@ async def test_what_another_run_holds_is_not_sent(journal_url: str, service: Hel
         await service.receives(2)
 
 
-async def test_many_runs_at_once_share_the_work(journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """Each request is sent by one of them, also where they use one journal object; a last run reports all."""
+async def test_concurrent_runs_share_the_work(journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
+    """Each request is sent by one run, even if runs share one journal object; a last run reports all outcomes."""
     many = requests(40)
     shared = Journal(journal_url)
     shuffled = [random.Random(seed).sample(many, len(many)) for seed in range(4)]
@@ -136,17 +138,19 @@ async def test_many_runs_at_once_share_the_work(journal_url: str, fake_suno: Fak
     assert len(fake_suno.requests) == 40
 
 
-async def test_runs_that_claim_the_same_at_the_same_moment_send_it_once(
+async def test_a_request_that_runs_claim_at_the_same_moment_is_sent_once(
     journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
-    """Also where they use one journal object, so that both claims are due together."""
+    """It is sent once even if the runs share one journal object, which commits their claims together."""
     async with Journal(journal_url) as journal:
         await asyncio.gather(*(run_batch(persona_api, requests(5), journal) for _ in range(3)))
     assert len(fake_suno.requests) == 5
 
 
-async def test_what_another_run_finds_rejected_meanwhile_is_not_sent(journal_url: str, service: HeldService) -> None:
-    """Runs at once do not repeat each other's rejections; a later run does."""
+async def test_a_request_that_is_rejected_in_a_concurrent_run_is_not_sent(
+    journal_url: str, service: HeldService
+) -> None:
+    """Concurrent runs do not retry each other's rejections; a later run does."""
     async with client(service, max_connections=1) as api, client(service, retry=ONCE) as other:
         slow = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
         await service.receives(1)
@@ -165,10 +169,8 @@ async def test_what_another_run_finds_rejected_meanwhile_is_not_sent(journal_url
         assert (await later)[1].persona is not None
 
 
-async def test_unknown_ones_are_sent_again_where_it_is_asked_for(
-    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
-) -> None:
-    """`retry_unknown` accepts that there may be two."""
+async def test_an_unknown_outcome_is_retried_on_demand(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """`retry_unknown` accepts that two personas may exist."""
     fake_suno.script(Fault.lost_answer())
     await run_batch(once, requests(1), Journal(journal_url))
     again = await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True))
@@ -177,8 +179,8 @@ async def test_unknown_ones_are_sent_again_where_it_is_asked_for(
     assert await states(journal_url) == ["created"]
 
 
-async def test_a_clock_that_was_ahead_delays_nothing(tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """What was settled before a run began is sent again, whatever time its record has."""
+async def test_a_record_from_the_future_delays_no_retry(tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """A request that was rejected before a run began is sent again, whatever time its record has."""
     url = str(tmp_path / "personas.db")
     fake_suno.script(Fault.response(404))
     await run_batch(once, requests(1), Journal(url))
@@ -188,10 +190,10 @@ async def test_a_clock_that_was_ahead_delays_nothing(tmp_path: Path, fake_suno: 
     assert await states(url) == ["created"]
 
 
-async def test_a_retry_in_vain_of_an_unknown_outcome_leaves_it_unknown(
+async def test_a_failed_retry_of_an_unknown_outcome_leaves_it_unknown(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
-    """The outcome says what the journal says, and why the retry failed."""
+    """The error has the reason that the journal recorded, and the failed retry as its cause."""
     fake_suno.script(Fault.lost_answer(), Fault.response(404))
     await run_batch(once, requests(1), Journal(journal_url))
     error = (await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True)))[0].error
@@ -201,15 +203,13 @@ async def test_a_retry_in_vain_of_an_unknown_outcome_leaves_it_unknown(
     assert await states(journal_url) == ["unknown"]
 
 
-async def test_what_was_left_claimed_is_sent_again_where_it_is_asked_for(
-    journal_url: str, service: HeldService
-) -> None:
-    """As after a process was killed; but not what others claimed since this run began."""
+async def test_an_abandoned_claim_is_retried_on_demand(journal_url: str, service: HeldService) -> None:
+    """`retry_unknown` retries the claims of a killed process, but none that is made after the run began."""
     async with client(service) as api, client(service, max_connections=1) as other:
         stopped = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
         await service.receives(1)
         resending = asyncio.create_task(run_batch(other, requests(2), Journal(journal_url, retry_unknown=True)))
-        await service.receives(2)  # the one that was left is sent again, and the other waits for its turn
+        await service.receives(2)  # the abandoned one is sent again, and the other waits for a slot
         at_work = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
         await service.receives(3)
         service.respond(1)
@@ -224,7 +224,7 @@ async def test_what_was_left_claimed_is_sent_again_where_it_is_asked_for(
 
 
 async def test_the_claim_is_committed_before_the_request_is_sent(journal_url: str, service: HeldService) -> None:
-    """Whoever looks while the request is out finds it claimed, and everything about it."""
+    """While the request is in flight, the journal has its claim and the whole request."""
     async with client(service) as api:
         batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
         await service.receives(1)
@@ -234,23 +234,23 @@ async def test_the_claim_is_committed_before_the_request_is_sent(journal_url: st
         await batch
 
 
-async def test_many_processes_may_make_a_journal_at_once(journal_url: str) -> None:
-    """Whoever is first makes the tables, and the others use them."""
+async def test_a_journal_may_be_created_concurrently(journal_url: str) -> None:
+    """The first to open it creates the tables, and the others use them."""
     async with contextlib.AsyncExitStack() as stack:
         journals = [Journal(journal_url) for _ in range(8)]
         await asyncio.gather(*(stack.enter_async_context(journal) for journal in journals))
         assert [await journal.counts() for journal in journals] == [{}] * 8
 
 
-async def test_what_is_no_request_is_not_recorded(journal_url: str, persona_api: PersonaAPI) -> None:
-    """It has its outcome, and no key."""
+async def test_an_invalid_request_is_not_recorded(journal_url: str, persona_api: PersonaAPI) -> None:
+    """It has an outcome, but no record."""
     outcomes = await run_batch(persona_api, ["Neon"], Journal(journal_url))  # type: ignore[list-item]  # what is tried
     assert isinstance(outcomes[0].error, InvalidRequestError)
     assert await entries(journal_url) == []
 
 
 async def test_any_text_can_be_recorded(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """Characters outside the plane, NUL and lone surrogates included."""
+    """Characters outside the BMP, NUL and lone surrogates are recorded, too."""
     awkward = CreatePersonaRequest(root_clip_id="c", name="N\0\U0001f3b5", description="’;--")
     fake_suno.script(
         Fault.response(200, b'{"id": "p-1", "name": "N\\u0000\\ud800", "mood": "\\ud800"}'),
@@ -264,7 +264,7 @@ async def test_any_text_can_be_recorded(journal_url: str, fake_suno: FakeSuno, o
 
 
 async def test_long_text_can_be_recorded(journal_url: str, persona_api: PersonaAPI) -> None:
-    """100 KB in the request, and again in the persona."""
+    """The request has 100 KB of text, and so has its persona."""
     long = CreatePersonaRequest(root_clip_id="c", name="N", description="\U0001f3b5" * 25_000)
     first = await run_batch(persona_api, [long], Journal(journal_url))
     again = await run_batch(persona_api, [long], Journal(journal_url))
@@ -272,10 +272,10 @@ async def test_long_text_can_be_recorded(journal_url: str, persona_api: PersonaA
     assert again[0].request == long
 
 
-async def test_the_services_id_and_the_key_are_in_each_outcome(
+async def test_each_outcome_has_the_request_id_and_the_key(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also of a success, also of a later run; and in the log."""
+    """Successes have them, too, and so do the outcomes of a later run and the log."""
     caplog.set_level("DEBUG", "suno_persona")
     fake_suno.script(Fault.response(404), Fault.response(500))
     first = await run_batch(once, requests(3), Journal(journal_url))
@@ -290,8 +290,8 @@ async def test_the_services_id_and_the_key_are_in_each_outcome(
 
 
 @pytest.mark.slow
-async def test_entries_are_given_by_their_state(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """Those that need a look, or all; however many they are."""
+async def test_entries_can_be_selected_by_state(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """`entries` yields the entries in the requested states, or all of them, however many there are."""
     fake_suno.script(Fault.lost_answer(), Fault.response(404))
     many = requests(1100)
     await run_batch(once, many, Journal(journal_url))
@@ -303,8 +303,8 @@ async def test_entries_are_given_by_their_state(journal_url: str, fake_suno: Fak
         assert len({entry.request async for entry in journal.entries()}) == 1100
 
 
-async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str, service: HeldService) -> None:
-    """Of a request that is in flight twice, the first persona that comes back is the outcome of both."""
+async def test_a_persona_is_recorded_whoever_holds_the_claim(journal_url: str, service: HeldService) -> None:
+    """If a request is in flight twice, the first persona that is returned is the outcome of both."""
     async with client(service) as api, client(service) as other:
         slow = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
         await service.receives(1)
@@ -319,7 +319,7 @@ async def test_a_persona_is_recorded_whoever_holds_the_request(journal_url: str,
 
 
 async def test_the_api_key_is_not_in_the_journal(tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """Also where a service echoes it."""
+    """The key is not recorded even if a service echoes it."""
     fake_suno.script(Fault.response(400, fake_suno.api_key.encode()), Fault.response(500, fake_suno.api_key.encode()))
     await run_batch(once, requests(3), Journal(tmp_path / "personas.db"))
     for file in tmp_path.iterdir():
@@ -327,7 +327,7 @@ async def test_the_api_key_is_not_in_the_journal(tmp_path: Path, fake_suno: Fake
 
 
 async def test_a_journal_belongs_to_the_loop_in_which_it_is_open(tmp_path: Path) -> None:
-    """Elsewhere it says so; once it is closed, any loop may open it."""
+    """Using it in another loop raises `UsageError`; once it is closed, any loop may open it."""
     journal = Journal(tmp_path / "personas.db")
 
     async def elsewhere() -> None:
@@ -341,10 +341,10 @@ async def test_a_journal_belongs_to_the_loop_in_which_it_is_open(tmp_path: Path)
 
 
 @pytest.mark.slow
-async def test_runs_that_repeat_refusals_at_once_do_not_block_each_other(
+async def test_concurrent_runs_of_rejected_requests_do_not_deadlock(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
-    """Processes that claim and settle the same requests in other orders wait for each other, and all end."""
+    """Runs that claim and settle the same requests in different orders wait for each other, and all finish."""
     many = requests(40)
     for seed in range(3):
         fake_suno.script(*[Fault.response(404)] * 300)
@@ -353,8 +353,8 @@ async def test_runs_that_repeat_refusals_at_once_do_not_block_each_other(
     assert await states(journal_url) == ["not_created"] * 40
 
 
-def test_a_plain_with_is_told_the_right_way() -> None:
-    """A `TypeError` says `async with`, as that of `PersonaAPI` does."""
+def test_a_plain_with_raises_a_helpful_error() -> None:
+    """The `TypeError` names `async with`, as that of `PersonaAPI` does."""
     journal = Journal("personas.db")
     with pytest.raises(TypeError, match="async with"), journal:  # type: ignore[attr-defined]  # checkers say so, too
         pass

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -48,15 +49,15 @@ def execute(url: str, script: str) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 async def other(fake_suno: FakeSuno) -> AsyncIterator[FakeSuno]:
-    """Another service."""
+    """Yield another service."""
     async with FakeSuno() as other:
         yield other
 
 
-async def test_another_service_is_refused(
+async def test_a_client_of_another_service_cannot_use_the_journal(
     journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
 ) -> None:
-    """The error names both endpoints, and nothing is sent: neither what is recorded nor what is new."""
+    """The error names both endpoints, and neither a recorded request nor a new one is sent."""
     await run_batch(persona_api, requests(1), Journal(journal_url))
     async with PersonaAPI(fake_suno.api_key, base_url=other.base_url) as api:
         with pytest.raises(JournalError) as caught:
@@ -66,8 +67,8 @@ async def test_another_service_is_refused(
     assert other.requests == []
 
 
-async def test_another_key_is_refused(journal_url: str, service: HeldService) -> None:
-    """The error says what to do where the key was rotated within the account."""
+async def test_a_client_with_another_key_cannot_use_the_journal(journal_url: str, service: HeldService) -> None:
+    """The error says what to do if the key was rotated within the account."""
     async with client(service) as api:
         batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
         await service.receives(1)
@@ -86,19 +87,21 @@ async def test_another_key_is_refused(journal_url: str, service: HeldService) ->
     await service.receives(1)
 
 
-async def test_the_slash_and_the_case_of_the_host_make_no_other_service(
-    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI
+async def test_a_trailing_slash_and_the_case_of_the_host_make_no_other_service(
+    journal_url: str, fake_suno: FakeSuno
 ) -> None:
-    """The endpoint is compared without its trailing slash."""
-    await run_batch(persona_api, requests(1), Journal(journal_url))
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, create_path="/suno/persona/create") as api:
-        assert (await run_batch(api, requests(1), Journal(journal_url)))[0].persona is not None
+    """Endpoints are compared without the trailing slash, and by the host in lower case."""
+    base_url = fake_suno.base_url.replace("127.0.0.1", "localhost")
+    for url, path in ((base_url, "/suno/persona/create/"), (base_url.upper(), "/suno/persona/create")):
+        async with PersonaAPI(fake_suno.api_key, base_url=url, create_path=path) as api:
+            assert (await run_batch(api, requests(1), Journal(journal_url)))[0].persona is not None
+    assert len(fake_suno.requests) == 1
 
 
-async def test_the_first_claim_binds(
+async def test_the_first_claim_binds_the_journal(
     journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
 ) -> None:
-    """Not the opening, and not a run without a request."""
+    """Opening the journal does not bind it, nor does a run without a request."""
     async with Journal(journal_url) as journal:
         assert await journal.counts() == {}
     await run_batch(persona_api, [], Journal(journal_url))
@@ -109,10 +112,10 @@ async def test_the_first_claim_binds(
     assert fake_suno.requests == []
 
 
-async def test_runs_that_bind_at_the_same_moment_cannot_both(
+async def test_only_one_of_two_concurrent_runs_binds_the_journal(
     journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
 ) -> None:
-    """Both found the journal unbound; the second claim fails, and nothing of its run is sent."""
+    """Both find the journal unbound; the second claim fails, and its run sends nothing."""
     async with PersonaAPI(other.api_key, base_url=other.base_url) as api, Journal(journal_url) as journal:
         runs = asyncio.gather(
             run_batch(persona_api, requests(3), journal), run_batch(api, requests(3), journal), return_exceptions=True
@@ -123,10 +126,10 @@ async def test_runs_that_bind_at_the_same_moment_cannot_both(
     assert await states(journal_url) == ["created"] * 3
 
 
-async def test_a_claim_that_is_refused_is_not_recorded(
+async def test_the_claim_of_another_account_is_not_recorded(
     journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
 ) -> None:
-    """The journal stays as the other account left it."""
+    """The journal has only the requests of the account to which it belongs."""
     async with (
         PersonaAPI(other.api_key, base_url=other.base_url) as api,
         Journal(journal_url) as one,
@@ -139,9 +142,13 @@ async def test_a_claim_that_is_refused_is_not_recorded(
     assert len(await entries(journal_url)) == len(bound[0].requests)
 
 
-async def test_the_fingerprint_tells_nothing_of_the_key(journal_url: str, persona_api: PersonaAPI) -> None:
-    """It is salted: two journals of one account have different ones."""
-    await run_batch(persona_api, requests(1), Journal(journal_url))
+async def test_the_fingerprint_does_not_reveal_the_key(
+    journal_url: str, persona_api: PersonaAPI, tmp_path: Path
+) -> None:
+    """The fingerprint is salted: two journals of one account have different ones."""
+    other_url = str(tmp_path / "another.db")
+    for url in (journal_url, other_url):
+        await run_batch(persona_api, requests(1), Journal(url))
     ((version, salt, endpoint, fingerprint),) = execute(
         journal_url, "SELECT version, salt, endpoint, fingerprint FROM suno_persona_schema"
     )
@@ -149,12 +156,14 @@ async def test_the_fingerprint_tells_nothing_of_the_key(journal_url: str, person
     assert len(str(salt)) == 32
     assert str(endpoint).endswith("/suno/persona/create")
     assert len(str(fingerprint)) >= 32
+    ((another,),) = execute(other_url, "SELECT fingerprint FROM suno_persona_schema")
+    assert fingerprint != another
 
 
 async def test_a_journal_of_version_1_is_upgraded_and_binds_at_its_next_run(
     journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
 ) -> None:
-    """Nothing that it recorded is sent again, and from then on it belongs to the client's account."""
+    """Its recorded requests are not sent again, and from then on it belongs to the client's account."""
     body = Call(requests(1)[0]).body
     execute(journal_url, VERSION_1.format(key=Keys().next(body), body=body.decode()))
     async with Journal(journal_url) as journal:

@@ -1,4 +1,4 @@
-"""However a batch with a journal ends, each of its requests has a true record."""
+"""However a batch with a journal ends, each of its requests has a correct record."""
 
 import asyncio
 import contextlib
@@ -27,10 +27,10 @@ from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno, Fault
 
 
-async def test_an_outcome_is_committed_before_it_is_given(
+async def test_an_outcome_is_committed_before_it_is_yielded(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
-    """Whoever has an outcome finds it in the journal too."""
+    """When a batch yields an outcome, the journal has it already."""
     fake_suno.script(Fault.response(404), Fault.lost_answer())
     async with aclosing(once.create_many(requests(6), journal=Journal(journal_url))) as outcomes:
         async for outcome in outcomes:
@@ -41,7 +41,7 @@ async def test_an_outcome_is_committed_before_it_is_given(
 
 
 async def test_a_cancelled_batch_records_what_is_known(journal_url: str, service: HeldService, advance: Clock) -> None:
-    """Requests that are out are unknown; those that wait for another attempt, or for their turn, were not created."""
+    """Requests in flight are unknown; those that wait for another attempt or for a slot were not created."""
     async with client(service, max_connections=2) as api:
         batch = asyncio.create_task(run_batch(api, requests(9), Journal(journal_url)))
         await service.receives(2)
@@ -54,7 +54,7 @@ async def test_a_cancelled_batch_records_what_is_known(journal_url: str, service
 
 
 async def test_a_reader_that_stops_early_has_all_outcomes_recorded(journal_url: str, service: HeldService) -> None:
-    """What was out when it stopped is finished, and the next run has it."""
+    """Requests that are in flight when the reader stops finish, and are recorded for the next run."""
     async with client(service, max_connections=3) as api:
         outcomes = api.create_many(requests(9), journal=Journal(journal_url))
         await first_outcome(service, outcomes, 3)
@@ -68,7 +68,7 @@ async def test_a_reader_that_stops_early_has_all_outcomes_recorded(journal_url: 
 
 @pytest.mark.parametrize("points", range(0, 60, 3))
 async def test_cancelling_at_any_moment_loses_nothing(points: int, tmp_path: Path, fake_suno: FakeSuno) -> None:
-    """However far it came, the next run sends only what was certainly not created."""
+    """Wherever the batch is cancelled, the next run sends only what was certainly not created."""
     url = str(tmp_path / "personas.db")
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
         batch = asyncio.create_task(run_batch(api, requests(3), Journal(url)))
@@ -90,7 +90,7 @@ class _Engine:
     is_sent = False
 
     async def create(self, call: Call, claim: Callable[[], Awaitable[Persona | None]]) -> Persona:
-        """Claim, and create."""
+        """Claim the request, and create its persona."""
         if (recorded := await claim()) is not None:
             return recorded
         call.may_have_created = self.is_sent = True
@@ -98,12 +98,12 @@ class _Engine:
         return Persona(id="fd213afd")
 
     def request_id(self, call: Call) -> None:
-        """Return none: nothing was exchanged."""
+        """Return None, since nothing was exchanged."""
 
 
 @pytest.mark.parametrize("point", range(6))
 async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str, point: int) -> None:
-    """What was not sent is recorded as not created, what was sent as unknown: no claim is left without an outcome."""
+    """An unsent request is recorded as not created, a sent one as unknown; no claim is left without an outcome."""
     engine = _Engine()
     call = Call(requests(1)[0])
     account = Account("https://gateway.example", lambda salt: "fingerprint")
@@ -126,16 +126,16 @@ async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str
 
 
 @pytest.mark.parametrize("point", range(3))
-async def test_a_look_that_is_cancelled_leaves_the_journal_usable(journal_url: str, point: int) -> None:
-    """At whatever point: its transaction keeps no lock."""
+async def test_a_cancelled_read_leaves_the_journal_usable(journal_url: str, point: int) -> None:
+    """Wherever the read is cancelled, its transaction keeps no lock."""
     async with Journal(journal_url) as journal:
         with contextlib.suppress(asyncio.CancelledError):
             await cancelled_at(point, journal.counts())
         assert await journal.counts() == {}
 
 
-async def test_closing_a_journal_commits_what_is_due(journal_url: str) -> None:
-    """Also where nobody waits for it, and where the one who closes is cancelled meanwhile."""
+async def test_closing_a_journal_commits_pending_outcomes(journal_url: str) -> None:
+    """Outcomes are committed even if nothing awaits them and the closing task is cancelled meanwhile."""
 
     async def settle() -> None:
         async with Journal(journal_url) as journal:
@@ -154,7 +154,7 @@ async def test_closing_a_journal_commits_what_is_due(journal_url: str) -> None:
 async def test_a_journal_is_opened_and_closed_by_the_batch_or_by_its_owner(
     journal_url: str, persona_api: PersonaAPI
 ) -> None:
-    """Open or not, it serves batches one after the other; closed, it says so."""
+    """Whether it is open or not, it serves one batch after another; reading a closed one raises `UsageError`."""
     journal = Journal(journal_url)
     await run_batch(persona_api, requests(1), journal)
     with pytest.raises(UsageError, match="not open"):

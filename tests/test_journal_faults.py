@@ -1,4 +1,4 @@
-"""When the record fails: a clear error, nothing sent without its claim, and no outcome lost."""
+"""When the journal fails, the error is clear, nothing is sent without its claim, and no outcome is lost."""
 
 import asyncio
 import shutil
@@ -23,39 +23,39 @@ from suno_persona.testing import FakeSuno
 
 
 async def take(api: PersonaAPI, journal: Journal, outcomes: list[Outcome], count: int = 50) -> None:
-    """Run a batch, and keep the outcomes that come before it fails."""
+    """Run a batch, and append the outcomes that it yields before it fails."""
     async for outcome in api.create_many(requests(count), journal=journal):
-        outcomes.append(outcome)  # noqa: PERF401 - they are wanted also where it fails
+        outcomes.append(outcome)  # noqa: PERF401 - they are needed even if it fails
 
 
-async def fails(fake: FakeSuno, api: PersonaAPI, url: str, reason: str) -> None:
-    """The batch fails for this reason before anything is sent."""
+async def assert_fails(fake: FakeSuno, api: PersonaAPI, url: str, reason: str) -> None:
+    """Assert that the batch fails for this reason before anything is sent."""
     with pytest.raises(JournalError, match=reason) as caught:
         await take(api, Journal(url), [])
     assert not caught.value.may_have_created
     assert fake.requests == []
 
 
-async def test_a_file_that_is_no_database_is_refused(
+async def test_a_file_that_is_not_a_database_is_an_error(
     fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
 ) -> None:
-    """Such as the input in place of the journal; it stays as it is."""
+    """Passing the input as the journal raises an error, and leaves the file unchanged."""
     file = tmp_path / "personas.csv"
     text = "root_clip_id,name,description\n" * 100
     file.write_text(text)
-    await fails(fake_suno, persona_api, str(file), "personas.csv: .*not a database")
+    await assert_fails(fake_suno, persona_api, str(file), "personas.csv: .*not a database")
     assert file.read_text() == text
 
 
-async def test_a_database_of_something_else_is_refused(
+async def test_a_database_of_another_application_is_an_error(
     fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
 ) -> None:
-    """An SQLite file with other tables gets no tables of ours."""
+    """No tables are added to an SQLite file that has other tables."""
     file = tmp_path / "mail.db"
     with sqlite3.connect(file) as connection:
         connection.execute("CREATE TABLE letters (text)")
     connection.close()
-    await fails(fake_suno, persona_api, str(file), "mail.db: must be a journal or a new file; got .*'letters'")
+    await assert_fails(fake_suno, persona_api, str(file), "mail.db: must be a journal or a new file; got .*'letters'")
     with sqlite3.connect(file) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("letters",)]
     connection.close()
@@ -70,29 +70,35 @@ async def test_a_postgresql_database_may_hold_other_tables(postgres_url: str, pe
     assert outcomes[0].persona is not None
 
 
-async def test_a_newer_journal_is_refused(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
-    """Its rules are not known here."""
+async def test_a_journal_of_a_newer_version_is_an_error(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
+) -> None:
+    """The rules of a newer version are unknown."""
     file = tmp_path / "personas.db"
     async with Journal(file):
         pass
     with sqlite3.connect(file) as connection:
         connection.execute("UPDATE suno_persona_schema SET version = 3")
     connection.close()
-    await fails(fake_suno, persona_api, str(file), "the journal must have version 1 to 2; got 3")
+    await assert_fails(fake_suno, persona_api, str(file), "the journal must have version 1 to 2; got 3")
 
 
-async def test_a_folder_that_is_not_there_is_told(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
+async def test_a_missing_folder_is_an_error(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
     """The message names the path."""
-    await fails(fake_suno, persona_api, str(tmp_path / "none" / "personas.db"), "none/personas.db: .*unable to open")
+    await assert_fails(
+        fake_suno, persona_api, str(tmp_path / "none" / "personas.db"), "none/personas.db: .*unable to open"
+    )
 
 
-async def test_a_folder_is_no_journal(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
-    """The message says so."""
-    await fails(fake_suno, persona_api, str(tmp_path), f"{tmp_path}: the journal must be a file; got a folder")
+async def test_a_folder_instead_of_a_journal_is_an_error(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
+) -> None:
+    """The message says that the path is a folder."""
+    await assert_fails(fake_suno, persona_api, str(tmp_path), f"{tmp_path}: the journal must be a file; got a folder")
 
 
 async def test_a_link_names_the_same_journal(persona_api: PersonaAPI, fake_suno: FakeSuno, tmp_path: Path) -> None:
-    """Whichever of the two names a run uses."""
+    """Runs may use either name of the file."""
     (tmp_path / "link.db").symlink_to(tmp_path / "personas.db")
     await take(persona_api, Journal(tmp_path / "link.db"), [], count=1)
     await take(persona_api, Journal(tmp_path / "personas.db"), [], count=2)
@@ -102,7 +108,7 @@ async def test_a_link_names_the_same_journal(persona_api: PersonaAPI, fake_suno:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no umask")
 def test_no_file_has_more_permissions_than_the_umask_leaves(tmp_path: Path) -> None:
-    """Neither the journal nor the files that SQLite puts beside it."""
+    """The umask applies to the journal and to the files that SQLite puts beside it."""
     code = f"""if True:
         import asyncio, os, pathlib
         from suno_persona.journal import Journal
@@ -121,10 +127,10 @@ def test_no_file_has_more_permissions_than_the_umask_leaves(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-async def test_a_claim_that_the_database_drops_is_not_sent(
+async def test_a_request_whose_claim_the_database_drops_is_not_sent(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:
-    """As under a trigger of somebody else's: nothing is sent without its claim."""
+    """Here a trigger of another application drops the claim: nothing is sent without one."""
     connect: Any
     if database == "sqlite":
         url, connect = str(tmp_path / "personas.db"), sqlite3.connect
@@ -139,13 +145,13 @@ async def test_a_claim_that_the_database_drops_is_not_sent(
         with closing(connect(url)) as connection:
             connection.execute(drop)
             connection.commit()
-    await fails(fake_suno, persona_api, url, "the database did not keep the record of [0-9a-f]{64}:1")
+    await assert_fails(fake_suno, persona_api, url, "the database did not keep the record of [0-9a-f]{64}:1")
 
 
-async def test_a_file_that_another_process_is_making_is_waited_for(
+async def test_opening_waits_for_a_process_that_creates_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes may begin at the same moment."""
+    """Two processes may start at the same moment."""
     file = tmp_path / "personas.db"
     waits = 0
     sleep = time.sleep
@@ -167,20 +173,20 @@ async def test_a_file_that_another_process_is_making_is_waited_for(
     await journal.__aexit__(None, None, None)
 
 
-async def test_a_server_that_is_not_there_is_told_without_the_password(
+async def test_the_error_of_an_unreachable_server_hides_the_password(
     fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
-    """The message names the address."""
+    """The message names the server's address."""
     url = "postgresql://user:hunter22@127.0.0.1:1/personas"
-    await fails(fake_suno, persona_api, url, "user:\\*\\*\\*@127.0.0.1:1/personas: .*refused")
+    await assert_fails(fake_suno, persona_api, url, "user:\\*\\*\\*@127.0.0.1:1/personas: .*refused")
     with pytest.raises(JournalError) as caught:
         await take(persona_api, Journal(url), [])
     assert "hunter22" not in f"{caught.value}{caught.value.__cause__}{Journal(url)!r}"
     assert "hunter22" not in repr(Journal("postgresql://user@host/x?password=hunter22"))
 
 
-async def test_an_existing_journal_is_not_made(tmp_path: Path, postgres_url: str) -> None:
-    """Who wants to look at one makes no tables in a database that was named by mistake."""
+async def test_existing_creates_no_journal(tmp_path: Path, postgres_url: str) -> None:
+    """`Journal.existing` creates neither a file nor tables if the database was named by mistake."""
     (tmp_path / "empty.db").touch()
     for url in (str(tmp_path / "none.db"), str(tmp_path / "empty.db"), f"sqlite:///{tmp_path}/none.db", postgres_url):
         with pytest.raises(JournalError, match=r"the journal must exist; got (no such file|a database without one)"):
@@ -215,8 +221,8 @@ async def test_an_existing_journal_is_not_made(tmp_path: Path, postgres_url: str
         ("host=127.0.0.1 password=hunter22", "got neither"),
     ],
 )
-async def test_an_address_that_cannot_be_used_is_refused(url: str, reason: str) -> None:
-    """The error says what was found, and shows no password."""
+async def test_an_invalid_address_is_a_configuration_error(url: str, reason: str) -> None:
+    """The error says what it got, and shows no password."""
     with pytest.raises(ConfigurationError, match=reason) as caught:
         async with Journal(url):
             pass
@@ -224,21 +230,21 @@ async def test_an_address_that_cannot_be_used_is_refused(url: str, reason: str) 
 
 
 @pytest.mark.parametrize("name", ["retry_unknown", "accept_new_key"])
-def test_a_flag_is_true_or_false(name: str) -> None:
-    """Nothing that is merely true sends anything again, or to another account."""
+def test_a_flag_must_be_true_or_false(name: str) -> None:
+    """A value that is merely truthy does not send anything again, or to another account."""
     with pytest.raises(ConfigurationError, match=f"{name} must be True or False; got 'no'"):
         Journal("personas.db", **{name: "no"})  # type: ignore[arg-type]  # what is tried here
 
 
-async def test_what_is_no_journal_is_refused(persona_api: PersonaAPI) -> None:
-    """A path is the likely mistake."""
+async def test_a_path_instead_of_a_journal_is_a_configuration_error(persona_api: PersonaAPI) -> None:
+    """Passing the path of a journal is a likely mistake."""
     with pytest.raises(ConfigurationError, match="journal must be a Journal; got a str"):
         await take(persona_api, "personas.db", [])  # type: ignore[arg-type]  # what is tried here
 
 
 @pytest.mark.parametrize("module", ["sqlalchemy", "psycopg"])
 def test_a_missing_extra_is_named(module: str, tmp_path: Path) -> None:
-    """Who uses a journal without its packages is told what to install."""
+    """Using a journal without its extra raises an error that names the extra."""
     url = "postgresql://host/x" if module == "psycopg" else str(tmp_path / "personas.db")
     code = f"""if True:
         import asyncio, sys
@@ -252,8 +258,8 @@ def test_a_missing_extra_is_named(module: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["persona = '{}'", "persona = NULL", "state = 'lost'", "body = '{}'"])
-async def test_a_record_that_cannot_be_read_is_told(persona_api: PersonaAPI, tmp_path: Path, change: str) -> None:
-    """Somebody wrote into the file; nothing is guessed from what is left."""
+async def test_an_unreadable_record_is_an_error(persona_api: PersonaAPI, tmp_path: Path, change: str) -> None:
+    """If somebody edited the file, nothing is guessed from what is left."""
     file = tmp_path / "personas.db"
     await take(persona_api, Journal(file), [], count=1)
     with sqlite3.connect(file) as connection:
@@ -266,7 +272,7 @@ async def test_a_record_that_cannot_be_read_is_told(persona_api: PersonaAPI, tmp
 async def test_a_database_that_goes_away_stops_the_batch(
     service: HeldService, databases: Databases, postgres_url: str
 ) -> None:
-    """What is out is finished and given, nothing more is sent, and then the error comes."""
+    """Requests in flight finish and are yielded, nothing more is sent, and then the error is raised."""
     async with client(service, max_connections=3) as api:
         outcomes: list[Outcome] = []
         batch = asyncio.create_task(take(api, Journal(postgres_url), outcomes))
@@ -282,7 +288,7 @@ async def test_a_database_that_goes_away_stops_the_batch(
         assert (await journal.counts())["claimed"] == 3
 
 
-async def test_a_database_that_was_restarted_between_two_uses_is_no_error(
+async def test_a_restart_of_the_database_between_two_uses_is_no_error(
     databases: Databases, postgres_url: str, persona_api: PersonaAPI
 ) -> None:
     """A connection that the server closed while it was idle is replaced."""
@@ -294,14 +300,14 @@ async def test_a_database_that_was_restarted_between_two_uses_is_no_error(
 
 
 def can_mount() -> bool:
-    """Whether this machine lets a process have a disk of its own."""
+    """Return whether this machine lets a process mount a disk."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run(["unshare", "-rm", "true"], check=False).returncode == 0
 
 
 def can_remount() -> bool:
-    """Whether a process may make its disk read-only afterwards: not every Linux allows that to users."""
+    """Return whether a process may make its disk read-only afterwards, which not every Linux allows to users."""
     script = "mount -t tmpfs none /mnt && mount -o remount,ro /mnt"
     command = ["unshare", "-rm", "sh", "-c", script]
     return can_mount() and subprocess.run(command, check=False, capture_output=True).returncode == 0
@@ -315,10 +321,10 @@ remounts = pytest.mark.skipif(not can_remount(), reason="needs a Linux that lets
 
 @mounts
 @pytest.mark.parametrize("disk", ["full", "read-only", pytest.param("read-only with a journal", marks=remounts)])
-async def test_a_disk_that_takes_no_more_stops_the_batch(
+async def test_a_disk_that_cannot_be_written_stops_the_batch(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, disk: str
 ) -> None:
-    """The command says so in one line; nothing is sent without its claim, and no persona is lost."""
+    """The command reports it in one line; nothing is sent without its claim, and no persona is lost."""
     rows = tmp_path / "rows.csv"
     rows.write_text("root_clip_id,name,description\n" + "".join(f"c,N{number},D\n" for number in range(400)))
     (disk_folder := tmp_path / "disk").mkdir()

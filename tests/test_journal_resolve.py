@@ -1,4 +1,4 @@
-"""Resolving by hand: it is explicit, it can be corrected, and nothing that the service settled is overwritten."""
+"""Resolving by hand is explicit, can be corrected, and never overwrites what the service settled."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from suno_persona.testing import FakeSuno, Fault
 
 
 async def unknown(url: str, fake: FakeSuno, api: PersonaAPI) -> Entry:
-    """An entry whose outcome is unknown."""
+    """Return an entry whose outcome is unknown."""
     fake.script(Fault.lost_answer())
     await run_batch(api, requests(1), Journal(url))
     (entry,) = await entries(url)
@@ -23,7 +23,7 @@ async def unknown(url: str, fake: FakeSuno, api: PersonaAPI) -> Entry:
 
 
 async def test_a_persona_that_was_found_is_recorded(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """The next run yields it, with its id and nothing else, and sends nothing."""
+    """The next run returns a persona with this id and nothing else, and sends nothing."""
     entry = await unknown(journal_url, fake_suno, once)
     async with Journal(journal_url) as journal:
         await journal.resolve(entry.key, persona_id="fd213afd")
@@ -32,10 +32,10 @@ async def test_a_persona_that_was_found_is_recorded(journal_url: str, fake_suno:
     assert len(fake_suno.requests) == 1
 
 
-async def test_what_was_not_created_is_sent_by_the_next_run(
+async def test_a_request_resolved_as_not_created_is_sent_by_the_next_run(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
-    """And then it belongs to the service: no person can overwrite that."""
+    """Once the service has settled the request, nobody can overwrite its outcome."""
     entry = await unknown(journal_url, fake_suno, once)
     async with Journal(journal_url) as journal:
         await journal.resolve(entry.key, not_created=True)
@@ -49,10 +49,10 @@ async def test_what_was_not_created_is_sent_by_the_next_run(
     assert await entries(journal_url) != [entry]
 
 
-async def test_what_the_service_rejected_cannot_be_overwritten(
+async def test_a_rejection_by_the_service_cannot_be_overwritten(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
-    """It is certain that there is no persona."""
+    """`resolve` raises `JournalError`, since there is certainly no persona."""
     fake_suno.script(Fault.response(404))
     await run_batch(once, requests(1), Journal(journal_url))
     (entry,) = await entries(journal_url)
@@ -62,7 +62,7 @@ async def test_what_the_service_rejected_cannot_be_overwritten(
 
 
 async def test_a_mistake_can_be_corrected(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """Another id, or none after all; as often as it takes, before a run sends the request."""
+    """Until a run sends the request, it may be resolved any number of times, with another id or as not created."""
     entry = await unknown(journal_url, fake_suno, once)
     async with Journal(journal_url) as journal:
         await journal.resolve(entry.key, persona_id="wrong")
@@ -73,8 +73,8 @@ async def test_a_mistake_can_be_corrected(journal_url: str, fake_suno: FakeSuno,
         assert (found.state, found.persona, found.by_hand) == ("created", Persona(id="right"), True)
 
 
-async def test_what_a_person_resolved_stays(journal_url: str, service: HeldService) -> None:
-    """A process that was thought dead and comes back does not write over it."""
+async def test_a_resolution_by_hand_is_not_overwritten(journal_url: str, service: HeldService) -> None:
+    """A stalled process that continues later does not overwrite the resolution."""
     async with client(service) as api, Journal(journal_url) as journal:
         batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
         await service.receives(1)
@@ -87,8 +87,8 @@ async def test_what_a_person_resolved_stays(journal_url: str, service: HeldServi
 
 
 @pytest.mark.parametrize("arguments", [{}, {"persona_id": "p", "not_created": True}])
-async def test_exactly_one_resolution_must_be_given(journal_url: str, arguments: dict[str, object]) -> None:
-    """A look-up that found nothing says nothing: `resolve(key, persona_id=None)` is an error."""
+async def test_resolve_needs_exactly_one_resolution(journal_url: str, arguments: dict[str, object]) -> None:
+    """`resolve(key, persona_id=None)` is an error: a look-up that found nothing proves nothing."""
     async with Journal(journal_url) as journal:
         with pytest.raises(
             InvalidRequestError, match=r"must have either persona_id or not_created=True; got (both|neither)"
@@ -97,7 +97,9 @@ async def test_exactly_one_resolution_must_be_given(journal_url: str, arguments:
 
 
 @pytest.mark.parametrize("persona_id", ["", " ", "fd21 3afd", "fd213afd\n", 12])
-async def test_an_id_must_be_one(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI, persona_id: str) -> None:
+async def test_an_invalid_persona_id_is_an_error(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI, persona_id: str
+) -> None:
     """Nothing is recorded, and the journal stays usable."""
     entry = await unknown(journal_url, fake_suno, once)
     async with Journal(journal_url) as journal:
@@ -106,15 +108,15 @@ async def test_an_id_must_be_one(journal_url: str, fake_suno: FakeSuno, once: Pe
     assert await entries(journal_url) == [entry]
 
 
-async def test_a_key_must_be_one_of_the_journal(journal_url: str) -> None:
-    """The error names it."""
+async def test_a_key_that_the_journal_does_not_have_is_an_error(journal_url: str) -> None:
+    """The error names the key."""
     async with Journal(journal_url) as journal:
         with pytest.raises(JournalError, match="'none' cannot be resolved: the journal has no request with this key"):
             await journal.resolve("none", not_created=True)
 
 
-async def test_thousands_are_resolved_at_once(journal_url: str) -> None:
-    """In one transaction, whatever a database takes in one statement."""
+async def test_thousands_are_resolved_in_one_transaction(journal_url: str) -> None:
+    """All are resolved in one transaction, however many values a database accepts in one statement."""
     events = [Enqueue(f"{number:064}:1", "{}", number, "host") for number in range(6000)]
     async with Journal(journal_url) as journal:
         await journal.enqueue(events, lambda connection, queued, pending: len(queued))

@@ -1,4 +1,4 @@
-"""The ledger: every transition of a record, as the docs show it; and the rules that no transition may break."""
+"""The ledger makes the transitions that the docs show, and none that breaks its rules."""
 
 import itertools
 import re
@@ -38,7 +38,7 @@ QUEUED = {"state": "queued", "reason": "429"}
 
 
 def settled(members: dict[str, Any], **changes: object) -> Record:
-    """A record with an outcome."""
+    """Return a record with an outcome."""
     return attrs.evolve(OLD, **{"settled_at": EARLIER, **members, **changes})
 
 
@@ -93,32 +93,32 @@ EVENTS: dict[str, Event] = {
 
 
 def described(record: Record) -> str:
-    """The state of a record, as the table names it."""
+    """Return the state of a record, as the table names it."""
     in_doubt = record.state == "claimed" and record.doubt is not None
     return record.state.replace("_", " ") + (", by hand" if record.by_hand else ", in doubt" if in_doubt else "")
 
 
 def cell(record: Record | None, event: Event) -> str:
-    """What the table says of an event in a state."""
+    """Return what the table says of an event in a state."""
     result = decide(record, event)
     return "–" if isinstance(result, Refusal) else described(result)
 
 
 def table() -> str:
-    """The table of transitions."""
+    """Return the table of transitions."""
     lines = [["event", *RECORDS], ["---"] * (len(RECORDS) + 1)]
     lines += [[name, *(cell(record, event) for record in RECORDS.values())] for name, event in EVENTS.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def pairs() -> Iterator[tuple[Record | None, Event, Record | Refusal]]:
-    """Each event in each state, with its result."""
+    """Yield each event in each state, with its result."""
     for record, event in itertools.product(RECORDS.values(), EVENTS.values()):
         yield record, event, decide(record, event)
 
 
 def test_the_docs_show_every_transition(pytestconfig: pytest.Config) -> None:
-    """The table is what the ledger does; `pytest --write-docs` writes it."""
+    """The table shows what the ledger does; `pytest --write-docs` writes it."""
     before, marker, rest = PAGE.read_text(encoding="utf-8").partition("<!-- transitions -->\n")
     after = re.sub(r"\A(\|.*\n)*", "", rest)
     text = f"{before}{marker}{table()}{after}"
@@ -135,23 +135,23 @@ def test_the_table_has_every_state_and_every_event() -> None:
 
 
 def test_a_refusal_leaves_the_record_as_it_is() -> None:
-    """It carries the record, and says why."""
+    """A `Refusal` carries the record and a reason."""
     for record, _, result in pairs():
         if isinstance(result, Refusal):
             assert result.record is record
             assert result.reason
 
 
-def test_no_transition_changes_what_a_record_is_about() -> None:
-    """Its key, its wire body and its index in the batch stay."""
+def test_no_transition_changes_the_identity_of_a_record() -> None:
+    """Its key, its body and its index in the batch stay the same."""
     for record, event, result in pairs():
         if isinstance(result, Record):
             assert (result.key, result.body) == (event.key, BODY)
             assert result.index == (record.index if record else getattr(event, "index", None))
 
 
-def test_only_a_person_overwrites_a_persona_and_only_their_own() -> None:
-    """What the service created stays as it is, whatever comes."""
+def test_a_persona_is_overwritten_only_if_it_was_resolved_by_hand() -> None:
+    """A persona that the service created stays as it is, whatever the event."""
     for record, event, result in pairs():
         if record is not None and record.state == "created" and isinstance(result, Record):
             assert isinstance(event, Settle)
@@ -159,16 +159,16 @@ def test_only_a_person_overwrites_a_persona_and_only_their_own() -> None:
             assert record.by_hand
 
 
-def test_nothing_is_granted_that_may_have_created_unless_it_is_asked_for() -> None:
-    """A claim of a request that was claimed, unknown or created needs `retry_unknown`."""
+def test_a_request_that_may_have_created_is_granted_only_on_demand() -> None:
+    """A claimed or unknown request is granted only with `retry_unknown`, and a created one never."""
     for record, event, result in pairs():
         if isinstance(event, Claim) and is_granted(result) and record is not None:
             assert record.state in ("queued", "not_created") or event.retry_unknown
             assert record.state != "created"
 
 
-def test_only_the_holder_calls_its_request_not_created() -> None:
-    """Nobody else knows whether the request was sent: but a person who looked."""
+def test_only_the_holder_or_a_person_settles_a_request_without_a_persona() -> None:
+    """Other processes do not know whether the request was sent; a person may have checked."""
     for record, event, result in pairs():
         if isinstance(event, Settle) and isinstance(result, Record) and result.state != "created":
             assert record is not None
@@ -176,7 +176,7 @@ def test_only_the_holder_calls_its_request_not_created() -> None:
 
 
 def test_a_persona_is_recorded_whoever_reports_it() -> None:
-    """In each state but that of a persona that is recorded already."""
+    """It is recorded in every state, unless the record has a persona already."""
     for record, event, result in pairs():
         if not isinstance(event, Settle) or event.state != "created" or not event.holder:
             continue
@@ -187,13 +187,13 @@ def test_a_persona_is_recorded_whoever_reports_it() -> None:
 
 
 def test_a_new_claim_forgets_the_last_outcome() -> None:
-    """What is recorded of it is of the claim alone."""
+    """The record has only what belongs to the new claim."""
     result = decide(RECORDS["not created"], claim())
     assert result == attrs.evolve(OLD, holder="run", claimed_at=NOW)
 
 
 def test_a_retry_does_not_end_the_doubt() -> None:
-    """What an earlier claim may have created, a later one that creates nothing does not deny; only a persona does."""
+    """A later claim that creates nothing does not end the doubt about an earlier one; only a persona does."""
     lost = settled(UNKNOWN, persona_id="seen")
     retried = decide(lost, claim(retry_unknown=True))
     assert isinstance(retried, Record)
@@ -207,8 +207,8 @@ def test_a_retry_does_not_end_the_doubt() -> None:
     assert created == settled(CREATED, settled_at=NOW, claimed_at=NOW, holder="run")
 
 
-def test_a_stale_claim_becomes_unknown_and_stays_its_holders() -> None:
-    """Its process may come back, and report another outcome."""
+def test_a_stale_claim_becomes_unknown_and_keeps_its_holder() -> None:
+    """The holder's process may continue later, and report another outcome."""
     given_up = decide(OLD, claim("", stale_before=NOW))
     assert isinstance(given_up, Record)
     assert (given_up.state, given_up.holder, given_up.reason) == (
@@ -220,14 +220,14 @@ def test_a_stale_claim_becomes_unknown_and_stays_its_holders() -> None:
     assert decide(given_up, settle(CREATED)) == settled(CREATED, settled_at=NOW)
 
 
-def test_what_others_changed_since_the_run_began_is_not_retried() -> None:
-    """Neither what was not created nor, with `retry_unknown`, what is in flight."""
+def test_a_record_that_others_changed_since_the_run_began_is_not_retried() -> None:
+    """Neither a request that was not created is retried nor, with `retry_unknown`, one in flight."""
     assert isinstance(decide(settled(NOT_CREATED, settled_at=LATER), claim()), Refusal)
     assert isinstance(decide(attrs.evolve(OLD, claimed_at=LATER), claim(retry_unknown=True)), Refusal)
 
 
-def test_an_index_is_noted_once() -> None:
-    """A batch that is enqueued over a journal adds the index; a second one does not change it."""
+def test_an_index_is_recorded_once() -> None:
+    """Enqueueing a batch over a journal adds the index; a second batch does not change it."""
     added = decide(attrs.evolve(OLD, index=None), enqueue())
     assert isinstance(added, Record)
     assert added == OLD
@@ -244,29 +244,29 @@ def test_an_index_is_noted_once() -> None:
     ],
 )
 def test_an_error_is_recorded_with_its_reason(error: BaseException, in_flight: bool, state: State, reason: str) -> None:
-    """The error itself tells whether a persona may exist; where it does not, the call does."""
+    """The error itself shows whether a persona may exist; otherwise the call does."""
     members = settlement(error, may_have_created=in_flight, request_id="r")
     assert (members["state"], members["request_id"]) == (state, "r")
     assert reason in members["reason"]
     assert members["persona_id"] == getattr(error, "persona_id", None)
 
 
-def test_what_was_not_created_is_queued_on_demand_and_what_may_exist_is_not() -> None:
-    """A job that ends without a persona leaves its request to a later delivery."""
-    refused, lost = ConnectionFailedError(message="refused"), ServerError(message="lost")
-    assert settlement(refused, may_have_created=False, request_id=None, requeue=True)["state"] == "queued"
+def test_only_a_request_that_was_not_created_is_requeued() -> None:
+    """A job that ends without a persona leaves its request to a redelivery."""
+    unsent, lost = ConnectionFailedError(message="refused"), ServerError(message="lost")
+    assert settlement(unsent, may_have_created=False, request_id=None, requeue=True)["state"] == "queued"
     assert settlement(lost, may_have_created=True, request_id=None, requeue=True)["state"] == "unknown"
 
 
 def test_a_persona_is_recorded_whole() -> None:
-    """As `dumps` writes it."""
+    """The record has the persona as `dumps` writes it."""
     persona = Persona(id="p\0", name="N\ud800")
     members = settlement(persona, may_have_created=True, request_id=None)
     assert (members["persona"], members["persona_id"]) == (dumps(persona).decode(), "p\ufffd")
 
 
 def test_identical_requests_have_ordinals() -> None:
-    """The key is the hash of the wire body, and its ordinal among identical ones, whatever comes between."""
+    """The key is the hash of the body, and its ordinal among identical ones, whatever comes between them."""
     keys = Keys()
     a, b, again = (keys.next(body) for body in (b"a", b"b", b"a"))
     assert a.split(":")[0] == again.split(":")[0] == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
@@ -284,7 +284,7 @@ def test_identical_requests_have_ordinals() -> None:
     ],
 )
 def test_a_journal_belongs_to_one_account(bound: Account | None, accept_new_key: bool, reason: str | None) -> None:
-    """The first one that claims; a rotated key is accepted on demand, another endpoint never."""
+    """The first claim binds it; a rotated key is accepted on demand, another endpoint never."""
     result = bind(bound, wanted := Account("https://a/", "1"), accept_new_key=accept_new_key)
     if reason is None:
         assert result == wanted

@@ -1,4 +1,4 @@
-"""The log tells what happened to each attempt, quietly."""
+"""The log shows what happened to each attempt, at no level above INFO."""
 
 import logging
 import re
@@ -11,20 +11,20 @@ from suno_persona.testing import FakeSuno, Fault
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What the package logs, all of it."""
+    """Return a `caplog` that captures everything that the package logs."""
     caplog.set_level(logging.DEBUG, logger="suno_persona")
     return caplog
 
 
 def lines(log: pytest.LogCaptureFixture, level: int) -> list[str]:
-    """What the package logged at this level."""
+    """Return what the package logged at this level."""
     return [record.getMessage() for record in log.records if record.name == "suno_persona" and record.levelno == level]
 
 
 async def test_each_attempt_is_one_debug_line(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
 ) -> None:
-    """With the status, the request id and the seconds; the attempts of a call are counted."""
+    """The line has the number of the attempt, the status, the request id and the seconds."""
     fake_suno.script(Fault.rate_limited(0))
     await persona_api.create(request_)
     first, second = lines(log, logging.DEBUG)
@@ -46,14 +46,14 @@ async def test_an_attempt_without_a_response_is_logged_too(
 async def test_each_retry_is_one_info_line(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
 ) -> None:
-    """It has the reason and the backoff."""
+    """The line has the reason and the backoff."""
     fake_suno.script(Fault.unavailable(0))
     await persona_api.create(request_)
     (line,) = lines(log, logging.INFO)
     assert line.startswith("attempt 2 of 4 in 0.00 s, after: HTTP 503 (unavailable): ")
 
 
-async def test_an_error_that_is_raised_is_not_logged_as_one(
+async def test_an_error_that_is_raised_is_not_logged_as_an_error(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is logged at WARNING or above: the caller who catches the error decides what it means."""
@@ -61,7 +61,7 @@ async def test_an_error_that_is_raised_is_not_logged_as_one(
     for _ in range(3):
         with pytest.raises(PersonaError):
             await persona_api.create(request_)
-    ours = [record for record in log.records if record.name == "suno_persona"]  # not asyncio, on a slow machine
+    ours = [record for record in log.records if record.name == "suno_persona"]  # asyncio may warn on a slow machine
     assert [record for record in ours if record.levelno >= logging.WARNING] == []
 
 
@@ -71,7 +71,7 @@ async def test_a_call_that_succeeds_logs_nothing_at_info(
     request_: CreatePersonaRequest,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Only DEBUG shows it."""
+    """Only DEBUG shows a call that succeeds."""
     caplog.set_level(logging.INFO)
     await persona_api.create(request_)
     assert [record for record in caplog.records if record.name == "suno_persona"] == []

@@ -1,4 +1,4 @@
-"""Every way of running asynchronous code works: task groups, timeouts, uvloop, eager tasks."""
+"""Calls work in task groups, with timeouts, on uvloop and in eager tasks."""
 
 import asyncio
 import sys
@@ -31,7 +31,7 @@ def eager() -> asyncio.AbstractEventLoop:
 
 
 def uv() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop."""
+    """Return a uvloop."""
     uvloop = pytest.importorskip("uvloop")
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
@@ -60,7 +60,7 @@ async def test_a_task_group_works(fake_suno: FakeSuno, persona_api: PersonaAPI, 
     assert (await persona_api.create(request_)).name == "Neon"
 
 
-async def test_a_timeout_of_the_callers_works(
+async def test_a_timeout_of_the_caller_works(
     fake_suno: FakeSuno,
     persona_api: PersonaAPI,
     request_: CreatePersonaRequest,

@@ -1,4 +1,4 @@
-"""What an app for workers is made of, and what it says where that cannot be used."""
+"""`make_app` builds an app for workers, or raises an error that says why it cannot."""
 
 import subprocess
 import sys
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
         ({"stalled_worker_timeout": 0.5}, "stalled_worker_timeout must be an integer >= 1; got 0.5"),
     ],
 )
-def test_an_argument_that_cannot_be_used_is_refused(arguments: dict[str, Any], reason: str) -> None:
-    """The error says what was found and what is expected."""
+def test_an_invalid_argument_is_a_configuration_error(arguments: dict[str, Any], reason: str) -> None:
+    """The error says what the argument must be, and what it got."""
     with pytest.raises(ConfigurationError, match=reason):
         make_app(**{"journal_url": "postgresql://host/x", **arguments})
 
@@ -36,13 +36,13 @@ def test_an_argument_that_cannot_be_used_is_refused(arguments: dict[str, Any], r
         ({"SUNO_RATE_LIMIT": "60"}, "SUNO_RATE_LIMIT must be requests/seconds, such as 60/60; got '60'"),
     ],
 )
-def test_an_environment_that_cannot_be_used_is_refused(
+def test_an_invalid_variable_is_a_configuration_error(
     monkeypatch: pytest.MonkeyPatch, env: dict[str, str], reason: str
 ) -> None:
-    """The variable is named."""
+    """The error names the variable."""
     from suno_persona import distributed
 
-    monkeypatch.delitem(vars(distributed), "app", raising=False)  # which another test has made
+    monkeypatch.delitem(vars(distributed), "app", raising=False)  # another test may have made it
     for name, value in {"SUNO_JOURNAL_URL": "postgresql://host/x", **env}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=reason):
@@ -52,7 +52,7 @@ def test_an_environment_that_cannot_be_used_is_refused(
 
 
 def test_a_missing_extra_is_named() -> None:
-    """Who has not procrastinate is told what to install."""
+    """Importing `suno_persona.distributed` without procrastinate raises an error that names the extra."""
     code = "import sys; sys.modules['procrastinate'] = None; import suno_persona.distributed"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'suno-persona[distributed]'" in done.stderr.splitlines()[-1]

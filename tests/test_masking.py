@@ -1,4 +1,4 @@
-"""Echoes of the key are masked wherever a service puts them, also in a response that is a persona."""
+"""Echoes of the key are masked wherever a service puts them, even in a persona."""
 
 import base64
 import copy
@@ -58,7 +58,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 def parts(key: str) -> set[str]:
-    """Every stretch of 4 characters, as a reader would recognize it, and of 6 in its encodings."""
+    """Return every run of 4 characters of the key, and of 6 characters of its encodings."""
     found = {key[start : start + 4].lower() for start in range(3, len(key) - 3)}
     for text in (key.encode().hex(), base64_of(key), base64_of(f"Bearer {key}")[10:]):
         found |= {text[start : start + 6].lower() for start in range(len(text) - 8)}
@@ -71,7 +71,7 @@ def assert_masked(shown: str) -> None:
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 def test_an_echo_is_masked_in_text_and_in_bytes(spell: Callable[[str], str]) -> None:
-    """And nothing but the echo."""
+    """Nothing but the echo is masked."""
     echo = spell(KEY)
     for text in (f"the key {echo} is bad", f'{{"name": "a\\\\{echo}", "note": "b {echo} c"}}'):
         masked = Secret(f"Bearer {KEY}").mask(text)
@@ -84,7 +84,7 @@ def test_an_echo_is_masked_in_text_and_in_bytes(spell: Callable[[str], str]) -> 
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 async def test_an_echo_in_a_persona_is_masked(spell: Callable[[str], str], request_: CreatePersonaRequest) -> None:
-    """In its fields, in `extra` and in the names there; the rest of it is as the service sent it."""
+    """It is masked in fields, in `extra` and in its names; everything else is as the service sent it."""
     echo = spell(KEY)
     persona = f'{{"id": "fd213afd", "name": "Neon", "token": "got {echo}!", "{echo}": [1], "description": "{echo}"}}'
     async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url) as api:
@@ -102,7 +102,7 @@ async def test_an_echo_in_a_persona_is_masked(spell: Callable[[str], str], reque
     "text", [KEY[:8], f"<p>{split(KEY, chr(10), 9)}</p>", f"{split(base64_of(KEY), '=' + chr(10), 7)}"]
 )
 def test_an_echo_in_a_text_may_be_cut_or_broken(text: str) -> None:
-    """At the end of a text its beginning is enough; and lines of a text are broken as they are."""
+    """An echo is masked even if the end of the text cuts it off, or if it is broken into lines."""
     assert "***" in Secret(KEY).mask(text)
     assert_masked(Secret(KEY).mask(text))
 
@@ -118,8 +118,8 @@ def test_an_echo_in_a_text_may_be_cut_or_broken(text: str) -> None:
         CONTRACT_EXAMPLE.decode(),
     ],
 )
-def test_what_is_no_echo_stays(text: str) -> None:
-    """As the same object, so that it costs next to nothing."""
+def test_text_without_an_echo_is_unchanged(text: str) -> None:
+    """`mask` returns the same object, so that it costs next to nothing."""
     assert Secret(KEY).mask(text) is text
     data = text.encode("utf-8", "surrogatepass")
     assert Secret(KEY).masked(data) is data
@@ -128,7 +128,7 @@ def test_what_is_no_echo_stays(text: str) -> None:
 @given(st.text(), st.sampled_from(list(SPELLINGS.values())), st.text())
 @example("a\\", SPELLINGS["plain"], "")
 def test_masking_keeps_a_document_readable(before: str, spell: Callable[[str], str], after: str) -> None:
-    """Whatever is around the echo: the document stays JSON, and all else in it stays the same."""
+    """Whatever surrounds the echo, the document stays JSON, and everything else in it stays the same."""
     texts = [json.dumps(text)[1:-1] for text in (before, after)]
     document = f'{{"before": "{texts[0]} ", "echo": "{texts[0]} {spell(KEY)} or {texts[1]}", "after": "{texts[1]}"}}'
     masked = json.loads(Secret(KEY).masked(document.encode("utf-8", "surrogatepass")))
@@ -141,20 +141,20 @@ def test_masking_keeps_a_document_readable(before: str, spell: Callable[[str], s
 
 @pytest.mark.parametrize("key", ["a%41bcdefgh", "a\\nbcdefgh", "a&amp;bcdefgh"])
 def test_a_key_may_look_like_an_escape(key: str) -> None:
-    """Its echo is found as it is, and escaped once more."""
+    """Its echo is masked both verbatim and escaped once more."""
     for echo in (key, "".join(f"%{ord(character):02x}" for character in key)):
         assert Secret(key).mask(f"the key {echo} is bad") == "the key *** is bad"
 
 
 @pytest.mark.parametrize("key", ["", "e", "message"])
 def test_a_short_key_is_not_masked(key: str) -> None:
-    """It may be any word of a document; no real key is so short."""
+    """It might be any word of a document; no real key is so short."""
     assert Secret(key).mask("the message") == "the message"
 
 
 @pytest.mark.parametrize("piece", [b"%41", b"\\u0041", b"sk-Ab3 ", b"sk-Ab3... ", KEY.encode(), b"&amp;", b" \n"])
 def test_a_hostile_response_costs_little_time(piece: bytes) -> None:
-    """What takes long is bounded, whatever the size."""
+    """The expensive part of the work is bounded, whatever the size."""
     data = piece * (1_000_000 // len(piece))
     started = time.process_time()
     Secret(KEY).masked(data)
@@ -164,14 +164,14 @@ def test_a_hostile_response_costs_little_time(piece: bytes) -> None:
 
 
 def test_a_fingerprint_depends_on_key_and_salt() -> None:
-    """The same for the same, whatever is before the key; another for another."""
+    """A prefix such as `Bearer` does not change it; another key or salt does."""
     assert Secret(KEY).fingerprint(b"salt") == Secret(f"Bearer {KEY}").fingerprint(b"salt")
     assert len({Secret(key).fingerprint(salt) for key in (KEY, "other") for salt in (b"salt", b"pepper")}) == 4
     assert_masked(Secret(KEY).fingerprint(b"salt"))
 
 
-def test_a_secret_is_not_carried_off() -> None:
-    """Neither by pickle nor by copy, and its `repr` says nothing of it."""
+def test_a_secret_cannot_be_pickled_or_copied() -> None:
+    """Both raise `TypeError`, and the `repr` does not show it."""
     secret = Secret(KEY)
     for carry_off in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="cannot be pickled or copied"):

@@ -52,7 +52,7 @@ def test_models_are_hashable_whatever_their_extra(persona: Persona) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_models_are_frozen(model: type[Any]) -> None:
-    """No field can be set, no attribute can be added."""
+    """No field can be set, and no attribute can be added."""
     instance = model(id="fd213afd") if model is Persona else model()
     for name in ("extra", "anything"):
         with pytest.raises(AttributeError):

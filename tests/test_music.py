@@ -1,4 +1,4 @@
-"""The fake service takes the next step's requests too: music with a persona, in the shape that gateways share."""
+"""The fake service also accepts requests for music with a persona, in the shape that gateways share."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from suno_persona.testing import FakeSuno
 
 
 async def call(fake: FakeSuno, method: str, path: str, **options: Any) -> tuple[int, Any]:
-    """Send a request with the service's key, unless another is given, and return the status and the document."""
+    """Send a request, by default with the service's key, and return the status and the document."""
     settings: dict[str, Any] = {"headers": {"Authorization": f"Bearer {fake.api_key}"}, **options}
     async with aiohttp.request(method, f"{fake.base_url}{path}", **settings) as response:
         return response.status, await response.json()
@@ -47,7 +47,7 @@ async def test_a_task_is_submitted_and_fetched_until_it_is_done(
         ({"artist_clip_id": 12}, "artist_clip_id must be non-empty text; got 12"),
     ],
 )
-async def test_a_music_request_that_lacks_something_is_rejected(
+async def test_an_incomplete_music_request_is_rejected(
     change: dict[str, Any],
     message: str,
     fake_suno: FakeSuno,
@@ -72,9 +72,9 @@ async def test_a_music_request_that_lacks_something_is_rejected(
         ("GET", "/suno/fetch/task", {"headers": {}}, (401, "invalid_api_key")),
     ],
 )
-async def test_what_is_no_music_request_is_rejected(
+async def test_an_invalid_music_request_is_rejected(
     method: str, path: str, options: dict[str, Any], expected: tuple[int, str], fake_suno: FakeSuno
 ) -> None:
-    """As for every other request to the service."""
+    """It is rejected like any other invalid request to the service."""
     status, document = await call(fake_suno, method, path, **options)
     assert (status, document["error"]["code"]) == expected

@@ -1,8 +1,9 @@
 # ruff: noqa: E501 - a row of the table is a line
-"""The fault matrix: whatever breaks, no request that may have created a persona is sent again, and every
-persona that was created is returned, or the error says that it may exist.
+"""The fault matrix: whatever breaks, nothing is created twice and nothing is lost.
 
-The rows of `FAULTS` are the table in `docs/explanation/faults.md`; `pytest --write-docs` writes it anew.
+No request that may have created a persona is sent again, and every persona that was created is returned, or the
+error says that it may exist. The rows of `FAULTS` are the table in `docs/explanation/faults.md`;
+`pytest --write-docs` rewrites it.
 """
 
 import asyncio
@@ -123,7 +124,7 @@ async def endless_headers(exchange: Exchange) -> None:
 
 
 def bomb() -> bytes:
-    """Return 64 MB of spaces, in a few kilobytes."""
+    """Return 64 MB of spaces, compressed to a few kilobytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join([*(packer.compress(b" " * 1_000_000) for _ in range(64)), packer.flush()])
 
@@ -281,7 +282,7 @@ LENGTH = len(
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "reset"])
 async def test_a_response_may_be_cut_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
-    """Before its last byte the outcome is unknown, and nothing is retried."""
+    """Until its last byte arrives, the outcome is unknown, and nothing is retried."""
     saved = None
     for sent in range(LENGTH):
         async with (
@@ -297,7 +298,7 @@ async def test_a_response_may_be_cut_off_at_any_byte(end: str, request_: CreateP
 
 
 def hangs_up_after(received: int, end: str) -> Act:
-    """Read so many bytes of what the client sends, then close or reset."""
+    """Read this many bytes of what the client sends, then close or reset the connection."""
 
     async def act(exchange: Exchange) -> None:
         await exchange.reader.readexactly(received)
@@ -309,7 +310,7 @@ def hangs_up_after(received: int, end: str) -> Act:
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "reset"])
 async def test_a_request_may_be_cut_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
-    """Once sending has begun, nobody can tell what arrived: nothing is retried."""
+    """Once sending has begun, it is unknown what arrived, and nothing is retried."""
     for received in range(300):
         async with (
             BrokenService(on_connect=hangs_up_after(received, end)) as service,
@@ -338,7 +339,7 @@ async def test_only_a_429_and_a_503_are_retried(request_: CreatePersonaRequest) 
 
 
 async def test_a_connection_closed_while_idle_costs_nothing(request_: CreatePersonaRequest) -> None:
-    """The next call opens a new one."""
+    """The next call opens a new connection."""
 
     async def act(exchange: Exchange) -> None:
         await exchange.send(exchange.response())
@@ -355,7 +356,7 @@ async def test_a_connection_closed_while_idle_costs_nothing(request_: CreatePers
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_reused_connection_closed_by_the_request_is_an_unknown_outcome(
+async def test_a_reused_connection_that_closes_on_a_request_is_an_unknown_outcome(
     end: str, request_: CreatePersonaRequest
 ) -> None:
     """The request may have been received: neither this client nor aiohttp retries it."""
@@ -373,7 +374,7 @@ async def test_a_reused_connection_closed_by_the_request_is_an_unknown_outcome(
     assert (service.connections, len(service.requests), len(service.personas)) == (1, 2, 1)
 
 
-async def test_a_certificate_that_is_not_trusted_sends_nothing(request_: CreatePersonaRequest) -> None:
+async def test_with_an_untrusted_certificate_nothing_is_sent(request_: CreatePersonaRequest) -> None:
     """The connection fails before the first byte of the request, on every attempt."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)

@@ -38,7 +38,7 @@ async def test_at_most_max_connections_calls_are_in_flight(service: HeldService)
     assert service.connections == 3
 
 
-async def test_waiting_for_a_slot_is_no_timeout(service: HeldService, advance: Clock) -> None:
+async def test_waiting_for_a_slot_does_not_count_towards_the_timeout(service: HeldService, advance: Clock) -> None:
     """A call's timeout starts when it gets its slot: here the last one after 200 seconds, with a timeout of 60."""
     async with client(service, max_connections=1) as api:
         tasks = calls(api, 5)
@@ -107,7 +107,7 @@ async def test_a_rate_limited_first_attempt_pauses_all_again(service: HeldServic
         await cancel(tasks)
 
 
-async def test_a_429_without_a_time_pauses_all_by_the_backoff(service: HeldService, advance: Clock) -> None:
+async def test_a_429_without_retry_after_pauses_all_by_the_backoff(service: HeldService, advance: Clock) -> None:
     """A 429 without `Retry-After` starts a cool-down too; here of at most `wait_initial`."""
     async with client(service, max_connections=4, retry=RetryPolicy(wait_initial=2.0)) as api:
         tasks = calls(api, 4)
@@ -247,7 +247,7 @@ async def test_a_cool_down_also_holds_back_calls_that_wait_for_the_rate_limit(
 
 
 async def test_the_rate_limit_holds_after_a_cool_down_too(service: HeldService, advance: Clock) -> None:
-    """What passed the limit during the cool-down is not saved up: there is no burst after it."""
+    """Permits that pass the limit during the cool-down do not accumulate: there is no burst after it."""
     async with client(service, max_connections=32, rate_limit=AsyncLimiter(2, 1)) as api:
         tasks = calls(api, 32)
         await service.receives(2)
@@ -303,7 +303,9 @@ async def test_idle_connections_are_closed_before_servers_close_them(
 ) -> None:
     """A connection is reused within four seconds, and not later."""
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: loop.time())  # aiohttp asks no loop for this time
+    monkeypatch.setattr(
+        "aiohttp.connector.monotonic", lambda: loop.time()
+    )  # aiohttp does not take this time from the loop
     async with BrokenService() as service, client(service) as api:
         for wait, connections in ((0, 1), (3, 1), (4.5, 2)):
             advance(wait)

@@ -1,4 +1,4 @@
-"""What a command shows on a terminal while it waits, at any width."""
+"""The progress that a command shows on a terminal, at any width."""
 
 import re
 from pathlib import Path
@@ -18,13 +18,13 @@ COUNTS = "1 created now, 0 not created, 0 unknown"
 
 
 def lines(text: str) -> list[str]:
-    """Return the lines that a terminal was shown, one after the other."""
+    """Return the lines that a terminal displayed, in order."""
     return [line.rstrip() for line in re.split(r"[\r\n]+", text)]
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
 async def test_progress_fits_the_terminal(columns: int, service: HeldService, tmp_path: Path) -> None:
-    """The bar, the counts, the rate, the time left and what it waits for are whole at each width."""
+    """The bar, the counts, the rate, the time left and the reason for a pause are complete at each width."""
     file, output = write_file(tmp_path, rows(4)), str(tmp_path / "out.jsonl")
     arguments = ("batch", file, "--output", output, "--max-connections", "1", "--wait-max", "900")
     async with terminal(COMMAND, *arguments, env=service.env, columns=columns) as (screen, process):
@@ -50,7 +50,7 @@ async def test_progress_fits_the_terminal(columns: int, service: HeldService, tm
 
 
 async def test_progress_follows_a_resize(service: HeldService, tmp_path: Path) -> None:
-    """A window that becomes narrower during the run has a bar that fits it."""
+    """If the window becomes narrower during the run, the bar still fits it."""
     file, output = write_file(tmp_path, rows(3)), str(tmp_path / "out.jsonl")
     arguments = ("batch", file, "--output", output, "--max-connections", "1")
     async with terminal(COMMAND, *arguments, env=service.env, columns=120) as (screen, process):
@@ -78,7 +78,7 @@ async def test_a_dumb_terminal_gets_lines(service: HeldService, tmp_path: Path) 
 
 @pytest.mark.parametrize("variable", [{}, {"NO_COLOR": "1"}])
 async def test_create_shows_what_it_waits_for(variable: dict[str, str], service: HeldService) -> None:
-    """The attempt and the service; during a wait, how long it is; at the end, only the id is left."""
+    """It shows the attempt and the service, and the seconds of a backoff; at the end only the id is left."""
     async with terminal(COMMAND, *CREATE, env={**service.env, **variable}) as (screen, process):
         await service.until(1)
         await screen.until("attempt 1 of 4: waiting for 127.0.0.1 (")
@@ -92,8 +92,8 @@ async def test_create_shows_what_it_waits_for(variable: dict[str, str], service:
     assert screen.shown.rindex(b"\x1b[?25h") > screen.shown.rindex(b"\x1b[?25l")
 
 
-async def test_create_says_it_in_lines_on_a_dumb_terminal(service: HeldService) -> None:
-    """One for each thing that it waits for."""
+async def test_create_prints_lines_on_a_dumb_terminal(service: HeldService) -> None:
+    """It prints one line for each thing that it waits for."""
     async with terminal(COMMAND, *CREATE, env={**service.env, "TERM": "dumb"}) as (screen, process):
         await service.until(1)
         await screen.until("attempt 1 of 4: waiting for 127.0.0.1\r\n")
@@ -106,15 +106,15 @@ async def test_create_says_it_in_lines_on_a_dumb_terminal(service: HeldService) 
 
 
 async def test_a_quick_create_shows_nothing_but_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """Nothing flashes."""
+    """No progress flashes up."""
     async with terminal(COMMAND, *CREATE, env=env) as (screen, process):
         pass
     assert process.returncode == 0
     assert screen.shown == f"{fake_suno.personas[0].id}\r\n".encode()
 
 
-async def test_a_wait_between_attempts_is_shown(env: dict[str, str]) -> None:
-    """A service that does not accept connections is tried again."""
+async def test_a_backoff_is_shown(env: dict[str, str]) -> None:
+    """Here the service does not accept connections, so the call is retried."""
     env |= {"SUNO_BASE_URL": "http://127.0.0.1:1"}
     async with terminal(COMMAND, *CREATE, "--attempts", "5", env=env) as (screen, process):
         await screen.until(" of 5 is about to start (")
@@ -123,8 +123,10 @@ async def test_a_wait_between_attempts_is_shown(env: dict[str, str]) -> None:
     assert "no persona was created" in screen.text
 
 
-async def test_a_log_below_the_bar_is_whole(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """With -v, attempts and waits are above the bar, which stays."""
+async def test_the_log_and_the_bar_do_not_break_each_other(
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
+) -> None:
+    """With -v, attempts and backoffs are logged above the bar, which stays."""
     fake_suno.script(Fault.rate_limited(retry_after=0))
     file, output = write_file(tmp_path, rows(3)), str(tmp_path / "out.jsonl")
     arguments = ("batch", file, "-v", "--output", output, "--max-connections", "1")
@@ -141,13 +143,13 @@ HOSTILE = b'"\\u001b[2J\\u009b2J\\u202e\x7f\xc2\x9b1m"'
 
 
 async def serve_hostile(exchange: Exchange) -> None:
-    """Respond with text that a terminal would obey, as the id and as the name."""
+    """Respond with an id and a name that a terminal would obey."""
     body = b'{"id": %b, "name": %b}' % (HOSTILE, HOSTILE)
     await exchange.send(exchange.response(body))
 
 
 async def reject_hostile(exchange: Exchange) -> None:
-    """Reject with such text."""
+    """Reject the request with text that a terminal would obey."""
     body = b'{"error": {"message": %b, "code": %b}}' % (HOSTILE, HOSTILE)
     head = b"HTTP/1.1 400 No\r\nX-Request-Id: \xc2\x9b2J\x7f\r\nContent-Length: %d\r\n\r\n" % len(body)
     await exchange.send(head + body)
@@ -155,10 +157,10 @@ async def reject_hostile(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("act", [serve_hostile, reject_hostile])
 @pytest.mark.parametrize("command", ["create", "create --json", "batch"])
-async def test_what_a_service_sends_does_not_control_the_terminal(
+async def test_a_service_cannot_control_the_terminal(
     act: object, command: str, tmp_path: Path, env: dict[str, str]
 ) -> None:
-    """Names, ids, reasons and request ids reach it without control characters."""
+    """Names, ids, reasons and request ids reach the terminal without control characters."""
     file = write_file(tmp_path, 'root_clip_id,name,description\nc,"\x1b[2JN\x9b",D\n')
     words = ["batch", file] if command == "batch" else [*CREATE, *command.split()[1:]]
     async with BrokenService(then=act) as service:  # type: ignore[arg-type]  # one of the two above
@@ -171,7 +173,7 @@ async def test_what_a_service_sends_does_not_control_the_terminal(
 
 
 async def test_json_stays_json_in_every_locale(env: dict[str, str], tmp_path: Path) -> None:
-    """What the encoding lacks is escaped as JSON does it, and what a terminal obeys as well."""
+    """Characters that the encoding lacks or that a terminal obeys are escaped as JSON escapes them."""
     import json
 
     async with BrokenService(then=serve_hostile) as service:
@@ -189,7 +191,7 @@ async def test_json_stays_json_in_every_locale(env: dict[str, str], tmp_path: Pa
 async def test_stderr_never_changes_the_status(
     redirection: str, fault: Fault | None, status: int, fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Where it is closed or its disk is full, the status still says what became of the personas; nor is stdout used."""
+    """If it is closed or its disk is full, the status still shows the outcome, and stdout is not used for messages."""
     for command in (
         f"{COMMAND} {' '.join(CREATE[:-1])} Night -v",
         f"{COMMAND} batch {write_file(tmp_path, rows(1))} -v",

@@ -40,7 +40,7 @@ NAMES = [
 
 
 def test_the_public_names_are_these() -> None:
-    """`__all__` is complete and sorted, and nothing public is beside it."""
+    """`__all__` is complete and sorted, and the package has no other public name."""
     assert suno_persona.__all__ == NAMES == sorted(NAMES)
     there = {
         name
@@ -51,7 +51,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_the_names_for_tests_are_these() -> None:
-    """The fake service, what it received, and its faults."""
+    """They are the fake service, its faults and the requests that it received."""
     assert suno_persona.testing.__all__ == ["FakeSuno", "Fault", "ReceivedRequest"]
 
 

@@ -1,4 +1,4 @@
-"""What the queue delivers again: it is sent once, and nothing is lost."""
+"""A request whose job is redelivered is sent once, and nothing is lost."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 from support.calls import requests
 from support.held_service import HeldService, client
 from support.journals import claim, entries, states
-from support.workers import client_of, deliver_again, due_now, jobs, results, taken_up_again, work
+from support.workers import as_redelivery, client_of, due_now, jobs, redeliver, results, work
 
 from suno_persona import (
     OutcomeUnknownError,
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.slow
     [(Fault.rate_limited(retry_after=120), 110, 121), (Fault.response(503), 0, 2)],
     ids=["with a time", "without"],
 )
-async def test_a_refusal_that_is_worth_another_try_is_given_back(
+async def test_a_temporary_rejection_is_requeued(
     app: PersonaApp, fake_suno: FakeSuno, fault: Fault, least: float, most: float
 ) -> None:
-    """The queue delivers it again after the wait that the service asks for, or else a growing one; nothing is lost."""
+    """The queue redelivers the job after the service's `Retry-After`, or else after a growing backoff."""
     fake_suno.script(fault)
     await enqueue(app, requests(1))
     before = datetime.now(UTC)
@@ -44,8 +44,8 @@ async def test_a_refusal_that_is_worth_another_try_is_given_back(
     assert len(fake_suno.requests) == 2
 
 
-async def test_a_cool_down_costs_no_request_its_delivery(queue_url: str, fake_suno: FakeSuno) -> None:
-    """However often jobs were given back unsent while the service asked all to wait, they are sent in the end."""
+async def test_a_cool_down_loses_no_request(queue_url: str, fake_suno: FakeSuno) -> None:
+    """However often a cool-down requeues unsent jobs, their requests are sent in the end."""
     app = make_app(queue_url, make_client=lambda: client_of(fake_suno, max_connections=1))
     fake_suno.script(Fault.rate_limited(retry_after=120))
     async with app.open_async():
@@ -60,7 +60,7 @@ async def test_a_cool_down_costs_no_request_its_delivery(queue_url: str, fake_su
 
 
 async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """The job ends, and a person looks."""
+    """The job ends, and a person has to check whether the persona exists."""
     fake_suno.script(Fault.lost_answer())
     await enqueue(app, requests(1))
     await work(app)
@@ -70,14 +70,14 @@ async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp
     assert len(fake_suno.requests) == 1
 
 
-async def test_what_is_queued_again_before_its_job_has_ended_has_another_job(
+async def test_a_request_that_is_requeued_before_its_job_ends_gets_another_job(
     app: PersonaApp, fake_suno: FakeSuno
 ) -> None:
     """A job that has recorded its outcome does not count: it would end, and leave the request without one."""
     fake_suno.script(Fault.response(404))
     await enqueue(app, requests(1))
     await work(app)
-    await deliver_again(app)
+    await redeliver(app)
     await app.connector.execute_query_async("UPDATE procrastinate_jobs SET status = 'doing'")
     assert await enqueue(app, requests(1)) == 0
     assert await enqueue(app, requests(1), retry_not_created=True) == 1
@@ -86,7 +86,7 @@ async def test_what_is_queued_again_before_its_job_has_ended_has_another_job(
 
 
 async def test_a_retry_after_of_a_month_postpones_a_job_by_minutes(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """The service is asked again after five minutes at most."""
+    """The job is redelivered after five minutes at most."""
     fake_suno.script(Fault.rate_limited(retry_after=30 * 24 * 3600))
     await enqueue(app, requests(1))
     await work(app)
@@ -96,12 +96,12 @@ async def test_a_retry_after_of_a_month_postpones_a_job_by_minutes(app: PersonaA
 
 
 async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """Whatever came of it the first time."""
+    """The redelivery sends nothing, whatever the first outcome was."""
     fake_suno.script(Fault.lost_answer(), Fault.response(404))
     await enqueue(app, requests(5))
     await work(app)
     before = await results(app)
-    await deliver_again(app)
+    await redeliver(app)
     await work(app)
     assert len(fake_suno.requests) == 5
     assert {index: outcome.persona for index, outcome in (await results(app)).items()} == {
@@ -109,14 +109,14 @@ async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp
     }
 
 
-async def test_a_request_whose_worker_died_is_unknown(
+async def test_a_request_of_a_stalled_worker_is_unknown(
     app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
-    """It was claimed and has no outcome: its job, taken up again, sends nothing and says so."""
+    """Its claim has no outcome, so the redelivered job sends nothing, and the outcome is unknown."""
     (request,) = requests(1)
     await enqueue(app, [request])
     await claim(app.journal_url, request, persona_api)
-    await taken_up_again(app)
+    await as_redelivery(app)
     await work(app)
     (entry,) = await entries(app.journal_url)
     assert entry.state == "unknown"
@@ -124,25 +124,25 @@ async def test_a_request_whose_worker_died_is_unknown(
     assert fake_suno.requests == []
 
 
-async def test_a_worker_that_died_while_it_looked_for_the_dead_stops_nobody(
+async def test_a_worker_that_stalls_while_it_looks_for_stalled_workers_blocks_nobody(
     app: PersonaApp, fake_suno: FakeSuno
 ) -> None:
-    """Its own job is one of those that are taken up again."""
+    """Its own job is one of those that are redelivered."""
     await enqueue(app, requests(1))
     retry_stalled = app.tasks["suno_persona.retry_stalled"]
     await retry_stalled.defer_async(timestamp=0)
     await app.connector.execute_query_async("UPDATE procrastinate_jobs SET status = 'doing'")
     await retry_stalled.defer_async(timestamp=1)
     await work(app)
-    await work(app)  # the first one may have ended before the jobs were given back
+    await work(app)  # the first one may have ended before the jobs were requeued
     assert (await results(app))[0].persona is not None
 
 
-@pytest.mark.parametrize("answer", ["granted", "refused"])
-async def test_a_worker_that_only_seemed_dead_records_its_outcome(
-    queue_url: str, service: HeldService, answer: str
+@pytest.mark.parametrize("result", ["granted", "rejected"])
+async def test_a_worker_that_only_seemed_stalled_records_its_outcome(
+    queue_url: str, service: HeldService, result: str
 ) -> None:
-    """Its job was given to another one meanwhile, which sent nothing; no request is left without outcome or job."""
+    """Another worker got its job and sent nothing; no request is left without an outcome or a job."""
     slow, other = (make_app(queue_url, make_client=lambda: client(service)) for _ in range(2))
     async with slow.open_async(), other.open_async():
         await enqueue(slow, requests(1))
@@ -153,19 +153,19 @@ async def test_a_worker_that_only_seemed_dead_records_its_outcome(
         )
         await work(other)
         assert await states(queue_url) == ["unknown"]
-        if answer == "granted":
+        if result == "granted":
             service.respond(0)
         else:
             service.reject(0, retry_after=120)
         await at_work
-        assert await states(queue_url) == ["created" if answer == "granted" else "not_created"]
+        assert await states(queue_url) == ["created" if result == "granted" else "not_created"]
         await service.receives(1)
 
 
-async def test_a_job_waits_for_a_batch_that_may_be_at_work(
+async def test_a_job_waits_for_a_batch_that_may_be_running(
     app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
 ) -> None:
-    """`create_many` claimed the request on the same journal a moment ago: the job looks again later."""
+    """`create_many` claimed the request on the same journal a moment ago, so the job is postponed."""
     await claim(app.journal_url, requests(1)[0], persona_api)
     await enqueue(app, requests(1))
     await work(app)
@@ -176,11 +176,13 @@ async def test_a_job_waits_for_a_batch_that_may_be_at_work(
     assert fake_suno.requests == []
 
 
-async def test_what_a_batch_left_claimed_is_told(app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """`create_many` was killed on the same journal: enqueueing its batch reports every request."""
+async def test_an_abandoned_claim_of_a_batch_is_reported(
+    app: PersonaApp, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """After `create_many` was killed on the same journal, enqueueing its batch reports every request."""
     await claim(app.journal_url, requests(1)[0], persona_api)
     assert await enqueue(app, requests(2)) == 2
-    await taken_up_again(app)
+    await as_redelivery(app)
     await work(app)
     found = await results(app)
     assert isinstance(found[0].error, OutcomeUnknownError)

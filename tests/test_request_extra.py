@@ -1,4 +1,4 @@
-"""A request's `extra`: members that some gateways take beside the contract's five, in the body and in files."""
+"""A request's `extra` holds members that some gateways accept besides the contract's five, in the body and in files."""
 
 import copy
 import io
@@ -39,7 +39,7 @@ extras = st.dictionaries(names, json_values, max_size=4)
 
 
 async def test_extra_members_are_sent_after_the_contracts_own(once: PersonaAPI, fake_suno: FakeSuno) -> None:
-    """Under their own names, beside the five."""
+    """They are sent under their own names, after the contract's five."""
     await once.create(request(extra=VOX))
     sent = json.loads(fake_suno.requests[0].body)
     assert list(sent)[:5] == ["root_clip_id", "name", "description", "clips", "is_public"]
@@ -47,8 +47,8 @@ async def test_extra_members_are_sent_after_the_contracts_own(once: PersonaAPI, 
 
 
 @given(extras)
-def test_equal_requests_have_the_same_body_and_come_back_from_it(extra: dict[str, Any]) -> None:
-    """Whatever the order of the members, with and without the shortcut: a journal's key is a hash of the body."""
+def test_equal_requests_have_the_same_body_and_are_read_from_it(extra: dict[str, Any]) -> None:
+    """Neither the order of members nor the shortcut changes the body, of which a journal's key is a hash."""
     made = request(extra=extra)
     assert made.extra == extra
     body = dump_request(made)
@@ -61,7 +61,7 @@ def test_equal_requests_have_the_same_body_and_come_back_from_it(extra: dict[str
 
 
 def test_a_request_without_extra_has_the_body_that_it_always_had() -> None:
-    """So that journals know it again."""
+    """Journals find its record by a hash of the body, which must not change."""
     body = (
         b'{"root_clip_id":"54834687","name":"Neon","description":"Night drive","clips":["54834687"],"is_public":false}'
     )
@@ -69,7 +69,7 @@ def test_a_request_without_extra_has_the_body_that_it_always_had() -> None:
 
 
 def test_extra_is_a_read_only_copy() -> None:
-    """Neither the caller's mapping nor what is in it changes the request afterwards."""
+    """Changing the caller's mapping or a value in it does not change the request."""
     members = {"singer": {"skills": ["low"]}}
     made = request(extra=members)
     members["singer"]["skills"].append("high")
@@ -78,7 +78,7 @@ def test_extra_is_a_read_only_copy() -> None:
         made.extra["singer"] = 1  # type: ignore[index]  # what must not be done
 
 
-def test_a_request_with_extra_works_as_any_other() -> None:
+def test_a_request_with_extra_works_like_any_other() -> None:
     """It has a hash, can be copied and pickled, and works with attrs' functions."""
     made = request(extra={"singer": {"skills": ["low"]}})
     assert hash(made) == hash(request())
@@ -117,15 +117,15 @@ for _ in range(70):
         ),
     ],
 )
-def test_what_json_cannot_say_is_refused(extra: Any, message: str) -> None:
+def test_extra_that_json_cannot_represent_is_an_error(extra: Any, message: str) -> None:
     """The error names the member."""
     with pytest.raises(InvalidRequestError) as caught:
         request(extra=extra)
     assert str(caught.value) == message
 
 
-def test_a_number_beyond_any_double_is_refused() -> None:
-    """Few services could read it."""
+def test_a_number_beyond_any_double_is_an_error() -> None:
+    """Few services could read such a number."""
     assert request(extra={"a": 2**1023}).extra == {"a": 2**1023}
     with pytest.raises(InvalidRequestError, match=r"^extra\['a'\] must be made of JSON values; got 17976931"):
         request(extra={"a": 2**1024})
@@ -133,13 +133,13 @@ def test_a_number_beyond_any_double_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["root_clip_id", "name", "description", "clips", "is_public"])
 def test_extra_cannot_hold_a_member_of_the_contract(name: str) -> None:
-    """Each has its field."""
+    """Each of these members has a field."""
     with pytest.raises(InvalidRequestError, match=f"^extra must be without the request's own members.*; got '{name}'"):
         request(extra={name: "x"})
 
 
 def rows(text: str, suffix: str) -> list[Any]:
-    """Return the requests in a file, or the reasons why they are none."""
+    """Return the requests in a file, or the reasons why its rows are invalid."""
     return [row.request if isinstance(row, Row) else row.reason for row in read_rows(_file(text), suffix)]
 
 
@@ -148,7 +148,7 @@ def _file(text: str) -> io.BytesIO:
 
 
 def test_columns_with_the_prefix_are_extra_members() -> None:
-    """A cell is JSON where it can be, text otherwise, and no member where it is empty."""
+    """A cell is JSON if possible, or else text; an empty cell is no member."""
     found = rows(
         "root_clip_id,name,description,extra.persona_type,extra.vocal_start_s,extra.singer\n"
         '54834687,Neon,Night drive,vox,1.5,"{""skills"": [""low""]}"\n'
@@ -164,7 +164,7 @@ def test_columns_with_the_prefix_are_extra_members() -> None:
 
 
 def test_members_with_the_prefix_are_extra_members() -> None:
-    """In JSON Lines, with their values as they are."""
+    """In JSON Lines they keep their values."""
     line = json.dumps(
         {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive", "extra.persona_type": "12"}
     )
@@ -175,7 +175,7 @@ MEMBERS = "root_clip_id, name, description, clips, is_public, custom_id or extra
 
 
 @pytest.mark.parametrize("name", ["mood", "extra", "extra.", "extra.name", "Extra.mood"])
-def test_other_columns_and_members_stay_errors(name: str) -> None:
+def test_other_columns_and_members_are_errors(name: str) -> None:
     """A misspelt one is not sent by accident, and one of the contract's is not sent twice."""
     own = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"}
     assert rows(json.dumps({**own, name: {}}), ".jsonl") == [
@@ -189,7 +189,7 @@ def test_other_columns_and_members_stay_errors(name: str) -> None:
 async def test_a_batch_sends_the_extra_members_of_its_file(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """With the others of their row."""
+    """They are sent with the other members of their row."""
     file = tmp_path / "personas.csv"
     file.write_text("root_clip_id,name,description,extra.persona_type\n54834687,Neon,Night drive,vox\n")
     done = await run(COMMAND, "batch", str(file), env=env)
@@ -212,13 +212,13 @@ async def test_a_batch_sends_the_extra_members_of_its_file(
         ),
     ],
 )
-def test_blank_text_and_what_is_no_id_is_refused(fields: dict[str, Any], message: str) -> None:
-    """Before it costs a call."""
+def test_blank_text_and_invalid_ids_are_errors(fields: dict[str, Any], message: str) -> None:
+    """`InvalidRequestError` is raised before the request costs a call."""
     with pytest.raises(InvalidRequestError) as caught:
         request(**fields)
     assert str(caught.value) == message
 
 
-def test_unusual_ids_are_ids() -> None:
-    """Only what certainly is none is refused."""
+def test_unusual_ids_are_valid() -> None:
+    """Only text that certainly is no id is an error."""
     assert request(root_clip_id="urn:clip:ä\u200d").root_clip_id == "urn:clip:ä\u200d"

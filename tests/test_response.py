@@ -88,7 +88,7 @@ def response(status: int, body: bytes = b"", headers: Mapping[str, str] | None =
 
 
 def failure(response: Response) -> Any:
-    """Return the error that a response means; the test states its class."""
+    """Return the error that a response raises; the test states its class."""
     with pytest.raises(PersonaError) as caught:
         read_persona(response)
     return caught.value
@@ -96,7 +96,7 @@ def failure(response: Response) -> Any:
 
 @shapes
 def test_the_status_of_an_error_response_decides_its_class(body: bytes) -> None:
-    """From 300 to 599, whatever the body's shape; the error has its code, its message and the body."""
+    """The body's shape does not matter, from 300 to 599; the error has its code, its message and the body."""
     words, code, _ = SHAPES[body]
     for status in range(300, 600):
         error = failure(response(status, body))
@@ -111,9 +111,9 @@ def test_the_status_of_an_error_response_decides_its_class(body: bytes) -> None:
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_an_error_under_a_2xx_is_a_rejection_or_unreadable(body: bytes, status: int) -> None:
     """A sign of failure without a possible persona is a rejection; anything else may hide a persona."""
-    words, code, refused = SHAPES[body]
+    words, code, is_rejection = SHAPES[body]
     error = failure(response(status, body))
-    assert type(error) is (RejectedError if refused else UnreadableResponseError)
+    assert type(error) is (RejectedError if is_rejection else UnreadableResponseError)
     assert error.status == status
     assert error.code == code
     assert words is None or words in error.message
@@ -131,7 +131,7 @@ def test_an_error_under_a_2xx_is_a_rejection_or_unreadable(body: bytes, status: 
     ),
 )
 def test_no_response_raises_another_error(status: int, body: bytes, headers: dict[str, str]) -> None:
-    """Whatever bytes and headers arrive, the result is a persona or an error of the class that the status says."""
+    """Whatever bytes and headers arrive, the result is a persona or an error of the class that the status decides."""
     response = Response(status=status, headers=CIMultiDict(headers), body=body)
     slash_redirect(URL("https://gateway.example/create/"), response)
     try:
@@ -153,8 +153,8 @@ def test_a_malformed_request_is_rejected_under_any_5xx(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [101, 600, 999])
-def test_a_status_that_http_does_not_know_is_an_unknown_outcome(status: int) -> None:
-    """Such a response may come from anything."""
+def test_a_status_that_http_does_not_define_is_an_unknown_outcome(status: int) -> None:
+    """Such a response may come from any kind of server."""
     assert isinstance(failure(response(status, b"", {"Retry-After": "1"})), OutcomeUnknownError)
 
 
@@ -183,7 +183,7 @@ def test_a_long_message_is_shortened_and_the_body_is_whole() -> None:
     ],
 )
 def test_the_request_id_is_found(headers: dict[str, str], body: bytes, request_id: str | None) -> None:
-    """It comes from a header, else from the body."""
+    """It comes from a header, or else from the body."""
     assert failure(response(400, body, headers)).request_id == request_id
 
 
@@ -239,7 +239,7 @@ def test_retry_after_is_seconds_or_a_date(status: int, headers: dict[str, str], 
     ],
 )
 def test_an_unreadable_response_has_the_id_that_was_found(body: bytes, found: str | None) -> None:
-    """The persona's own id is found wherever gateways wrap it or cut it off after it; a clip's never is."""
+    """The persona's own id is found in any envelope, and in a body that breaks off after it; a clip's never is."""
     assert find_persona_id(body) == found
 
 
@@ -248,7 +248,7 @@ def test_an_unreadable_response_has_the_id_that_was_found(body: bytes, found: st
     [b'{"id": "p", "code": 1}', b'{"id": "p", "error": {"message": "warn"}}', b'{"code": 1, "data": {"id": "p"}}'],
 )
 def test_an_error_response_with_an_id_is_an_unknown_outcome(body: bytes) -> None:
-    """Where the response contradicts itself, a persona may exist, and the error has its id."""
+    """If the response contradicts itself, a persona may exist, and the error has its id."""
     error = failure(response(200, body))
     assert type(error) is UnreadableResponseError
     assert error.persona_id == "p"
@@ -262,12 +262,12 @@ URLS = ("https://gateway.example/v1/create/", "https://gateway.example/v1/create
     "location", [URLS[1], "/v1/create", "//gateway.example/v1/create", "../create", f"{URLS[1]}#x"]
 )
 def test_a_redirect_to_the_path_without_its_slash_is_followed(status: int, location: str) -> None:
-    """Relative or absolute, to the same origin."""
+    """The target may be relative or absolute, with the same origin."""
     assert slash_redirect(URL(URLS[0]), response(status, headers={"Location": location})) == URL(URLS[1])
 
 
 def test_a_redirect_to_the_path_with_a_slash_is_followed() -> None:
-    """The exception applies in both directions, also with an explicit port."""
+    """The exception applies in both directions, even with an explicit port."""
     location = "https://gateway.example:443/v1/create/"
     assert slash_redirect(URL(URLS[1]), response(308, headers={"Location": location})) == URL(URLS[0])
 
@@ -291,7 +291,7 @@ def test_a_redirect_to_the_path_with_a_slash_is_followed() -> None:
     ],
 )
 def test_no_other_redirect_is_followed(status: int, location: str) -> None:
-    """Not with another status, origin, path or query, nor to a target that is no URL."""
+    """A redirect with another status, origin, path or query, or to an invalid URL, is not followed."""
     assert slash_redirect(URL(URLS[0]), response(status, headers={"Location": location})) is None
 
 

@@ -1,4 +1,4 @@
-"""`suno-persona results`: it says what it waits for, ends at once, and misses nothing when it is run again."""
+"""`suno-persona results` shows what it waits for, ends at once, and misses nothing when it is run again."""
 
 import shlex
 import signal
@@ -20,7 +20,7 @@ NO_WORKER = "no worker is alive: start one with suno-persona worker"
 
 
 async def test_it_says_that_no_worker_is_alive(env: dict[str, str], postgres_url: str) -> None:
-    """A log has the line at once, and when there is one; then the outcomes come."""
+    """The line is logged at once; when a worker starts, the outcomes follow."""
     await enqueue(make_app(postgres_url), requests(3))
     env |= {"SUNO_JOURNAL_URL": postgres_url}
     process = await start(COMMAND, "results", env=env)
@@ -35,7 +35,7 @@ async def test_it_says_that_no_worker_is_alive(env: dict[str, str], postgres_url
 
 
 async def test_a_terminal_shows_what_it_waits_for(service: HeldService, postgres_url: str) -> None:
-    """Below the bar are the requests that are queued, and those in flight; Ctrl-C ends it at once."""
+    """Below the bar are the counts of requests that are queued and in flight; Ctrl-C ends the command at once."""
     await enqueue(make_app(postgres_url), requests(3))
     env = service.env | {"SUNO_JOURNAL_URL": postgres_url}
     async with terminal(COMMAND, "results", env=env) as (screen, process):
@@ -54,7 +54,7 @@ async def test_a_terminal_shows_what_it_waits_for(service: HeldService, postgres
 async def test_a_signal_ends_it_at_once(
     which: signal.Signals, env: dict[str, str], postgres_url: str, tmp_path: Path
 ) -> None:
-    """The command that resumes it is printed."""
+    """The command prints how to resume it."""
     await enqueue(make_app(postgres_url), requests(3))
     command = ("results", write_file(tmp_path, rows(3)), "--output", str(tmp_path / "out.jsonl"))
     process = await start(COMMAND, *command, env=env | {"SUNO_JOURNAL_URL": postgres_url})
@@ -66,8 +66,8 @@ async def test_a_signal_ends_it_at_once(
 
 
 @needs_linux
-async def test_a_database_that_hangs_cannot_keep_it(env: dict[str, str]) -> None:
-    """It waits for no transaction when it is told to stop."""
+async def test_the_command_ends_at_once_while_its_database_hangs(env: dict[str, str]) -> None:
+    """After SIGTERM, the command does not wait for a transaction."""
     with own_server() as server:
         url, pid = server.get_uri(), server.get_pid()
         assert pid is not None
@@ -81,7 +81,7 @@ async def test_a_database_that_hangs_cannot_keep_it(env: dict[str, str]) -> None
 
 
 async def test_rows_that_were_not_enqueued_are_reported(env: dict[str, str], postgres_url: str, tmp_path: Path) -> None:
-    """The status is not that of success, and the line says what to do."""
+    """The status is not 0, and the message says what to do."""
     env |= {"SUNO_JOURNAL_URL": postgres_url}
     file = write_file(tmp_path, rows(3))
     await run(COMMAND, "enqueue", write_file(tmp_path, rows(2), "first.csv"), env=env)
@@ -97,7 +97,7 @@ async def test_rows_that_were_not_enqueued_are_reported(env: dict[str, str], pos
 async def test_a_database_in_which_nothing_is_enqueued_has_no_results(
     env: dict[str, str], postgres_url: str, tmp_path: Path
 ) -> None:
-    """It says so, instead of success."""
+    """The command reports this as an error, not as a success."""
     env |= {"SUNO_JOURNAL_URL": postgres_url}
     await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)
     done = await run(COMMAND, "results", env=env)
@@ -108,7 +108,7 @@ async def test_a_database_in_which_nothing_is_enqueued_has_no_results(
 async def test_results_that_cannot_be_written_are_reported(
     env: dict[str, str], postgres_url: str, tmp_path: Path
 ) -> None:
-    """In one line; nothing is lost, since the journal has them."""
+    """The error is one line; nothing is lost, since the journal has the outcomes."""
     env |= {"SUNO_JOURNAL_URL": postgres_url}
     await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)
     await run(COMMAND, "enqueue", write_file(tmp_path, rows(1)), env=env)

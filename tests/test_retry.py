@@ -39,7 +39,7 @@ def test_a_failure_that_certainly_created_nothing_is_retried(kind: type[Any]) ->
 
 @pytest.mark.parametrize("kind", [*UNKNOWN, *FINAL])
 def test_no_other_failure_is_retried(kind: type[Any]) -> None:
-    """Neither a rejection, which is final, nor an unknown outcome."""
+    """Rejections are final, and unknown outcomes may have created a persona."""
     assert not should_retry(POLICY, kind(message="x"), 1)
 
 
@@ -53,15 +53,15 @@ def test_unknown_outcomes_are_retried_with_retry_unknown_only(kind: type[Any]) -
 
 
 @pytest.mark.parametrize("kind", [RateLimitedError, ServiceUnavailableError])
-def test_retry_after_is_waited_for(kind: type[Any]) -> None:
-    """Up to `wait_max`; beyond it the error is raised at once."""
+def test_retry_after_is_the_backoff(kind: type[Any]) -> None:
+    """The backoff is `retry_after`, up to `wait_max`; beyond that the error is raised at once."""
     assert backoff(POLICY, kind(message="x", retry_after=2.0), 1) == 2.0
     assert should_retry(POLICY, kind(message="x", retry_after=3.0), 1)
     assert not should_retry(POLICY, kind(message="x", retry_after=3.1), 1)
 
 
 def test_the_bound_of_the_backoff_doubles_up_to_wait_max() -> None:
-    """Full jitter: between zero and the bound, which starts at `wait_initial`."""
+    """Full jitter: the backoff is between zero and the bound, which starts at `wait_initial`."""
     error = ConnectionFailedError(message="x")
     assert [backoff(POLICY, error, attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 5)] == [0.5, 1, 2, 3, 3]
     assert backoff(POLICY, error, 3, lambda: 0.5) == 1.0
@@ -71,12 +71,12 @@ def test_the_bound_of_the_backoff_doubles_up_to_wait_max() -> None:
 @settings(deadline=None)  # the machine may be busy
 @given(attempt=st.integers(1, 10_000), error=st.sampled_from(SAFE))
 def test_no_backoff_exceeds_wait_max(attempt: int, error: type[Any]) -> None:
-    """However many attempts there were."""
+    """The number of attempts does not matter."""
     assert 0 <= backoff(POLICY, error(message="x"), attempt) <= 3.0
 
 
 def test_which_errors_cool_down_all_calls() -> None:
-    """429 always, 503 with `Retry-After`, nothing else."""
+    """A 429 always does, a 503 with `Retry-After` does, and nothing else."""
     assert cools_down_all(RateLimitedError(message="x"))
     assert cools_down_all(ServiceUnavailableError(message="x", retry_after=1.0))
     assert not cools_down_all(ServiceUnavailableError(message="x"))
@@ -103,10 +103,10 @@ def test_a_policy_that_cannot_work_is_a_configuration_error(arguments: dict[str,
     assert str(caught.value) == message
 
 
-async def test_a_rejection_that_is_temporary_is_retried_until_it_succeeds(
+async def test_a_temporary_rejection_is_retried_until_the_call_succeeds(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """Three of them, rate limited and unavailable, then one persona."""
+    """Three attempts are rate limited or unavailable; the fourth creates the only persona."""
     fake_suno.script(
         Fault.rate_limited(0), Fault.unavailable("Thu, 01 Jan 1970 00:00:00 GMT"), Fault.rate_limited("0.0")
     )
@@ -138,7 +138,7 @@ async def test_a_long_retry_after_is_raised_at_once(
 
 
 async def test_retrying_an_unknown_outcome_may_create_two(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """`retry_unknown` accepts this."""
+    """`retry_unknown` accepts that two personas may exist."""
     fake_suno.script(Fault.lost_answer(), Fault.server_error())
     policy = RetryPolicy(wait_initial=0, retry_unknown=True)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=policy) as api:
@@ -163,7 +163,7 @@ async def test_an_unknown_outcome_outlasts_a_later_rejection(
 
 
 async def test_a_followed_redirect_is_not_an_attempt(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """`attempts` counts those at the path that serves."""
+    """`attempts` does not count the request that is redirected."""
     fake_suno.script(Fault.redirect("/suno/persona/create"), Fault.rate_limited(0), Fault.response(200, b'{"id": "x"}'))
     policy = RetryPolicy(attempts=2)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=policy) as api:

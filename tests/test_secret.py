@@ -1,4 +1,4 @@
-"""The key is secret: it shows in nothing that a program prints, logs, raises or stores."""
+"""The key is secret: it appears in nothing that a program prints, logs, raises or stores."""
 
 import asyncio
 import copy
@@ -23,13 +23,13 @@ SECRET = "0123456789"
 
 @pytest.fixture
 async def fake_suno() -> Any:
-    """A fake service that expects the key of these tests."""
+    """Yield a fake service that expects the key of these tests."""
     async with FakeSuno(api_key=KEY) as fake:
         yield fake
 
 
 def everything(error: BaseException) -> str:
-    """The error with its fields, and its traceback with the package's and aiohttp's variables, causes included."""
+    """Return an error's text, fields and traceback with the variables of aiohttp's and our frames, causes included."""
     stack = [
         f"{frame.filename} {frame.name} {frame.locals}"
         for part in _chain(error)
@@ -70,7 +70,7 @@ FAULTS = [
 async def test_no_error_shows_the_key(
     fault: Fault, fake_suno: FakeSuno, request_: CreatePersonaRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not in its text, its fields, its traceback, its pickle or a log, also where the service repeats it."""
+    """It is not in the error's text, fields, traceback or pickle, nor in a log, even if the service echoes it."""
     caplog.set_level(logging.DEBUG)
     fake_suno.script(fault)
     async with PersonaAPI(KEY, retry=ONCE, base_url=fake_suno.base_url) as api:
@@ -110,7 +110,7 @@ async def test_a_connection_that_fails_does_not_show_the_key(request_: CreatePer
 
 
 async def test_a_cancelled_call_does_not_show_the_key(request_: CreatePersonaRequest) -> None:
-    """Wherever it suspends: aiohttp's frames, which hold the request's headers, are not in the traceback."""
+    """Wherever it suspends, aiohttp's frames, which hold the request's headers, are not in the traceback."""
     point, shown, in_exchange = -1, "x", 0
     while shown:
         point += 1
@@ -132,10 +132,10 @@ async def test_a_cancelled_call_does_not_show_the_key(request_: CreatePersonaReq
     assert point >= 3, "the call was cancelled at several points"
 
 
-async def test_the_last_of_many_refusals_does_not_show_the_key(
+async def test_the_last_of_many_rejections_does_not_show_the_key(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
-    """The errors of the attempts before it are not in its chain with anything more."""
+    """The chain of the error does not show the key through the errors of earlier attempts."""
     fake_suno.script(*[Fault.response(429, ECHO, headers={"Retry-After": "0"})] * 4)
     async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
         with pytest.raises(PersonaError) as caught:
@@ -153,8 +153,8 @@ async def test_the_last_of_many_refusals_does_not_show_the_key(
         {"api_key": KEY, "timeout": "1"},
     ],
 )
-def test_a_wrong_configuration_does_not_show_the_key(arguments: dict[str, Any]) -> None:
-    """Not even a key that cannot be used."""
+def test_an_invalid_configuration_does_not_show_the_key(arguments: dict[str, Any]) -> None:
+    """Not even an invalid key is shown."""
     arguments = {"base_url": "https://gateway.example", **arguments}
     with pytest.raises(ConfigurationError) as caught:
         PersonaAPI(**arguments)
@@ -162,10 +162,10 @@ def test_a_wrong_configuration_does_not_show_the_key(arguments: dict[str, Any]) 
 
 
 async def test_a_client_does_not_show_its_key(fake_suno: FakeSuno) -> None:
-    """Neither its `repr` nor that of anything that it holds does, and what would carry it off is refused."""
+    """The `repr` of the client and of its parts hides the key, and they cannot be pickled or copied."""
     async with PersonaAPI(KEY, retry=ONCE, base_url=fake_suno.base_url) as api:
         assert not hasattr(api, "__dict__")
-        others = ("__weakref__", "_loop")  # which is the test's
+        others = ("__weakref__", "_loop")  # the test's own
         held = [getattr(api, name) for name in api.__slots__ if name not in others]
     assert SECRET not in repr(api) + str(api) + repr(held)
     carry_off: list[Callable[[Any], object]] = [pickle.dumps, copy.deepcopy]
@@ -175,7 +175,7 @@ async def test_a_client_does_not_show_its_key(fake_suno: FakeSuno) -> None:
                 use(item)
 
 
-async def test_a_short_key_does_not_tear_responses_up(request_: CreatePersonaRequest) -> None:
+async def test_a_short_key_does_not_garble_responses(request_: CreatePersonaRequest) -> None:
     """Masking every "e" would leave no error readable."""
     async with FakeSuno(api_key="e") as fake, PersonaAPI("e", base_url=fake.base_url) as api:
         fake.script(Fault.response(400, b"the message"))

@@ -27,13 +27,13 @@ KEYS = {
 
 
 def parts(key: str) -> set[str]:
-    """Every stretch of 8 characters of the key and of its encodings."""
+    """Return every run of 8 characters of the key and of its encodings."""
     spellings = (key, key.encode().hex(), base64.b64encode(key.encode()).decode())
     return {text[start : start + 8] for text in spellings for start in range(3, len(text) - 8)}
 
 
 def assert_hidden(key: str, error: BaseException) -> None:
-    """No part of the key is printed, or in reach."""
+    """Assert that no part of the key is printed or in reach."""
     printed = in_rich(error), in_structlog(error)
     assert all("suno_persona" in shown for shown in printed), "our frames are in it"
     for shown in (*printed, in_reach(error)):
@@ -41,7 +41,7 @@ def assert_hidden(key: str, error: BaseException) -> None:
 
 
 async def failure(api: PersonaAPI) -> BaseException:
-    """The exception that a call ends in."""
+    """Return the exception that a call raises."""
     with pytest.raises(BaseException) as caught:  # noqa: PT011  # a cancellation, too
         await api.create(REQUEST)
     return caught.value
@@ -52,7 +52,7 @@ def echo(key: str) -> bytes:
 
 
 def test_a_key_that_is_held_plainly_is_found() -> None:
-    """In a frame, a slot or a closure: the other tests do look there."""
+    """The checks of the other tests do look into frames, slots and closures."""
     key = KEYS[80]
 
     class Holder:
@@ -84,8 +84,8 @@ FAULTS: dict[str, Faults] = {
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_a_response_that_is_no_persona(fault: Faults, key: str) -> None:
-    """Also where the service echoes the key."""
+async def test_an_error_response_hides_the_key(fault: Faults, key: str) -> None:
+    """The error hides the key even if the service echoes it."""
     async with FakeSuno(api_key=key) as fake:
         fake.script(fault(key))
         async with PersonaAPI(key, retry=ONCE, base_url=fake.base_url, max_response_size=50_000) as api:
@@ -96,8 +96,8 @@ async def test_a_response_that_is_no_persona(fault: Faults, key: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("response", [b"Authorization: Bearer %b\r\n\r\n", b"HTTP/1.1 200 OK\r\n%b\r\n\r\n", b"%b"])
-async def test_a_response_that_is_not_http(response: bytes, key: str) -> None:
-    """Aiohttp quotes what it cannot read."""
+async def test_a_response_that_is_not_http_hides_the_key(response: bytes, key: str) -> None:
+    """Aiohttp quotes the bytes that it cannot read."""
 
     async def send(exchange: Exchange) -> None:
         await exchange.send(response % key.encode())
@@ -108,8 +108,8 @@ async def test_a_response_that_is_not_http(response: bytes, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-async def test_no_connection(key: str) -> None:
-    """The service is gone."""
+async def test_a_failed_connection_hides_the_key(key: str) -> None:
+    """The service no longer runs."""
     async with FakeSuno() as fake:
         base_url = fake.base_url
     async with PersonaAPI(key, retry=ONCE, base_url=base_url) as api:
@@ -117,8 +117,8 @@ async def test_no_connection(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-async def test_no_response_in_time(key: str, advance: Clock) -> None:
-    """The timeout strikes while the request is out."""
+async def test_a_timeout_hides_the_key(key: str, advance: Clock) -> None:
+    """The timeout strikes while the request is in flight."""
     async with FakeSuno(api_key=key) as fake, PersonaAPI(key, retry=ONCE, base_url=fake.base_url) as api:
         fake.script(Fault.hang())
         call = asyncio.create_task(failure(api))
@@ -129,8 +129,8 @@ async def test_no_response_in_time(key: str, advance: Clock) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-async def test_a_client_that_is_closed_meanwhile(key: str) -> None:
-    """Aiohttp ends the call."""
+async def test_closing_the_client_in_flight_hides_the_key(key: str) -> None:
+    """Closing the client makes aiohttp end the call."""
     async with FakeSuno(api_key=key) as fake, PersonaAPI(key, retry=ONCE, base_url=fake.base_url) as api:
         fake.script(Fault.hang())
         call = asyncio.create_task(failure(api))
@@ -141,11 +141,11 @@ async def test_a_client_that_is_closed_meanwhile(key: str) -> None:
 
 
 class _RejectedError(Exception):
-    """Of a caller's middleware: it has the request."""
+    """An error of a caller's middleware, which holds the request."""
 
 
 class _Stopped(BaseException):
-    """As `KeyboardInterrupt`, without its effect on the event loop."""
+    """Like `KeyboardInterrupt`, without its effect on the event loop."""
 
 
 async def _middleware(request: aiohttp.ClientRequest, _: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -187,8 +187,8 @@ def _traced(hook: Callable[..., Awaitable[None]]) -> dict[str, Any]:
         *map(_traced, (_trace, _group, _stop, _stop_meanwhile)),
     ],
 )
-async def test_a_session_of_the_callers_that_fails(options: dict[str, Any], key: str) -> None:
-    """Its hooks see the request's headers, and may put them into their exceptions."""
+async def test_a_failing_session_of_the_caller_hides_the_key(options: dict[str, Any], key: str) -> None:
+    """The session's hooks see the request's headers, and may put them into their exceptions."""
     async with FakeSuno(api_key=key) as fake, aiohttp.ClientSession(**options) as session:
         fake.script(Fault.response(400))
         api = PersonaAPI(key, retry=ONCE, base_url=fake.base_url, session=session)
@@ -196,8 +196,8 @@ async def test_a_session_of_the_callers_that_fails(options: dict[str, Any], key:
 
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-async def test_a_cancelled_call(key: str) -> None:
-    """Wherever it suspends."""
+async def test_a_cancelled_call_hides_the_key(key: str) -> None:
+    """The call is cancelled at each point at which it suspends."""
     depth = 0
     error: BaseException | None = None
     for point in range(100):
@@ -225,8 +225,8 @@ async def test_a_cancelled_call(key: str) -> None:
 @pytest.mark.parametrize(
     "options", [{"base_url": "nowhere"}, {"max_connections": 0}, {"retry": 1}, {"session": 1}, {"timeout": "1"}]
 )
-def test_a_wrong_option(options: dict[str, Any], key: str) -> None:
-    """The key is known by then."""
+def test_an_invalid_option_hides_the_key(options: dict[str, Any], key: str) -> None:
+    """The client knows the key by then."""
     with pytest.raises(ConfigurationError) as caught:
         PersonaAPI(key, **{"base_url": "https://gateway.example", **options})
     assert_hidden(key, caught.value)
@@ -234,8 +234,8 @@ def test_a_wrong_option(options: dict[str, Any], key: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("spoil", ["{}\n", "Bearer {} ", "é{}"])
-def test_a_key_that_no_header_can_carry(spoil: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an argument or in the environment."""
+def test_a_key_that_no_header_can_carry_is_hidden(spoil: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is hidden as an argument and in the environment."""
     with pytest.raises(ConfigurationError, match="api_key must be") as caught:
         PersonaAPI(spoil.format(key), base_url="https://gateway.example")
     assert_hidden(key, caught.value)

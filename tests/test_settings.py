@@ -1,4 +1,4 @@
-"""Whatever a client can be told, the command and the workers can be told: by an option or by a variable."""
+"""Every setting of a client can be set for the command and for workers, by an option or by a variable."""
 
 import logging
 import re
@@ -46,14 +46,14 @@ BAD = [
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable is set but the key, and an address."""
+    """Set no variable but the key and an address."""
     for setting in SETTINGS:
         monkeypatch.delenv(setting.variable, raising=False)
     monkeypatch.setenv("SUNO_API_KEY", "sk-secret-0123456789")
     monkeypatch.setenv("SUNO_BASE_URL", "https://gateway.example")
 
 
-def test_every_setting_is_tried() -> None:
+def test_every_setting_is_tested() -> None:
     """The names of the variables follow from those of the options."""
     assert list(GOOD) == NAMES
     assert {setting.option: setting.variable for setting in SETTINGS}["--wait-max"] == "SUNO_WAIT_MAX"
@@ -61,7 +61,7 @@ def test_every_setting_is_tried() -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
 def test_an_option_and_its_variable_mean_the_same(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option comes first."""
+    """The option takes precedence."""
     text, value = GOOD[setting.name]
     assert read_settings({setting.name: text}).values[setting.name] == value
     monkeypatch.setenv(setting.variable, text)
@@ -71,8 +71,8 @@ def test_an_option_and_its_variable_mean_the_same(setting: Setting, monkeypatch:
 
 
 @pytest.mark.parametrize(("name", "text", "reason"), BAD)
-def test_a_bad_value_names_the_option_that_it_came_from(name: str, text: str, reason: str) -> None:
-    """It says what was found and what is expected, and shows no password."""
+def test_the_error_of_an_invalid_value_names_its_option(name: str, text: str, reason: str) -> None:
+    """The error says what the value must be and what it got, and shows no password."""
     (setting,) = [setting for setting in SETTINGS if setting.name == name]
     with pytest.raises(ConfigurationError) as caught:
         read_settings({name: text}).client()
@@ -81,10 +81,10 @@ def test_a_bad_value_names_the_option_that_it_came_from(name: str, text: str, re
 
 
 @pytest.mark.parametrize(("name", "text", "reason"), BAD)
-def test_a_bad_value_names_the_variable_that_it_came_from(
+def test_the_error_of_an_invalid_value_names_its_variable(
     name: str, text: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker, which has no options, is told of none."""
+    """A worker has no options, so the error names none."""
     monkeypatch.setenv(f"SUNO_{name.upper()}", text)
     with pytest.raises(ConfigurationError) as caught:
         read_settings().client()
@@ -93,15 +93,15 @@ def test_a_bad_value_names_the_variable_that_it_came_from(
 
 
 @pytest.mark.parametrize("key", ["", "Bearer ", "sk-0123456789 x"])
-def test_a_bad_key_is_named_by_its_variable(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no option, and it is not shown."""
+def test_the_error_of_an_invalid_key_names_its_variable(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key has no option, and is not shown."""
     monkeypatch.setenv("SUNO_API_KEY", key)
     with pytest.raises(ConfigurationError, match=r"^SUNO_API_KEY must be (?!.*0123)"):
         read_settings({}).client()
 
 
-def test_the_options_that_were_given_are_printed_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes from the environment is still there when the command runs again."""
+def test_options_are_printed_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables are left out, since they are still set when the command runs again."""
     monkeypatch.setenv("SUNO_ATTEMPTS", "2")
     settings = read_settings({"timeout": "90", "trust_env": "true", "rate_limit": None})
     assert settings.arguments() == ["--trust-env", "--timeout", "90"]
@@ -110,10 +110,10 @@ def test_the_options_that_were_given_are_printed_as_they_are_typed(monkeypatch: 
 
 @pytest.mark.parametrize("variables", [False, True])
 async def test_the_settings_reach_the_service(variables: bool, env: dict[str, str], fake_suno: FakeSuno) -> None:
-    """The path, the number of attempts and the longest wait are those that were told."""
-    told = {"create_path": "/v2/persona/", "attempts": "2", "wait_max": "0", "rate_limit": "100/1", "timeout": "0"}
-    words = [word for name, text in told.items() for word in (f"--{name.replace('_', '-')}", text)]
-    own = {f"SUNO_{name.upper()}": text for name, text in told.items()}
+    """The call uses the path, the attempts and the `wait_max` that were set."""
+    values = {"create_path": "/v2/persona/", "attempts": "2", "wait_max": "0", "rate_limit": "100/1", "timeout": "0"}
+    words = [word for name, text in values.items() for word in (f"--{name.replace('_', '-')}", text)]
+    own = {f"SUNO_{name.upper()}": text for name, text in values.items()}
     fake_suno.script(Fault.unavailable(), Fault.unavailable())
     done = await run(COMMAND, *CREATE, *([] if variables else words), env=env | own if variables else env)
     assert done.status == 1
@@ -121,8 +121,8 @@ async def test_the_settings_reach_the_service(variables: bool, env: dict[str, st
     assert [request.path for request in fake_suno.requests] == ["/v2/persona/"] * 2
 
 
-async def test_a_slow_service_has_the_time_that_it_was_allowed(service: HeldService) -> None:
-    """With a short timeout the outcome is unknown, as a longer one could have shown."""
+async def test_the_timeout_limits_a_slow_service(service: HeldService) -> None:
+    """With a short timeout the outcome is unknown, although a longer one would have shown it."""
     done = await run(COMMAND, *CREATE, "--timeout", "0.05", env=service.env)
     assert done.status == 3
     assert "a persona may exist" in done.errors
@@ -131,7 +131,7 @@ async def test_a_slow_service_has_the_time_that_it_was_allowed(service: HeldServ
 async def test_the_proxies_of_the_environment_are_used_on_demand(
     env: dict[str, str], fake_suno: FakeSuno, tmp_path: Path
 ) -> None:
-    """The key is the service's, whatever a .netrc says, and the proxy gets its own credentials."""
+    """The service gets its key, whatever a .netrc says, and the proxy gets its own credentials."""
     (tmp_path / "netrc").write_text("default login somebody password else\n")
     proxy = fake_suno.base_url.replace("http://", "http://user:word@")
     env |= {"SUNO_BASE_URL": "http://gateway.example", "http_proxy": proxy, "no_proxy": "localhost"}
@@ -144,12 +144,12 @@ async def test_the_proxies_of_the_environment_are_used_on_demand(
 
 
 async def test_a_proxy_for_https_does_not_see_the_key() -> None:
-    """It is asked for a tunnel; where it refuses that, nothing was sent."""
+    """The command asks the proxy for a tunnel; if the proxy rejects that, nothing is sent."""
 
-    async def refuse(exchange: Exchange) -> None:
+    async def reject(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
 
-    async with BrokenService(then=refuse) as proxy:
+    async with BrokenService(then=reject) as proxy:
         env = {"https_proxy": proxy.base_url, "no_proxy": "", "SUNO_TRUST_ENV": "true", "SUNO_ATTEMPTS": "1"}
         env |= {"SUNO_BASE_URL": "https://gateway.example", "SUNO_API_KEY": "sk-secret-0123456789"}
         done = await run(COMMAND, *CREATE, env=env)
@@ -158,8 +158,8 @@ async def test_a_proxy_for_https_does_not_see_the_key() -> None:
     assert b"secret" not in proxy.requests[0]
 
 
-async def test_a_proxy_is_left_out_where_the_environment_says_so(env: dict[str, str], fake_suno: FakeSuno) -> None:
-    """NO_PROXY names hosts that are reached directly."""
+async def test_hosts_in_no_proxy_are_reached_directly(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """NO_PROXY names hosts that are reached without a proxy."""
     env |= {"http_proxy": "http://127.0.0.1:1", "no_proxy": "127.0.0.1", "SUNO_TRUST_ENV": "true"}
     assert (await run(COMMAND, *CREATE, env=env)).status == 0
     env |= {"no_proxy": "", "SUNO_ATTEMPTS": "1"}
@@ -168,8 +168,8 @@ async def test_a_proxy_is_left_out_where_the_environment_says_so(env: dict[str, 
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:secret@proxy.example", "http://user:secret@[", "proxy:3128"])
-def test_a_proxy_that_cannot_be_used_is_named_and_not_shown(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its address may have a password."""
+def test_the_address_of_an_invalid_proxy_is_not_shown(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable, not the address, which may have a password."""
     monkeypatch.setenv("https_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -177,8 +177,8 @@ def test_a_proxy_that_cannot_be_used_is_named_and_not_shown(proxy: str, monkeypa
         read_settings({"trust_env": "true"}).client()
 
 
-async def test_attempts_and_waits_are_logged_on_demand(env: dict[str, str], fake_suno: FakeSuno) -> None:
-    """One line each on stderr, with what is known of the exchange; without the option there is none."""
+async def test_attempts_and_backoffs_are_logged_on_demand(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """With -v, each is one line on stderr that describes the exchange; without it, stderr is empty."""
     fake_suno.script(Fault.rate_limited(retry_after=0))
     done = await run(COMMAND, *CREATE, "-v", env=env)
     assert done == Done(0, f"{fake_suno.personas[0].id}\n", done.errors)
@@ -189,7 +189,7 @@ async def test_attempts_and_waits_are_logged_on_demand(env: dict[str, str], fake
     assert (await run(COMMAND, *CREATE, env=env)).errors == ""
 
 
-async def test_what_a_service_sends_is_logged_without_control_characters(env: dict[str, str]) -> None:
+async def test_responses_are_logged_without_control_characters(env: dict[str, str]) -> None:
     """No escape sequence of a request id or a reason reaches the terminal."""
     head = b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nX-Request-Id: \xc2\x9b31m\r\nContent-Length: 11\r\n\r\n"
 
@@ -203,8 +203,8 @@ async def test_what_a_service_sends_is_logged_without_control_characters(env: di
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.errors)
 
 
-def test_a_worker_that_is_verbose_logs_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where to is for procrastinate to decide."""
+def test_a_verbose_worker_logs_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Procrastinate decides where the log goes."""
     from suno_persona import distributed
 
     logger = logging.getLogger("suno_persona")

@@ -1,4 +1,4 @@
-"""A small soak: the whole of it is `nox -s soak`."""
+"""A small soak; `nox -s soak` runs a long one."""
 
 import pytest
 from soak import soak

@@ -1,4 +1,4 @@
-"""How signals end a command: gracefully at first, then at once; and what they leave is on record."""
+"""Signals end a command gracefully at first, then at once, and the journal has what they leave."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 async def counts(file: str) -> dict[Any, int]:
-    """Count what the journal of a file has."""
+    """Return the counts of a file's journal."""
     async with Journal.existing(f"{file}.journal") as journal:
         return dict(await journal.counts())
 
@@ -49,8 +49,10 @@ async def test_a_signal_lets_the_calls_in_flight_finish(
 
 
 @pytest.mark.parametrize("which", SIGNALS)
-async def test_a_second_signal_cancels_them(which: signal.Signals, service: HeldService, tmp_path: Path) -> None:
-    """Each call that was cut off is recorded as unknown, and written."""
+async def test_a_second_signal_cancels_the_calls_in_flight(
+    which: signal.Signals, service: HeldService, tmp_path: Path
+) -> None:
+    """Each cancelled call is recorded and written as unknown."""
     file = write_file(tmp_path, rows(8))
     process = await start(COMMAND, "batch", file, "--max-connections", "2", env=service.env)
     await service.until(2)
@@ -65,8 +67,10 @@ async def test_a_second_signal_cancels_them(which: signal.Signals, service: Held
 
 
 @pytest.mark.parametrize("count", [2, 3])
-async def test_a_database_that_hangs_cannot_keep_it(count: int, service: HeldService, tmp_path: Path) -> None:
-    """The second signal ends it soon, the third at once; the claims are on record, and it says so."""
+async def test_more_signals_end_a_command_whose_database_hangs(
+    count: int, service: HeldService, tmp_path: Path
+) -> None:
+    """The second signal ends the command soon, the third at once; the claims are recorded, and it says so."""
     file = write_file(tmp_path, rows(8))
     process = await start(COMMAND, "batch", file, "--max-connections", "2", env=service.env)
     await service.until(2)
@@ -86,8 +90,10 @@ async def test_a_database_that_hangs_cannot_keep_it(count: int, service: HeldSer
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_a_journal_that_does_not_open_cannot_keep_it(count: int, service: HeldService, tmp_path: Path) -> None:
-    """Where a signal comes before there is anything to stop, nothing is sent."""
+async def test_a_signal_ends_a_command_whose_journal_does_not_open(
+    count: int, service: HeldService, tmp_path: Path
+) -> None:
+    """A signal before the batch starts sends nothing."""
     file = write_file(tmp_path, rows(8))
     async with Journal(f"{file}.journal"):
         pass
@@ -114,7 +120,7 @@ def _waits_for_the_journal(pid: int) -> bool:
 
 
 async def test_a_signal_that_is_ignored_stays_ignored(service: HeldService, tmp_path: Path) -> None:
-    """As under nohup, the end of the terminal does not end the batch."""
+    """Under nohup, the end of the terminal does not end the batch."""
     file = write_file(tmp_path, rows(2))
     process = await start("sh", "-c", f"trap '' HUP; exec {COMMAND} batch {shlex.quote(file)}", env=service.env)
     await service.until(1)
@@ -127,10 +133,10 @@ async def test_a_signal_that_is_ignored_stays_ignored(service: HeldService, tmp_
 
 
 @pytest.mark.parametrize(("which", "status"), [*zip(SIGNALS, [130, 3, 3], strict=True)])
-async def test_create_says_that_a_persona_may_exist(
+async def test_create_interrupted_in_flight_says_that_a_persona_may_exist(
     which: signal.Signals, status: int, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """In one line; a script sees that the outcome is unknown."""
+    """The message is one line, and the status shows a script that the outcome is unknown."""
     fake_suno.script(Fault.hang(creates=True))
     process = await start(COMMAND, *CREATE, env=env)
     await fake_suno.wait_for_requests(1)
@@ -141,10 +147,10 @@ async def test_create_says_that_a_persona_may_exist(
 
 
 @pytest.mark.parametrize(("which", "status"), [*zip(SIGNALS, [130, 1, 1], strict=True)])
-async def test_create_says_that_there_is_none_where_it_waits(
+async def test_create_interrupted_in_a_cool_down_says_that_none_was_created(
     which: signal.Signals, status: int, fake_suno: FakeSuno, env: dict[str, str]
 ) -> None:
-    """During the wait after a 429, nothing is in flight."""
+    """During the cool-down after a 429, nothing is in flight."""
     fake_suno.script(Fault.rate_limited(retry_after=25))
     process = await start(COMMAND, *CREATE, "-v", env=env)
     await until(b"attempt 2 of 4 in 25.00 s", process.stderr)
@@ -170,7 +176,7 @@ async def test_a_signal_after_the_id_was_printed_changes_nothing(env: dict[str, 
 
 
 async def test_a_terminal_that_is_gone_ends_the_batch_gracefully(service: HeldService, tmp_path: Path) -> None:
-    """What cannot be shown any more does not keep an outcome from being recorded."""
+    """Outcomes are recorded even if they can no longer be shown."""
     file, output = write_file(tmp_path, rows(8)), tmp_path / "out.jsonl"
     arguments = ("batch", file, "--output", str(output), "--max-connections", "2")
     async with terminal(COMMAND, *arguments, env=service.env) as (screen, process):
@@ -183,7 +189,7 @@ async def test_a_terminal_that_is_gone_ends_the_batch_gracefully(service: HeldSe
 
 
 async def test_the_second_ctrl_c_leaves_a_usable_terminal(service: HeldService, tmp_path: Path) -> None:
-    """The cursor is shown again, also where the process is ended at once."""
+    """The cursor is shown again, even if the process ends at once."""
     file = write_file(tmp_path, rows(8))
     async with terminal(COMMAND, "batch", file, "--max-connections", "2", env=service.env) as (screen, process):
         await service.until(2)

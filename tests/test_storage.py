@@ -1,4 +1,4 @@
-"""The storage: whatever another process wrote meanwhile, a database comes to hold what the ledger decides."""
+"""Whatever another process wrote meanwhile, the database holds what the ledger decides."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -25,12 +25,12 @@ OUTCOMES: tuple[dict[str, Any], ...] = (
 
 
 def claim(key: str, holder: str, **terms: Any) -> Claim:
-    """A claim of a run that began after everything else."""
+    """Return a claim of a run that began after everything else."""
     return Claim(key=key, body="{}", holder=holder, by="host", since="9999", **terms)
 
 
 Events = Callable[[str], list[Event]]
-"""What to do about a key."""
+"""A function from a key to the events on it."""
 
 CHANGES: dict[str, Events] = {
     "nothing": lambda _: [],
@@ -49,8 +49,8 @@ COMPANY: dict[str, Events] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_an_outcome_meets_what_another_process_wrote(journal_url: str, change: str) -> None:
-    """An outcome of a claim that another process changed is decided on as it is now, whatever it is committed with."""
+def test_an_outcome_is_decided_on_the_current_record(journal_url: str, change: str) -> None:
+    """The ledger decides on the record as another process left it, whatever else is in the commit."""
     number, own, other = count(), Storage(database_url(journal_url)), Storage(database_url(journal_url))
     with closing(own), closing(other):
         own.open(create=True)
@@ -66,7 +66,7 @@ def test_an_outcome_meets_what_another_process_wrote(journal_url: str, change: s
 
 
 def commit(storage: Storage, records: dict[str, Record], events: list[Event]) -> None:
-    """Commit events, and see that they come to what the ledger decides; `records` are what it decided so far."""
+    """Commit events, and assert that the storage decides like the ledger; `records` are its decisions so far."""
     expected = []
     for event in events:
         decision = timeless(ledger.decide(records.get(event.key), event, "2026"))
@@ -77,12 +77,12 @@ def commit(storage: Storage, records: dict[str, Record], events: list[Event]) ->
 
 
 def timeless(decision: Decision) -> Decision:
-    """The same, without the times of a process's clock."""
+    """Return the decision without the times of a process's clock."""
     if isinstance(decision, Record):
         return undated(decision)
     return attrs.evolve(decision, record=decision.record and undated(decision.record))
 
 
 def undated(record: Record) -> Record:
-    """The same record at one time."""
+    """Return the record with fixed times."""
     return attrs.evolve(record, claimed_at="2026", settled_at=record.settled_at and "2026")

@@ -60,7 +60,7 @@ async def test_ctrl_c_twice_cancels_the_calls_in_flight(service: HeldService, tm
 
 
 async def test_a_terminal_shows_a_bar_below_the_lines(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """The bar has counts and rate within 80 columns, and every outcome is above it, whole."""
+    """The bar has counts and rate within 80 columns, and each outcome is printed whole above it."""
     file = write_file(tmp_path, rows(30) + "unknown-1,N,D,,\n")
     async with terminal(COMMAND, "batch", file, env=env) as (screen, process):
         pass

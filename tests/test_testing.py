@@ -134,14 +134,14 @@ async def test_it_checks_method_path_and_headers(
     assert fake_suno.personas == []
 
 
-async def test_a_charset_beside_the_content_type_is_fine(fake_suno: FakeSuno) -> None:
+async def test_a_charset_in_the_content_type_is_accepted(fake_suno: FakeSuno) -> None:
     """The content type may be written in any case and have parameters."""
     status, _ = await send(fake_suno, GOOD, headers={"Content-Type": "Application/JSON; charset=utf-8"})
     assert status == 200
 
 
 async def test_rejections_are_raised_as_the_right_errors(persona_api: PersonaAPI) -> None:
-    """The client raises another class for each kind of rejected clip."""
+    """The client raises a different class for each kind of rejected clip."""
     for clip, expected in (
         ("unknown-1", NotFoundError),
         ("uploaded-1", RejectedError),
@@ -204,7 +204,7 @@ async def test_it_has_a_base_url_only_while_it_runs() -> None:
 
 
 async def test_it_runs_once_at_a_time_and_again_later() -> None:
-    """Entering it twice is an error; after it was closed it can be started again, also in another loop."""
+    """Entering it twice is an error; once it is closed it can be started again, even in another loop."""
     fake = FakeSuno()
     async with fake:
         with pytest.raises(UsageError, match="must not be running yet"):
@@ -217,8 +217,8 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
     assert await asyncio.to_thread(asyncio.run, again()) == 200
 
 
-def test_an_invalid_fault_is_rejected_at_once() -> None:
-    """The mistake is an error where it is made."""
+def test_an_invalid_fault_is_an_error_at_once() -> None:
+    """The error is raised where the mistake is made."""
     mistakes: list[Callable[[], object]] = [
         lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # what this test is about
         lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # what this test is about
@@ -282,7 +282,7 @@ def test_an_application_can_be_tested_with_a_test_client(fake_suno: FakeSuno, re
 async def test_requests_can_be_waited_for(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """A wait ends when so many requests were received, and it can be cancelled."""
+    """A wait ends once this many requests are received, and it can be cancelled."""
     cancelled = asyncio.ensure_future(fake_suno.wait_for_requests(1))
     waiting = asyncio.ensure_future(fake_suno.wait_for_requests(2))
     await asyncio.sleep(0)
@@ -296,7 +296,7 @@ async def test_requests_can_be_waited_for(
 
 
 def test_its_thread_ends_with_it() -> None:
-    """No thread is left after it was closed, or if it could not be started."""
+    """No thread is left after it was closed, or if it failed to start."""
     before = threading.enumerate()
     with FakeSuno() as fake:
         port = int(fake.base_url.rpartition(":")[2])
@@ -329,7 +329,7 @@ def test_the_plugin_does_not_need_pytest_asyncio(tmp_path: Path) -> None:
     assert "persona_api needs pytest-asyncio: pip install 'suno-persona[testing]'" in done.stdout
 
 
-async def test_what_it_creates_can_be_read(fake_suno: FakeSuno) -> None:
+async def test_the_personas_that_it_creates_can_be_read(fake_suno: FakeSuno) -> None:
     """The fields of `Persona` and `Clip` hold everything that the service sends."""
     _, document = await send(fake_suno, GOOD)
     persona = loads(json.dumps(document))

@@ -1,4 +1,4 @@
-"""The rules that the tests themselves keep."""
+"""The rules that the tests themselves follow."""
 
 import ast
 import subprocess
@@ -23,19 +23,19 @@ def imported(file: Path) -> set[str]:
 
 
 def test_no_module_imports_a_test_module_or_conftest() -> None:
-    """What tests share is in `support`."""
+    """Code that tests share is in `support`."""
     modules = {"conftest", *(file.stem for file in TESTS.rglob("test_*.py"))}
     assert not {str(file): names for file in TESTS.rglob("*.py") if (names := imported(file) & modules)}
 
 
-def test_helpers_are_in_one_place() -> None:
-    """Beside the test modules there are only the programs that nox runs."""
+def test_helpers_are_in_one_folder() -> None:
+    """Besides the test modules there are only the programs that nox runs."""
     assert {file.name for file in TESTS.glob("[!t]*.py")} == {"built_docs.py", "conftest.py", "soak.py"}
 
 
 @pytest.mark.slow
 def test_a_test_that_needs_no_database_imports_none() -> None:
-    """Nor aioresponses: a unit test starts without what only others need."""
+    """A unit test imports neither database packages nor aioresponses, which only others need."""
     program = f"""if True:
         import sys, pytest
         status = pytest.main(["-q", "-p", "no:cacheprovider", {str(TESTS / "test_errors.py")!r}])

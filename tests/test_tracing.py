@@ -63,7 +63,7 @@ async def test_the_key_is_in_no_span(
     exporter: InMemorySpanExporter,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither by default, nor where headers are captured as the page says."""
+    """It is in none by default, nor if headers are captured as the page says."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     async with traced(fake_suno, provider) as api:

@@ -1,4 +1,4 @@
-"""The line between "never sent" and "may have been received"."""
+"""Errors distinguish "never sent" from "may have been received"."""
 
 import asyncio
 import gzip
@@ -28,21 +28,21 @@ from suno_persona.testing import FakeSuno, Fault
 
 
 async def failure(api: PersonaAPI, request: CreatePersonaRequest) -> Any:
-    """The error that a call ends in."""
+    """Return the error that a call raises."""
     with pytest.raises(PersonaError) as caught:
         await api.create(request)
     return caught.value
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
 
 
-async def test_a_refused_connection_sent_nothing(request_: CreatePersonaRequest) -> None:
-    """Nobody listens: there is certainly no persona."""
+async def test_connection_refused_means_that_nothing_was_sent(request_: CreatePersonaRequest) -> None:
+    """Nothing listens: there is certainly no persona."""
     async with PersonaAPI("sk-0123456789", retry=ONCE, base_url=f"http://127.0.0.1:{free_port()}") as api:
         assert type(await failure(api, request_)) is ConnectionFailedError
 
@@ -54,14 +54,14 @@ async def test_a_failed_handshake_sent_nothing(fake_suno: FakeSuno, request_: Cr
     assert fake_suno.requests == []
 
 
-async def test_a_connection_that_does_not_come_about_sent_nothing(
+async def test_a_connection_that_times_out_sent_nothing(
     request_: CreatePersonaRequest, advance: Callable[[float], None]
 ) -> None:
     """The host does not respond: `sock_connect` strikes, and there is certainly no persona."""
     with socket.socket() as server, socket.socket() as first, socket.socket() as second:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
-        for other in (first, second):  # they fill the queue of those who wait to be accepted
+        for other in (first, second):  # they fill the backlog
             other.setblocking(False)
             other.connect_ex(server.getsockname())
         base_url = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -77,7 +77,7 @@ async def test_a_connection_that_does_not_come_about_sent_nothing(
 
 
 class Resolver(AbstractResolver):
-    """A resolver that knows no name, or takes for ever."""
+    """A resolver that knows no name, or never returns."""
 
     def __init__(self, *, forever: bool) -> None:
         self.asked = asyncio.Event()
@@ -94,13 +94,13 @@ class Resolver(AbstractResolver):
 
 @pytest.fixture
 def resolver() -> Resolver:
-    """A resolver that knows no name."""
+    """Return a resolver that knows no name."""
     return Resolver(forever=False)
 
 
 @pytest.fixture
 async def elsewhere(resolver: Resolver) -> AsyncIterator[PersonaAPI]:
-    """A client whose service is found by the resolver of the test."""
+    """Yield a client whose service is found by the resolver of the test."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as session:
         yield PersonaAPI("sk-0123456789", retry=ONCE, base_url="https://gateway.example", session=session)
 
@@ -114,7 +114,7 @@ async def test_an_unknown_host_sent_nothing(elsewhere: PersonaAPI, request_: Cre
 async def test_a_timeout_while_connecting_sent_nothing(
     elsewhere: PersonaAPI, resolver: Resolver, request_: CreatePersonaRequest, advance: Callable[[float], None]
 ) -> None:
-    """The total strikes before the first byte: there is certainly no persona."""
+    """`timeout.total` strikes before the first byte: there is certainly no persona."""
     call = asyncio.create_task(failure(elsewhere, request_))
     await resolver.asked.wait()
     advance(61)
@@ -124,7 +124,7 @@ async def test_a_timeout_while_connecting_sent_nothing(
 
 
 @pytest.mark.parametrize("creates", [False, True])
-async def test_a_timeout_after_sending_leaves_the_outcome_open(
+async def test_a_timeout_after_sending_leaves_the_outcome_unknown(
     fake_suno: FakeSuno,
     once: PersonaAPI,
     request_: CreatePersonaRequest,
@@ -145,7 +145,7 @@ async def test_a_timeout_after_sending_leaves_the_outcome_open(
 
 
 @pytest.mark.parametrize("fault", [Fault.dropped(), Fault.lost_answer()])
-async def test_a_lost_response_leaves_the_outcome_open(
+async def test_a_lost_response_leaves_the_outcome_unknown(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest, fault: Fault
 ) -> None:
     """The connection closes without a response: a persona may exist, and nothing is sent again."""
@@ -154,10 +154,10 @@ async def test_a_lost_response_leaves_the_outcome_open(
     assert len(fake_suno.requests) == 1
 
 
-async def test_an_incomplete_response_keeps_what_arrived(
+async def test_the_error_of_an_incomplete_response_has_what_arrived(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """The error holds the status, the part of the body that came, and the id that was in it."""
+    """The error has the status, the part of the body that arrived, and the id that was in it."""
     fake_suno.script(Fault.truncated_response())
     error = await failure(once, request_)
     assert type(error) is ConnectionLostError
@@ -169,7 +169,7 @@ async def test_an_incomplete_response_keeps_what_arrived(
 async def test_an_incomplete_rejection_is_a_rejection(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """The status line said no; the rest of the body changes nothing."""
+    """The status line decides; the missing part of the body does not matter."""
     fake_suno.script(Fault(status=400, body=b"no such clip, really none", ending="cut"))
     error = await failure(once, request_)
     assert type(error) is RejectedError
@@ -179,7 +179,7 @@ async def test_an_incomplete_rejection_is_a_rejection(
 async def test_a_client_works_after_a_broken_call(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
 ) -> None:
-    """The next call has a connection that works."""
+    """The next call uses a connection that works."""
     fake_suno.script(Fault.truncated_response(), Fault.dropped())
     await failure(once, request_)
     await failure(once, request_)
@@ -187,7 +187,7 @@ async def test_a_client_works_after_a_broken_call(
 
 
 def large(size: int) -> bytes:
-    """A persona of this many bytes."""
+    """Return a persona of this many bytes."""
     start = b'{"id": "fd213afd", "name": "'
     return start + b"x" * (size - len(start) - 2) + b'"}'
 
@@ -199,7 +199,7 @@ def large(size: int) -> bytes:
 async def test_responses_are_bounded_after_decompression(
     fake_suno: FakeSuno, request_: CreatePersonaRequest, compress: Any, status: int
 ) -> None:
-    """More than `max_response_size` bytes are never held; the status decides what a longer response means."""
+    """At most `max_response_size` bytes are ever held; the status decides what a longer response means."""
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_response_size=1000) as api:
         body, headers = compress(large(1000))
         fake_suno.script(Fault.response(200, body, headers=headers))
@@ -216,14 +216,14 @@ async def test_responses_are_bounded_after_decompression(
         assert type(error) is RejectedError
 
 
-async def test_a_failure_of_the_callers_after_sending_leaves_the_outcome_open(
+async def test_a_failure_of_the_caller_after_sending_leaves_the_outcome_unknown(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
-    """Here a trace of its session fails when the response is there."""
+    """Here a trace of the caller's session fails when the response has arrived."""
 
     async def fail(*_: object) -> None:
         error = LookupError("no span")
-        raise error from error  # a chain may even be a circle
+        raise error from error  # a chain may even be circular
 
     trace = aiohttp.TraceConfig()
     trace.on_request_end.append(fail)
@@ -238,7 +238,7 @@ async def test_a_failure_of_the_callers_after_sending_leaves_the_outcome_open(
 async def test_a_body_that_a_middleware_replaces_may_have_been_sent(
     fake_suno: FakeSuno, request_: CreatePersonaRequest, advance: Callable[[float], None]
 ) -> None:
-    """Nobody sees it being written: a timeout after that leaves the outcome open."""
+    """The client cannot see when it is written, so a later timeout leaves the outcome unknown."""
 
     async def sign(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         body = request.body
@@ -257,7 +257,7 @@ async def test_a_body_that_a_middleware_replaces_may_have_been_sent(
     assert len(fake_suno.personas) == 1
 
 
-async def test_what_the_caller_is_handling_keeps_its_traceback(
+async def test_an_exception_that_the_caller_handles_keeps_its_traceback(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
     """Only aiohttp's exceptions lose their frames."""
@@ -272,7 +272,7 @@ async def test_what_the_caller_is_handling_keeps_its_traceback(
 
 
 async def test_a_session_closed_while_it_connects_sent_nothing(request_: CreatePersonaRequest) -> None:
-    """Aiohttp cancels what waits for an address; the caller was not cancelled, and is told so."""
+    """Aiohttp cancels the look-up of the address; the caller was not cancelled, and gets an error."""
     resolver = Resolver(forever=True)
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver))
     api = PersonaAPI("sk-0123456789", base_url="https://gateway.example", session=session)
@@ -285,7 +285,7 @@ async def test_a_session_closed_while_it_connects_sent_nothing(request_: CreateP
 @pytest.mark.parametrize(
     "body", [b"no gzip at all", gzip.compress(large(1000), mtime=0)[:-20], zlib.compress(large(1000))]
 )
-async def test_a_response_that_cannot_be_decompressed_leaves_the_outcome_open(
+async def test_a_response_that_cannot_be_decompressed_leaves_the_outcome_unknown(
     fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest, body: bytes
 ) -> None:
     """Broken compression under a 200 may hide a persona."""
@@ -293,7 +293,7 @@ async def test_a_response_that_cannot_be_decompressed_leaves_the_outcome_open(
     assert isinstance(await failure(once, request_), OutcomeUnknownError)
 
 
-async def test_a_response_that_is_not_http_leaves_the_outcome_open(request_: CreatePersonaRequest) -> None:
+async def test_a_response_that_is_not_http_leaves_the_outcome_unknown(request_: CreatePersonaRequest) -> None:
     """Garbage instead of a status line may come from a service that created the persona."""
 
     async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -313,7 +313,7 @@ async def test_a_response_that_is_not_http_leaves_the_outcome_open(request_: Cre
 
 
 async def test_a_session_of_another_loop_is_a_usage_error(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """Aiohttp refuses it before anything is sent, and so there is no doubt."""
+    """Aiohttp raises before anything is sent, so there is no doubt."""
 
     def in_another_loop() -> aiohttp.ClientSession:
         async def make() -> aiohttp.ClientSession:

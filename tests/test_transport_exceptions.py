@@ -1,4 +1,4 @@
-"""Each exception of aiohttp becomes the error that says whether the request left."""
+"""Each exception of aiohttp becomes the error that says whether the request was sent."""
 
 import inspect
 from typing import Any
@@ -28,7 +28,7 @@ KEY = ConnectionKey("gateway.example", 443, True, True, None, None, None)
 INFO = aiohttp.RequestInfo(URL("https://gateway.example"), "POST", CIMultiDict(), URL("https://gateway.example"))  # type: ignore[arg-type]  # a proxy is not needed
 REFUSED = OSError(111, "Connection refused")
 
-# Every exception class of aiohttp's client, how it is made, and what it says.
+# Every exception class of aiohttp's client, its arguments, and the error that it becomes.
 EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[PersonaError]]] = {
     aiohttp.ClientConnectorError: ((KEY, REFUSED), ConnectionFailedError),
     aiohttp.ClientConnectorDNSError: ((KEY, REFUSED), ConnectionFailedError),
@@ -63,7 +63,7 @@ EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[PersonaError]]] = 
     TimeoutError: ((), ConnectionFailedError),  # `timeout.total`, which here strikes before a byte is written
     ConnectionResetError: ((), ConnectionLostError),
     OSError: ((), ConnectionLostError),
-    # Whatever else comes before the first byte was written sent nothing.
+    # Any other exception before the first byte is written sent nothing.
     AssertionError: ((), ConnectionFailedError),
     RuntimeError: (("Session is closed",), UsageError),
     ValueError: (("Cannot combine AUTHORIZATION header with AUTH argument",), UsageError),
@@ -75,17 +75,17 @@ for name in ("UploadAbortedError",):
 
 
 def test_every_exception_of_aiohttp_is_in_the_table() -> None:
-    """A class that a new aiohttp brings must be given its meaning here before it is supported."""
+    """A class that a new aiohttp adds must be mapped here before that aiohttp is supported."""
     modules = (aiohttp, aiohttp.client_exceptions)
     classes = {kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)}
     assert {kind for kind in classes if issubclass(kind, aiohttp.ClientError)} <= EXCEPTIONS.keys()
 
 
 @pytest.mark.parametrize("kind", EXCEPTIONS, ids=lambda kind: kind.__name__)
-async def test_each_exception_of_aiohttp_says_whether_the_request_left(
+async def test_each_exception_of_aiohttp_says_whether_the_request_was_sent(
     kind: type[Exception], mocked: aioresponses, request_: CreatePersonaRequest
 ) -> None:
-    """What is raised while connecting sent nothing; all else may have been received."""
+    """An exception while connecting sent nothing; after any other the request may have been received."""
     arguments, expected = EXCEPTIONS[kind]
     cause = kind(*arguments)
     mocked.post("https://gateway.example/suno/persona/create/", exception=cause)
@@ -97,10 +97,10 @@ async def test_each_exception_of_aiohttp_says_whether_the_request_left(
     assert caught.value.__cause__ is cause
 
 
-async def test_a_connection_that_fails_after_sending_leaves_the_outcome_open(
+async def test_a_connection_that_fails_after_sending_leaves_the_outcome_unknown(
     fake_suno: FakeSuno, request_: CreatePersonaRequest
 ) -> None:
-    """Here that of a trace to its own backend: a response was received, and the request must not be sent again."""
+    """Here a trace cannot connect to its own backend after the response: the request must not be sent again."""
 
     async def report(*_: object) -> None:
         raise aiohttp.ClientConnectorError(KEY, REFUSED)

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import pytest
@@ -42,6 +43,7 @@ RETIRED = {
     r"expected .* found": "must be ...; got ...",
 }
 SETTLED = {"lost_answer", "lost-answer", "COLUMN place"}  # a name that the design settles, and a column of version 1
+TESTS = sorted(set(Path(__file__).parent.rglob("*.py")) - {Path(__file__)})
 PATTERNS = {word: re.compile(rf"\b({word})\b", re.IGNORECASE | re.DOTALL) for word in RETIRED}
 
 
@@ -81,3 +83,9 @@ def test_prose_uses_the_vocabulary(module: str) -> None:
 def test_pages_use_the_vocabulary(page: str) -> None:
     """Neither the README nor a page of the docs holds a retired word outside its code."""
     assert {line: words for line, text in pages.prose(page) if (words := found(text))} == {}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_tests_use_the_vocabulary(path: Path) -> None:
+    """The names and docstrings of tests and their helpers, and the comments, hold no retired word."""
+    assert {line: words for line, text in modules.documented(path) if (words := found(text))} == {}

@@ -1,4 +1,4 @@
-"""`suno-persona worker`: it ends within its grace time, and says in one line why it cannot work."""
+"""`suno-persona worker` ends within its grace time, and says in one line why it cannot work."""
 
 import asyncio
 import signal
@@ -31,7 +31,7 @@ async def working(service: HeldService, url: str, *options: str) -> asyncio.subp
 async def test_a_signal_lets_the_requests_in_flight_finish(
     which: signal.Signals, service: HeldService, postgres_url: str
 ) -> None:
-    """It says what it waits for, takes no more, and the status is that of success."""
+    """The worker says what it waits for, fetches no more jobs, and exits with status 0."""
     process = await working(service, postgres_url)
     process.send_signal(which)
     how = "press Ctrl-C again" if which is signal.SIGINT else f"send {which.name} again"
@@ -45,8 +45,8 @@ async def test_a_signal_lets_the_requests_in_flight_finish(
     assert await states(postgres_url) == ["created", "created", "queued"]
 
 
-async def test_a_second_signal_cancels_them(service: HeldService, postgres_url: str) -> None:
-    """What was sent is recorded as unknown."""
+async def test_a_second_signal_cancels_the_requests_in_flight(service: HeldService, postgres_url: str) -> None:
+    """Requests that were sent are recorded as unknown."""
     process = await working(service, postgres_url)
     process.terminate()
     await until(b"send SIGTERM again to cancel them\n", process.stderr)
@@ -57,8 +57,10 @@ async def test_a_second_signal_cancels_them(service: HeldService, postgres_url: 
     assert await states(postgres_url) == ["queued", "unknown", "unknown"]
 
 
-async def test_the_end_of_the_grace_time_cancels_them(service: HeldService, postgres_url: str) -> None:
-    """As a second signal does."""
+async def test_the_end_of_the_grace_time_cancels_the_requests_in_flight(
+    service: HeldService, postgres_url: str
+) -> None:
+    """It has the effect of a second signal."""
     process = await working(service, postgres_url, "--grace", "0")
     process.terminate()
     await process.communicate()
@@ -67,8 +69,8 @@ async def test_the_end_of_the_grace_time_cancels_them(service: HeldService, post
 
 
 @needs_linux
-async def test_a_database_that_hangs_cannot_keep_it_beyond_its_grace_time(service: HeldService) -> None:
-    """The claims are on record, and it says so."""
+async def test_a_worker_whose_database_hangs_ends_after_its_grace_time(service: HeldService) -> None:
+    """The claims are recorded, and the worker says so."""
     with own_server() as server:
         url, pid = server.get_uri(), server.get_pid()
         assert pid is not None
@@ -84,7 +86,7 @@ async def test_a_database_that_hangs_cannot_keep_it_beyond_its_grace_time(servic
 async def test_a_worker_of_another_account_ends_at_once(
     fake_suno: FakeSuno, env: dict[str, str], postgres_url: str
 ) -> None:
-    """In one line; a key that was rotated can be accepted."""
+    """The error is one line; a rotated key can be accepted."""
     env |= {"SUNO_JOURNAL_URL": postgres_url}
     await enqueue(make_app(postgres_url), requests(1))
     first = await start(COMMAND, "worker", env=env)
@@ -106,7 +108,7 @@ async def test_a_worker_of_another_account_ends_at_once(
 
 
 async def test_a_worker_that_cannot_work_says_why(env: dict[str, str], postgres_url: str) -> None:
-    """It names what makes the tables, the variable of the key, or the database that is away."""
+    """The error names the command that makes the tables, the variable of the key, or the unreachable database."""
     env |= {"SUNO_JOURNAL_URL": postgres_url}
     early = await run(COMMAND, "worker", env=env)
     assert (early.status, early.errors.count("\n")) == (2, 1)
@@ -118,10 +120,10 @@ async def test_a_worker_that_cannot_work_says_why(env: dict[str, str], postgres_
     assert "127.0.0.1:1/personas: the journal cannot be read or written" in away.errors
 
 
-async def test_a_worker_that_loses_its_database_says_so_and_goes_on(
+async def test_a_worker_that_loses_its_database_says_so_and_continues(
     service: HeldService, databases: Databases, postgres_url: str
 ) -> None:
-    """In lines of a log, without tracebacks; attempts are among them if that is asked for."""
+    """It logs lines without tracebacks; with -v, they include the attempts."""
     process = await working(service, postgres_url, "-v")
     with databases.away(postgres_url):
         shown = await until(b"stopping worker", process.stderr)

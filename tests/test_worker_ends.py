@@ -17,12 +17,12 @@ pytestmark = pytest.mark.slow
 
 
 def start(app: PersonaApp) -> "asyncio.Task[None]":
-    """Start a worker that has no patience when it is stopped."""
+    """Start a worker without a grace time."""
     return asyncio.create_task(app.run_worker_async(shutdown_graceful_timeout=0, install_signal_handlers=False))
 
 
-async def assert_nothing_is_lost_without(worker: "asyncio.Task[None]", app: PersonaApp) -> None:
-    """Stop the worker; its one request has an outcome or waits, and has a job."""
+async def assert_stopping_loses_nothing(worker: "asyncio.Task[None]", app: PersonaApp) -> None:
+    """Stop the worker; assert that its one request is queued or unknown, and has a job."""
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)
     assert await states(app.journal_url) in (["queued"], ["unknown"])
@@ -33,7 +33,7 @@ async def assert_nothing_is_lost_without(worker: "asyncio.Task[None]", app: Pers
 async def test_cutting_a_worker_off_leaves_no_request_without_outcome_or_job(
     queue_url: str, service: HeldService, point: int
 ) -> None:
-    """At whatever moment after a refusal that is."""
+    """The worker may be cut off at any moment after a 429."""
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
@@ -41,20 +41,20 @@ async def test_cutting_a_worker_off_leaves_no_request_without_outcome_or_job(
         await service.receives(1)
         service.reject(0, retry_after=120)
         await turns(point)
-        await assert_nothing_is_lost_without(worker, app)
+        await assert_stopping_loses_nothing(worker, app)
 
 
 @pytest.mark.parametrize("point", range(0, 100, 10))
 async def test_stopping_a_worker_at_once_leaves_no_request_without_outcome_or_job(
     queue_url: str, service: HeldService, point: int
 ) -> None:
-    """At whatever moment after it began."""
+    """The worker may be stopped at any moment after its start."""
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         worker = start(app)
         await enqueue(app, requests(1))
         await turns(point)
-        await assert_nothing_is_lost_without(worker, app)
+        await assert_stopping_loses_nothing(worker, app)
 
 
 async def test_an_outcome_that_cannot_be_recorded_is_logged(
@@ -64,7 +64,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With its key, when the database is away for too long; later its request is unknown."""
+    """The log has its key if the database is away for too long; later its request is unknown."""
     monkeypatch.setattr("suno_persona.distributed._job.RECORD_WAITS", (0,))
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
@@ -89,7 +89,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_logged(
 
 @pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
 async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, service: HeldService, sent: bool) -> None:
-    """What was out is unknown; what was not is given back to the queue."""
+    """A request in flight becomes unknown; one that was not sent is requeued."""
     app = make_app(queue_url, make_client=lambda: client(service, max_connections=1), concurrency=2)
     async with app.open_async():
         await enqueue(app, requests(2))
@@ -115,7 +115,7 @@ async def test_a_worker_that_is_cut_off_loses_nothing(queue_url: str, service: H
 async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(
     queue_url: str, service: HeldService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The claim is waited for, and its request is left to a later delivery."""
+    """The worker waits for the claim, and leaves its request to a redelivery."""
     caplog.set_level("INFO", "procrastinate")
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
@@ -140,10 +140,10 @@ async def test_a_worker_that_is_cut_off_while_it_claims_sends_nothing(
         await service.receives(0)
 
 
-async def test_a_worker_that_lost_its_database_goes_on(
+async def test_a_worker_that_lost_its_database_continues(
     queue_url: str, databases: Databases, service: HeldService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It records what was out, logs that it begins again, and does what is enqueued then."""
+    """It records the request in flight, logs that it restarts, and runs jobs that are enqueued later."""
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
@@ -166,10 +166,10 @@ async def test_a_worker_that_lost_its_database_goes_on(
         await service.receives(2)
 
 
-async def test_a_worker_whose_query_is_cut_off_goes_on(
+async def test_a_worker_whose_query_is_cut_off_continues(
     queue_url: str, service: HeldService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It logs that it begins again, and does what was enqueued."""
+    """It logs that it restarts, and runs the job that was enqueued."""
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))
@@ -192,8 +192,8 @@ async def test_a_worker_whose_query_is_cut_off_goes_on(
         await service.receives(1)
 
 
-async def test_a_job_that_is_aborted_by_hand_is_at_its_end(queue_url: str, service: HeldService) -> None:
-    """Procrastinate is asked to abort it: its request is not created, or unknown, and is not delivered again."""
+async def test_a_job_that_is_aborted_by_hand_is_not_redelivered(queue_url: str, service: HeldService) -> None:
+    """Its request is recorded as not created or unknown."""
     app = make_app(queue_url, make_client=lambda: client(service))
     async with app.open_async():
         await enqueue(app, requests(1))

@@ -1,10 +1,10 @@
-"""The same calls, by each of the contenders: `python contenders.py NAME LOOP URL` makes them and says what they cost.
+"""The same calls, by each of the contenders: `python contenders.py NAME LOOP URL` makes them and prints their cost.
 
-It reads a line for each measurement, and answers with one of JSON: `flight 500` makes 500 calls, 64 of them in flight,
-and gives the seconds of CPU time for each; `gathered 10000` makes 10,000 at once, and gives also the bytes of memory
+It reads a line for each measurement and prints one of JSON: `flight 500` makes 500 calls, 64 of them in flight, and
+returns the seconds of CPU time per call; `gathered 10000` starts 10,000 at once, and also returns the bytes of memory
 that each of them holds while it waits. `LOOP` is `asyncio` or `uvloop`.
 
-A contender is an async context manager that gives a function which makes one call.
+A contender is an async context manager that yields a function which makes one call.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ Call = Callable[[], Awaitable[object]]
 
 @asynccontextmanager
 async def naive(url: str) -> AsyncIterator[Call]:
-    """Aiohttp as most people write it."""
+    """Use aiohttp as most people write it."""
     import aiohttp
 
     async with aiohttp.ClientSession() as session:
@@ -47,7 +47,7 @@ async def naive(url: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def tuned(url: str) -> AsyncIterator[Call]:
-    """Aiohttp with all that can be prepared: the floor of this stack."""
+    """Use aiohttp with all that can be prepared in advance: the floor of this stack."""
     import aiohttp
     import orjson
     from multidict import CIMultiDict
@@ -68,7 +68,7 @@ async def tuned(url: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def suno_persona(url: str) -> AsyncIterator[Call]:
-    """The package, with its default settings."""
+    """Use the package with its default settings."""
     from suno_persona import CreatePersonaRequest, PersonaAPI
 
     async with PersonaAPI(KEY, base_url=url) as api:
@@ -81,7 +81,7 @@ async def suno_persona(url: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def httpx(url: str) -> AsyncIterator[Call]:
-    """Httpx with pydantic models."""
+    """Use httpx with pydantic models."""
     import httpx
     from pydantic_models import Persona
 
@@ -99,7 +99,7 @@ async def httpx(url: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def generated(url: str) -> AsyncIterator[Call]:
-    """A generated SDK's way: openai's client with the same pydantic models."""
+    """Use openai's client with the same pydantic models, as a generated SDK does."""
     from openai import AsyncOpenAI
     from pydantic_models import Persona
 
@@ -115,15 +115,15 @@ CONTENDERS = {function.__name__: function for function in (naive, tuned, suno_pe
 
 
 async def flight(call: Call, calls: int) -> float:
-    """Seconds of this process's CPU time for one call, user and system, with 64 in flight."""
-    await make(call, IN_FLIGHT)  # what was idle for too long is connected again
+    """Return the seconds of this process's CPU time for one call, user and system, with 64 in flight."""
+    await make(call, IN_FLIGHT)  # replaces connections that were idle for too long
     before = cpu()
     await make(call, calls)
     return (cpu() - before) / calls
 
 
 async def make(call: Call, calls: int) -> None:
-    """So many calls, with 64 in flight."""
+    """Make this many calls, with 64 in flight."""
     left = iter(range(calls))
 
     async def one_after_another() -> None:
@@ -134,13 +134,13 @@ async def make(call: Call, calls: int) -> None:
 
 
 def cpu() -> float:
-    """Seconds of CPU time that this process took."""
+    """Return the seconds of CPU time that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 async def gathered(call: Call, calls: int) -> tuple[float, float]:
-    """For calls that are all made at once: seconds of CPU time, and bytes of memory that a waiting one holds."""
+    """Start all calls at once; return the seconds of CPU time per call, and the bytes that a waiting one holds."""
     await make(call, IN_FLIGHT)
     memory, started = resident(), cpu()
     tasks = [asyncio.ensure_future(call()) for _ in range(calls)]
@@ -152,13 +152,13 @@ async def gathered(call: Call, calls: int) -> tuple[float, float]:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has."""
+    """Return the bytes of memory that this process has."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-async def take_turns(name: str, url: str) -> None:
-    """Measure what is asked for; between two turns nothing is under way."""
+async def serve(name: str, url: str) -> None:
+    """Make the measurements that stdin asks for; nothing is in flight between two of them."""
     modes: dict[str, Callable[[Call, int], Awaitable[object]]] = {"flight": flight, "gathered": gathered}
     async with CONTENDERS[name](url) as call:
         await make(call, WARM_UP)
@@ -168,7 +168,7 @@ async def take_turns(name: str, url: str) -> None:
 
 
 def main() -> None:
-    """Run one contender, until its input ends."""
+    """Run one contender until its input ends."""
     name, loop, url = sys.argv[1:]
     factory = None
     if loop == "uvloop":
@@ -176,7 +176,7 @@ def main() -> None:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(take_turns(name, url))
+        runner.run(serve(name, url))
 
 
 if __name__ == "__main__":

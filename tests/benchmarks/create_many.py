@@ -1,7 +1,7 @@
-"""What `create_many` costs: throughput beside `asyncio.gather` and with a journal, and memory.
+"""What `create_many` costs: throughput compared with `asyncio.gather` and with a journal, and memory.
 
-Run it as `python tests/benchmarks/create_many.py`. Every figure is a ratio, or a difference, of runs that alternate in
-one go, against a service in a process of its own.
+Run it as `python tests/benchmarks/create_many.py`. Every figure is a ratio, or a difference, of runs that alternate
+within one invocation, against a service in its own process.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ CHUNK = 1000  # calls in one `gather`
 
 
 async def serve(seconds: float) -> None:
-    """Respond to every request with the contract's example after so long, until stdin closes."""
+    """Respond to every request with the contract's example after a delay, until stdin closes."""
     loop = asyncio.get_running_loop()
     persona = Path(__file__).parent.with_name("contract_example.json").read_bytes()
     response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(persona), persona)
@@ -39,7 +39,7 @@ async def serve(seconds: float) -> None:
             self.transport = transport
 
         def data_received(self, data: bytes) -> None:
-            if data.endswith(b"}"):  # the body came
+            if data.endswith(b"}"):  # the body has arrived
                 loop.call_later(seconds, self.transport.write, response)  # type: ignore[attr-defined]  # it is a stream's
 
     server = await loop.create_server(Service, "127.0.0.1", 0)
@@ -48,25 +48,25 @@ async def serve(seconds: float) -> None:
 
 
 def requests(number: int) -> Iterator[CreatePersonaRequest]:
-    """So many, each another one."""
+    """Yield this many different requests."""
     return (CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(number))
 
 
 async def gather(api: PersonaAPI) -> None:
-    """The same calls by hand."""
+    """Make the calls with `asyncio.gather`."""
     source = requests(CALLS)
     for _ in range(CALLS // CHUNK):
         await asyncio.gather(*(api.create(request) for request in islice(source, CHUNK)))
 
 
 async def many(api: PersonaAPI, journal: Journal | None = None, number: int = CALLS) -> None:
-    """The calls through `create_many`."""
+    """Make the calls with `create_many`."""
     async for outcome in api.create_many(requests(number), journal=journal):
         outcome.result()
 
 
 async def throughput(url: str, databases: Databases) -> None:
-    """Print the ratios."""
+    """Print the ratios of the times."""
     ways: dict[str, Callable[[PersonaAPI, str, str], Awaitable[None]]] = {
         "gather": lambda api, *_: gather(api),
         "create_many": lambda api, *_: many(api),
@@ -87,13 +87,13 @@ async def throughput(url: str, databases: Databases) -> None:
 
 
 def show(what: str, before: list[float], after: list[float]) -> None:
-    """Print a median ratio with its spread."""
+    """Print a median ratio with its quartiles."""
     low, middle, high = statistics.quantiles([one / other for one, other in zip(before, after, strict=True)], n=4)
     print(f"{what}: {middle:.2f} (quartiles {low:.2f} to {high:.2f})")
 
 
 async def peak(url: str, number: int) -> None:
-    """Print the peak of this process's memory, in kilobytes, after so many calls through a journal."""
+    """Print this process's peak memory, in kilobytes, after this many calls through a journal."""
     with tempfile.TemporaryDirectory() as folder:
         async with PersonaAPI("sk-0123456789", base_url=url) as api:
             await many(api, Journal(f"{folder}/personas.db"), number)
@@ -121,7 +121,7 @@ def main() -> None:
 
 @contextmanager
 def service(seconds: float) -> Iterator[str]:
-    """The address of a service in a process of its own."""
+    """Run the service in its own process, and yield its address."""
     command = [sys.executable, __file__, "serve", str(seconds)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

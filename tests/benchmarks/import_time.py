@@ -13,13 +13,15 @@ ROUNDS = 40
 
 
 def ratio() -> tuple[float, float]:
-    """All four over the three, by CPython's own count in one process, so that its speed cancels out; and the seconds
-    of the three."""
+    """Return the time for all four over that for the three, and the seconds for the three.
+
+    CPython measures both in one process, so that the speed of the machine cancels out.
+    """
     command = [sys.executable, "-X", "importtime", "-c", "import aiohttp, attrs, cattrs, suno_persona"]
-    # As everywhere but the first time, the modules are compiled already.
+    # The modules are already compiled, as at every import but the first.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     report = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stderr
-    # The imports of the statement itself are the rows without indentation.
+    # The rows without indentation are the imports of the statement itself.
     cost = {name: int(total) for total, name in re.findall(r"\| +(\d+) \| (\w+)\n", report)}
     theirs = cost["aiohttp"] + cost["attrs"] + cost["cattrs"]
     return (theirs + cost["suno_persona"]) / theirs, theirs / 1e6

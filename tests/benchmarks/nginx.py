@@ -1,4 +1,4 @@
-"""An nginx in a process of its own that answers every POST with the contract's example."""
+"""An nginx in its own process that responds to every POST with the contract's example."""
 
 import shutil
 import socket
@@ -42,10 +42,10 @@ http {{
 
 @contextmanager
 def nginx() -> Iterator[str]:
-    """Its address, while the block runs."""
+    """Run nginx, and yield its address."""
     program = _program()
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # its worker is another user where this one is root
+        Path(folder).chmod(0o755)  # nginx's worker runs as another user if this one is root
         shutil.copy(EXAMPLE, Path(folder) / "persona.json")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -61,7 +61,7 @@ def nginx() -> Iterator[str]:
 
 
 def version() -> str:
-    """Its name and version, once it has run."""
+    """Return the name and version of nginx."""
     return subprocess.run([_program(), "-v"], capture_output=True, text=True, check=True).stderr.split(": ")[-1].strip()
 
 

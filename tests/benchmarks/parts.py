@@ -1,4 +1,4 @@
-"""What the package does in a call beside the exchange itself, part by part, next to what tuned aiohttp does there."""
+"""What the package does in a call besides the exchange itself, part by part, compared with tuned aiohttp."""
 
 import asyncio
 import time
@@ -20,13 +20,15 @@ URL = "https://gateway.example"
 
 
 def time_of(way: Callable[[], object]) -> float:
-    """Seconds that it takes once, with the garbage collector at work as in an application."""
+    """Return the seconds of one execution, with the garbage collector running as in an application."""
     return timeit.timeit(way, "import gc; gc.enable()", number=NUMBER) / NUMBER
 
 
 def parts(rounds: int) -> dict[str, list[float]]:
-    """Seconds for each part, taking turns; `call` is all of `create` with an exchange that takes no time, and `waiting`
-    what it costs more where half of the calls wait for their turn.
+    """Return the seconds for each part, measured alternately.
+
+    `call` is all of `create` with an exchange that takes no time; `waiting` is the additional cost of a call where half
+    of the calls wait for a slot.
     """
     data = EXAMPLE.read_bytes()
     request = CreatePersonaRequest(**REQUEST)  # type: ignore[arg-type]  # a dict of both
@@ -48,9 +50,9 @@ def parts(rounds: int) -> dict[str, list[float]]:
 
 
 async def _calls(request: CreatePersonaRequest, data: bytes) -> tuple[float, float, float]:
-    """Seconds for a call one after another, and with 64 in flight, of which 32 and 64 have their turn."""
+    """Return the seconds for a call: sequentially, and with 64 concurrent calls and 32 and 64 slots."""
 
-    async def answer(*_: object, **__: object) -> Response:
+    async def respond(*_: object, **__: object) -> Response:
         if is_out:
             await asyncio.sleep(0)
         return Response(status=200, headers=CIMultiDict(), body=data)
@@ -65,7 +67,7 @@ async def _calls(request: CreatePersonaRequest, data: bytes) -> tuple[float, flo
         await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
         return (time.perf_counter() - started) / (NUMBER // in_flight * in_flight)
 
-    exchange, transport.post = transport.post, answer
+    exchange, transport.post = transport.post, respond
     try:
         is_out = False
         async with (

@@ -1,8 +1,8 @@
-"""The contract's answer as pydantic models, as a generated SDK has them: every field optional, more allowed."""
+"""The contract's response as pydantic models, as a generated SDK has them: every field optional, extra ones allowed."""
 
 from datetime import datetime
 
-from openai import BaseModel  # pydantic's, and the only one that openai's client takes
+from openai import BaseModel  # pydantic's name for it, and the only one that openai's client accepts
 
 
 class ClipMetadata(BaseModel):

@@ -1,7 +1,7 @@
-"""Everything that is measured of a call, beside the alternatives: writes `docs/benchmarks.md` and its plot.
+"""All measurements of a call, compared with the alternatives: writes `docs/benchmarks.md` and its plot.
 
-Run it as `nox -s bench`. All contenders take turns in one run; a figure is a median, a ratio the median of the ratios
-within the turns, with its quartiles.
+Run it as `nox -s bench`. All contenders alternate in one run. A figure is a median; a ratio is the median of the ratios
+within a round of short measurements, with its quartiles.
 """
 
 import json
@@ -51,14 +51,14 @@ Samples = dict[str, list[float]]
 
 
 class Contender:
-    """A contender in a process of its own, which measures when it has its turn."""
+    """A contender in its own process, which measures on request."""
 
     def __init__(self, name: str, loop: str, url: str) -> None:
         command = [sys.executable, str(HERE / "contenders.py"), name, loop, url]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def measure(self, mode: str, calls: int) -> Any:
-        """What so many calls cost."""
+        """Return the cost of this many calls."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(mode, calls, file=self._process.stdin, flush=True)
@@ -68,11 +68,14 @@ class Contender:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # where its input ends, it ends
+        self._process.communicate()  # it ends when its input ends
 
 
 def calls(url: str) -> dict[str, Samples]:
-    """Seconds of CPU time for a call, by loop and contender. Turns are short: the machine's speed changes."""
+    """Return the seconds of CPU time per call, by loop and contender.
+
+    Each measurement is short, because the speed of the machine changes.
+    """
     found: dict[str, Samples] = {loop: {name: [] for name in CONTENDERS} for loop in LOOPS}
     for loop in LOOPS * ROUNDS:
         with ExitStack() as stack:
@@ -84,7 +87,7 @@ def calls(url: str) -> dict[str, Samples]:
 
 
 def gathered(url: str) -> tuple[Samples, Samples]:
-    """For calls made all at once: bytes that a waiting one holds, and seconds of CPU time by how many there are."""
+    """Start all calls at once; return the bytes that a waiting one holds, and the CPU seconds by their number."""
     held: Samples = {"naive": [], "suno_persona": []}
     cost: Samples = {"10,000": [], "100,000": []}
     for _ in range(ROUNDS):
@@ -104,7 +107,7 @@ def gathered(url: str) -> tuple[Samples, Samples]:
 
 
 def conversions() -> tuple[Samples, Samples, Samples]:
-    """Seconds for reading the contract's example, for writing it, and for building a request."""
+    """Return the seconds for reading the contract's example, for writing it, and for building a request."""
     import cattrs.preconf.json
     import msgspec
     from pydantic_models import Persona as PydanticPersona
@@ -139,7 +142,7 @@ def conversions() -> tuple[Samples, Samples, Samples]:
 
 
 def with_added_members(example: dict[str, Any]) -> bytes:
-    """The contract's example as CometAPI and DeerAPI document it."""
+    """Return the contract's example with the members that CometAPI and DeerAPI document."""
     metadata = {**example["clip"]["metadata"], "can_remix": True, "is_remix": False, "priority": 10}
     added = {"entity_type": "song_schema", "flag_count": 0, "display_tags": "electronic pop", "allow_comments": True}
     clip = {**example["clip"], **added, "metadata": metadata}
@@ -148,7 +151,7 @@ def with_added_members(example: dict[str, Any]) -> bytes:
 
 
 def timed(ways: dict[str, Callable[[], object]]) -> Samples:
-    """Seconds for each, taking turns."""
+    """Return the seconds of each, measured alternately."""
     found: Samples = {name: [] for name in ways}
     for _ in range(60):
         for name, way in ways.items():
@@ -157,7 +160,7 @@ def timed(ways: dict[str, Callable[[], object]]) -> Samples:
 
 
 def imports() -> Samples:
-    """Seconds for importing each, in new processes that take turns."""
+    """Return the seconds for importing each package, in new processes that alternate."""
     found: Samples = {"aiohttp": [], "suno_persona": [], "httpx": [], "openai": []}
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for _ in range(12):
@@ -169,46 +172,46 @@ def imports() -> Samples:
 
 
 def ratios(found: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Low quartile, median and high quartile of the ratios within the turns."""
+    """Return the low quartile, median and high quartile of the ratios within the rounds."""
     return statistics.quantiles([one / other for one, other in zip(found, base, strict=True)], n=4)
 
 
 def shown(found: Sequence[float], base: Sequence[float]) -> str:
-    """A ratio with its quartiles."""
+    """Return a ratio with its quartiles as text."""
     low, middle, high = ratios(found, base)
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def table(head: str, rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     columns = head.split(" | ")
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def micro(seconds: Sequence[float]) -> str:
-    """A median in microseconds."""
+    """Return a median in microseconds as text."""
     return f"{statistics.median(seconds) * 1e6:.1f}"
 
 
 def compared(found: Samples, what: str) -> str:
-    """A table of ways, beside the first of them."""
+    """Return a table that compares each way with the first one."""
     base = next(iter(found.values()))
     rows = [[name, micro(seconds), shown(seconds, base)] for name, seconds in found.items()]
     return table(f"{what} | µs | times the first (quartiles)", rows)
 
 
 def plot(found: dict[str, Samples]) -> None:
-    """Draw CPU time for a call, by contender and loop; legible on light and on dark ground."""
+    """Draw CPU time per call, by contender and loop; legible on a light and on a dark background."""
     mpl.use("svg")
     mpl.rcParams |= {"svg.hashsalt": "suno_persona", "svg.fonttype": "none", "font.size": 12}
     from matplotlib import pyplot
 
     ink = "#7a7f87"
     figure, axes = pyplot.subplots(figsize=(5, 4.2), layout="constrained")
-    for place, (loop, colour) in enumerate(zip(LOOPS, ("#3b82c4", "#e08a3c"), strict=True)):
+    for offset, (loop, colour) in enumerate(zip(LOOPS, ("#3b82c4", "#e08a3c"), strict=True)):
         widths = [statistics.median(found[loop][name]) * 1e6 for name in NAMES]
-        bars = axes.barh([row + place * 0.4 for row in range(len(NAMES))], widths, 0.38, color=colour, label=loop)
+        bars = axes.barh([row + offset * 0.4 for row in range(len(NAMES))], widths, 0.38, color=colour, label=loop)
         axes.bar_label(bars, fmt="%.0f", padding=3, color=ink)
     axes.set_yticks([row + 0.2 for row in range(len(NAMES))], [fill(words, 20) for words in NAMES.values()])
     axes.margins(x=0.15)  # room for the numbers
@@ -227,7 +230,7 @@ def plot(found: dict[str, Samples]) -> None:
 def bars(
     found: dict[str, Samples], held: Samples, cost: Samples, reading: Samples, importing: Sequence[float]
 ) -> list[list[str]]:
-    """What was aimed at, and what came of it."""
+    """Return each aim with the measured value."""
     rows: list[list[str]] = []
 
     def row(what: str, aim: float, quartiles: Sequence[float], *, at_least: bool = False) -> None:
@@ -260,7 +263,7 @@ def bars(
 
 
 def _difference(found: dict[str, Samples]) -> dict[str, str]:
-    """What the package adds to tuned aiohttp: by its parts, and measured in calls."""
+    """Return what the package adds to tuned aiohttp: part by part, and measured in calls."""
     part = {name: statistics.median(seconds) * 1e6 for name, seconds in parts(60).items()}
     ours_and_tuned = {
         "building, checking and writing the request": (part["build"] + part["write"], part["orjson.dumps"]),
@@ -283,7 +286,7 @@ def _difference(found: dict[str, Samples]) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The name of the processor, as Linux has it."""
+    """Return the name of the processor, as Linux reports it."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return found[1] if found else platform.machine()
 
@@ -293,7 +296,7 @@ def main() -> None:
     if ROUNDS < 2:
         sys.exit(f"BENCH_ROUNDS: expected at least 2, for a spread, found {ROUNDS}")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))  # so that nginx is stopped
+        signal.signal(number, lambda *_: sys.exit(1))  # so that nginx stops
     with nginx() as url:
         found = calls(url)
         held, cost = gathered(url)

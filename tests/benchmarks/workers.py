@@ -1,4 +1,4 @@
-"""How the throughput of a fleet grows with its workers, against a service that answers after 200 ms.
+"""How the throughput of a fleet grows with its workers, against a service that responds after 200 ms.
 
 Run it as `python tests/benchmarks/workers.py`. Fleets of one, two and four workers alternate; a worker has four
 requests in flight. The rate is that of the outcomes in the journal, from the first to the last.
@@ -25,11 +25,11 @@ LATENCY = 0.2  # seconds
 IN_FLIGHT = 4  # as in tests/support/fleet.py
 FLEETS = (1, 2, 4)
 ROUNDS = 5
-SECONDS = 8  # of work for each fleet, where the model is right
+SECONDS = 8  # of work for each fleet, if the model is right
 
 
 async def rate(url: str, base_url: str, workers: int) -> float:
-    """Requests a second of so many workers, on a database that is new."""
+    """Return the requests per second of this many workers on a new database."""
     app = make_app(url)
     env = os.environ | {"SUNO_JOURNAL_URL": url, "SUNO_BASE_URL": base_url, "SUNO_API_KEY": "sk-0123456789"}
     env["PYTHONPATH"] = str(Path(__file__).parents[1])

@@ -14,14 +14,14 @@ _CHUNK = 1000
 
 
 def main() -> int:
-    """Run what the command line says. Returns the exit status: 1 where an invariant is broken."""
+    """Run what the command line asks for. Return the exit status: 1 if an invariant is broken."""
     if "SEED" in os.environ:
         return show(int(os.environ["SEED"]))
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     began, done, steps = time.monotonic(), 0, 0
     parts = [range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)]
-    with ProcessPoolExecutor() as pool:  # which fails where a process is killed
+    with ProcessPoolExecutor() as pool:  # which fails if a process is killed
         for checked in as_completed([pool.submit(check, part) for part in parts]):
             result = checked.result()
             if isinstance(result, str):
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def check(seeds: range) -> int | str:
-    """Check some histories. Returns their steps, or what is wrong."""
+    """Check some histories. Return the number of their steps, or the text of a violation."""
     gc.freeze()
     with simulated():
         try:
@@ -45,14 +45,14 @@ def check(seeds: range) -> int | str:
 
 
 def show(seed: int) -> int:
-    """Print one history, and what is wrong with it."""
+    """Print one history, and its violation if it has one."""
     with simulated():
         try:
             histories.check(seed)
         except Violation as violation:
             print(violation)
             return 1
-        print("\n".join(histories.told(seed)))
+        print("\n".join(histories.recorded(seed)))
     return 0
 
 

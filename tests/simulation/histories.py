@@ -1,4 +1,4 @@
-"""A history: who starts when, what goes wrong, and a last run after all of it that must find everything in order."""
+"""A history: what starts when, what goes wrong, and a last run after all of it that must find everything in order."""
 
 import contextlib
 import random
@@ -29,7 +29,7 @@ _IMPATIENT = RetryPolicy(attempts=2, wait_initial=0.1, retry_unknown=True)
 
 
 def run(seed: int) -> World:
-    """Live through the history of a seed. Raises `Violation`."""
+    """Run the history of a seed. Raises `Violation`."""
     world = World(seed)
     _live(world)
     return world
@@ -49,16 +49,16 @@ def _live(world: World) -> None:
 
 
 def check(seed: int) -> int:
-    """Live through the history of a seed, and return its steps. Raises `Violation` with the whole history."""
+    """Run the history of a seed, and return the number of its steps. Raises `Violation` with the whole history."""
     try:
         return run(seed).steps
     except Violation as violation:
-        history = "\n".join(told(seed))
+        history = "\n".join(recorded(seed))
         raise Violation(f"{history}\n{violation}\nTo replay it: SEED={seed} nox -s simulate") from None
 
 
-def told(seed: int) -> list[str]:
-    """Return the history of a seed, in words."""
+def recorded(seed: int) -> list[str]:
+    """Return the lines of the history of a seed."""
     world = World(seed, recording=True)
     with contextlib.suppress(Violation):
         _live(world)
@@ -66,7 +66,7 @@ def told(seed: int) -> list[str]:
 
 
 def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:
-    """Decide who starts when, and what goes wrong."""
+    """Decide what starts when, and what goes wrong."""
     rng, draw = world.rng, world.random
     batch = [REQUESTS[number] for number in rng.choice(_BATCHES)]
     world.faults = rng.choice([0.15, 0.4, 0.7])
@@ -108,7 +108,7 @@ def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:
     def meddle(process: Process) -> None:
         if draw() < 0.2:
             stalled = [other for other in world.processes if other.is_stalled]
-            process.stall(1.0)  # while the state that it has seen changes
+            process.stall(1.0)  # while the state that it has read changes
             if stalled:
                 stalled[0].wake()
             else:
@@ -140,7 +140,7 @@ def _plan(world: World, began: list[Process]) -> list[CreatePersonaRequest]:
 
 
 def _disturb(world: World, process: Process, meddle: Callable[[], None]) -> None:
-    """Let something go wrong with a process."""
+    """Make something go wrong with a process."""
     if not process.is_alive:
         return
     rng = world.rng
@@ -162,7 +162,7 @@ def _disturb(world: World, process: Process, meddle: Callable[[], None]) -> None
 
 
 def _finish(world: World, batch: list[CreatePersonaRequest], began: list[Process]) -> None:
-    """Let everything run once more, with nothing going wrong."""
+    """Run everything once more, with nothing going wrong."""
     world.meddle = None
     world.faults = world.store.failing = 0
     world.note("world", "nothing goes wrong any more")
@@ -178,7 +178,7 @@ def _finish(world: World, batch: list[CreatePersonaRequest], began: list[Process
     records = world.store.records
     states = [record.state for record in records.values()]
     if len(states) == len(batch) and "not_created" not in states and world.random() < 0.7:
-        return  # a last run would send nothing, or retry what is unknown
+        return  # a last run would send nothing, or only retry unknown outcomes
     before = dict(records)
     last = BatchProcess(world, "last batch", client, ahead=10.0**7)
     began.append(last)
@@ -189,7 +189,7 @@ def _finish(world: World, batch: list[CreatePersonaRequest], began: list[Process
 
 
 def _finish_jobs(world: World, client: Client, began: list[Process]) -> None:
-    """Let a last worker finish what was enqueued, and see that somebody who waits for it gets all of it."""
+    """Let a last worker finish the enqueued jobs, and check that a reader of the outcomes gets all of them."""
     queue, records = world.store.queue, world.store.records
     enqueuers = [process for process in began if isinstance(process, Enqueuer)]
     if not enqueuers:
@@ -202,7 +202,7 @@ def _finish_jobs(world: World, client: Client, began: list[Process]) -> None:
     if stuck:
         if stuck - queue.overlooked and not any(isinstance(process, BatchProcess) for process in began):
             raise Violation("a request that was enqueued is pending, and there is no job for it")
-        # A batch crashed with a claim of a request whose job had ended: it is to be enqueued again.
+        # A batch crashed with a claim of a request whose job had ended: the request must be enqueued again.
         began.append(Enqueuer(world, "last enqueuer", client.requests, retry_not_created=False))
         world.run()
     if queue.jobs:

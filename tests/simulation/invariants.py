@@ -1,4 +1,4 @@
-"""What must be true after every step, of what exists at the service and of what the journal records."""
+"""What must be true after every step: of the personas at the service and of the records in the journal."""
 
 from typing import TYPE_CHECKING
 
@@ -21,45 +21,45 @@ class Attempt:
 
     process: "Process"
     is_refused: bool = False
-    """Whether its process was told that nothing was created."""
+    """Whether its process knows that it created nothing."""
     persona_id: str | None = None
-    """What the service created."""
+    """The persona that the service created."""
     is_over: bool = False
-    """Whether it can create nothing any more."""
+    """Whether it can no longer create anything."""
 
 
 @attrs.define(eq=False)
 class Fate:
-    """What really happened to a request, whatever the journal says."""
+    """What really happened to a request, whatever the journal records."""
 
     attempts: list[Attempt] = attrs.field(factory=list)
     repeats: int = 0
-    """How often the user asked to send it again although it may have created something."""
+    """How often the user asked to retry it although it may have created something."""
     was_guessed: bool = False
-    """Whether the user said `not created` while somebody might still send it, or of an earlier claim."""
+    """Whether the user resolved it as not created while it might still be sent, or without seeing its last claim."""
     was_sendable: bool = False
-    """Whether somebody might still send it when a person looked."""
+    """Whether a process might still have sent it when a person looked."""
     claims_seen: int = 0
-    """How often it had been granted when a person looked."""
+    """How many claims of it had been granted when a person looked."""
     was_given_up: bool = False
     """Whether a claim of it was given up."""
     holders: "dict[str, Process]" = attrs.field(factory=dict)
-    """Who was granted it, by the claim's holder."""
+    """The processes whose claims of it were granted, by the claim's holder."""
 
     @property
     def personas(self) -> list[str]:
-        """What exists at the service."""
+        """The personas that exist at the service."""
         return [attempt.persona_id for attempt in self.attempts if attempt.persona_id is not None]
 
     def may_be_sent(self) -> bool:
-        """Return whether somebody lives who was granted it, or a request of it is on its way."""
+        """Return whether a live process has a granted claim of it, or a request for it is in flight."""
         return any(process.is_alive for process in self.holders.values()) or not all(
             attempt.is_over for attempt in self.attempts
         )
 
 
 class Checks:
-    """The invariants, and what they need to know."""
+    """The invariants, and the state that they need."""
 
     def __init__(self, world: "World") -> None:
         self.world = world
@@ -67,7 +67,7 @@ class Checks:
         self.fates: dict[str, Fate] = {}
 
     def fail(self, message: str) -> None:
-        """Note the first violation. It is raised later, where the code under test cannot catch it."""
+        """Record the first violation. It is raised later, where the code under test cannot catch it."""
         if self.violation is None:
             self.violation = message
             self.world.note("VIOLATION", "{}", message)
@@ -79,7 +79,7 @@ class Checks:
         return self.fates[key]
 
     def sending(self, process: "Process", key: str | None, *, may_repeat: bool) -> Attempt:
-        """Check that a request which leaves its process was claimed, and that nobody may have sent it before."""
+        """Check that a request is claimed before it is sent, and that no other attempt may have created a persona."""
         attempt = Attempt(process)
         if key is None or key not in self.world.store.records:
             self.fail(f"{process} sends a request that is not recorded")
@@ -98,7 +98,7 @@ class Checks:
         return attempt
 
     def recorded(self, key: str, record: Record | None) -> None:
-        """Check what exists at the service against the record, after either has changed."""
+        """Compare the personas at the service with the record, after either has changed."""
         fate = self.fate(key)
         personas = fate.personas
         if personas and not fate.was_guessed and (record is None or record.state in ("queued", "not_created")):
@@ -109,7 +109,7 @@ class Checks:
             self.fail(f"{named(key)}: its record has {record.persona_id}, which does not exist")
 
     def outcome(self, process: "Process", outcome: Outcome) -> None:
-        """Check an outcome that a run yields against what exists."""
+        """Compare an outcome that a run yields with the personas that exist."""
         key = str(outcome.key)
         self.world.note(process, "yields {}: {!r}", named(key), outcome.persona or outcome.error)
         fate = self.fate(key)
@@ -129,12 +129,12 @@ class Checks:
             self.fail(f"{process} raised {error!r}")
 
     def ended(self) -> None:
-        """Check that every process has ended, once nothing can happen any more."""
+        """Check that every process has ended once nothing more can happen."""
         for process in self.world.processes:
             self.fail(f"{process} never ends")
 
     def after_the_last_run(self, before: dict[str, Record], count: int, *, retry_unknown: bool) -> None:
-        """Check that a run during which nothing went wrong has sent what was free, and nothing else."""
+        """Check that a run without faults has sent every request that was free, and no other."""
         records = self.world.store.records
         if len(records) != count:
             raise Violation(f"there are {len(records)} records of {count} requests")

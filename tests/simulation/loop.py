@@ -1,4 +1,4 @@
-"""The event loop of one simulated process: it runs a callback when the world says so, and knows no real time."""
+"""The event loop of one simulated process: it runs a callback when the world decides to, and has no real time."""
 
 import asyncio
 from collections import deque
@@ -11,15 +11,15 @@ _Ts = TypeVarTuple("_Ts")
 
 
 class Host(Protocol):
-    """What a loop needs of the world."""
+    """What a loop needs from the world."""
 
     @property
     def now(self) -> float:
-        """The true time, in seconds."""
+        """The true time in seconds."""
         ...
 
     def at(self, when: float, function: Callable[[], object]) -> None:
-        """Call a function when it is time."""
+        """Schedule a function for this time."""
 
 
 class Due(asyncio.TimerHandle):
@@ -34,7 +34,7 @@ class Due(asyncio.TimerHandle):
         self._cancelled = False
 
     def cancel(self) -> None:
-        """Do not call it."""
+        """Mark it as cancelled."""
         self._cancelled = True
 
 
@@ -50,7 +50,7 @@ class Loop(asyncio.AbstractEventLoop):
         """What callbacks raised, which asyncio would only log."""
 
     def turn(self, most: int) -> None:
-        """Run at most so many callbacks."""
+        """Run at most this many callbacks."""
         asyncio._set_running_loop(self)
         try:
             ready = self.ready
@@ -65,12 +65,12 @@ class Loop(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(None)
 
     def kill(self) -> None:
-        """Run nothing any more."""
+        """Stop for good: run nothing more."""
         self.is_dead = True
         self.ready.clear()
 
     def bury(self) -> None:
-        """Close what was left unfinished, so that Python does not complain of it. Nothing of it has any effect."""
+        """Close unfinished tasks, so that Python does not complain. This has no effect on the world."""
         self.kill()
         asyncio._set_running_loop(self)
         try:
@@ -85,7 +85,7 @@ class Loop(asyncio.AbstractEventLoop):
         return self._host.now
 
     def call_soon(self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None) -> Due:
-        """Call a function in the next turn."""
+        """Schedule a function for the next turn."""
         due = Due(callback, args, 0)
         if not self.is_dead:
             self.ready.append(due)
@@ -100,13 +100,13 @@ class Loop(asyncio.AbstractEventLoop):
         *args: *_Ts,
         context: Context | None = None,
     ) -> Due:
-        """Call a function after so many seconds."""
+        """Schedule a function after this many seconds."""
         return self.call_at(self._host.now + delay, callback, *args)
 
     def call_at(
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> Due:
-        """Call a function when it is time."""
+        """Schedule a function for this time."""
         due = Due(callback, args, when)
 
         def fire() -> None:
@@ -127,25 +127,25 @@ class Loop(asyncio.AbstractEventLoop):
         name: object = None,
         context: Context | None = None,
     ) -> asyncio.Task[_T]:
-        """Begin to run a coroutine."""
-        task = asyncio.Task(coro, loop=self, name="task")  # a name of its own costs more than a task
+        """Start a coroutine as a task."""
+        task = asyncio.Task(coro, loop=self, name="task")  # a generated name costs more than a task
         self.tasks.append(task)
         return task
 
     def get_debug(self) -> bool:
-        """Return False: it is no debug loop."""
+        """Return False: it is not in debug mode."""
         return False
 
     def is_running(self) -> bool:
-        """Return True: whoever asks is run by it."""
+        """Return True: its callers run in it."""
         return True
 
     def is_closed(self) -> bool:
-        """Return False: a process is killed, its loop is not closed."""
+        """Return False: a process is killed, but its loop is never closed."""
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Ignore what asyncio says of futures that nobody asks for their exceptions."""
+        """Ignore reports of futures whose exceptions were never retrieved."""
 
 
 def _close(task: "asyncio.Task[Any]") -> None:
@@ -154,7 +154,7 @@ def _close(task: "asyncio.Task[Any]") -> None:
     for _ in range(10):
         try:
             coroutine.close()
-        except RuntimeError:  # what waits once more in a `finally`
+        except RuntimeError:  # it awaits once more in a `finally`
             continue
         except BaseException:
             return

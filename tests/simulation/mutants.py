@@ -31,8 +31,8 @@ def _state(record: Record | None) -> str:
     return "none" if record is None else record.state
 
 
-def _refuses(function: Callable[..., Decision], *states: str) -> Callable[..., Decision]:
-    """Refuse what is in these states."""
+def _rejects(function: Callable[..., Decision], *states: str) -> Callable[..., Decision]:
+    """Reject events for records in these states."""
 
     def decide(record: Record | None, event: Any, at: str) -> Decision:
         return Refusal("it is a mutant", record) if _state(record) in states else function(record, event, at)
@@ -41,7 +41,7 @@ def _refuses(function: Callable[..., Decision], *states: str) -> Callable[..., D
 
 
 def _changes(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
-    """Write something else, where the new record is in these states."""
+    """Change the new record if it is in these states."""
 
     def decide(record: Record | None, event: Any, at: str) -> Decision:
         made = function(record, event, at)
@@ -52,8 +52,8 @@ def _changes(function: Callable[..., Decision], *states: str, **changes: Any) ->
     return decide
 
 
-def _takes(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
-    """Take a record that is in these states for another one."""
+def _misreads(function: Callable[..., Decision], *states: str, **changes: Any) -> Callable[..., Decision]:
+    """Change the old record if it is in these states, before the ledger decides."""
 
     def decide(record: Record | None, event: Any, at: str) -> Decision:
         if record is not None and record.state in states:
@@ -69,7 +69,7 @@ def _retries_at_once(record: Record | None, event: Claim, at: str) -> Decision:
 
 
 def _settles(change: Callable[[Record, Settle], Settle | None]) -> Callable[..., Decision]:
-    """Settle something else than a run reports, or refuse it; what people resolve is left alone."""
+    """Settle with another outcome than a run reports, or reject it; resolutions by hand are unchanged."""
 
     def settle(record: Record | None, event: Settle, at: str) -> Decision:
         changed = change(record, event) if record is not None and event.holder else event
@@ -100,7 +100,7 @@ def _gives_up_nothing(record: Record | None, event: Claim, at: str) -> Decision:
 
 
 def _gives_up(**changes: Any) -> Callable[..., Decision]:
-    """Give a claim up in another way."""
+    """Give up a claim with these changes to its record."""
 
     def claim(record: Record | None, event: Claim, at: str) -> Decision:
         made = _claim(record, event, at)
@@ -146,8 +146,8 @@ def _accepts_one_run(bound: Account | None, wanted: Account, *, accept_new_key: 
     return wanted if bound is None else Refusal("it is a mutant")
 
 
-def _is_settled(change: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    """Record another outcome of a call; `change` returns its state, or `None`."""
+def _settles_as(change: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Record another outcome of a call; `change` returns its state, or `None` for no change."""
 
     def settlement(result: Any, *, requeue: bool = False, **others: Any) -> dict[str, Any]:
         members = _settlement(result, requeue=requeue, **others)
@@ -166,29 +166,29 @@ def _key_of_this_run(_: Keys, body: bytes) -> str:
 
 
 MUTANTS: dict[str, tuple[object, str, object]] = {
-    "claim grants what is new alone": (ledger, "claim", _refuses(_claim, "queued", "not_created")),
-    "claim refuses what is new": (ledger, "claim", _refuses(_claim, "none")),
-    "claim refuses what is queued": (ledger, "claim", _refuses(_claim, "queued")),
-    "claim refuses what was not created": (ledger, "claim", _refuses(_claim, "not_created")),
-    "claim refuses what is claimed, on demand": (ledger, "claim", _refuses(_claim, "claimed")),
-    "claim refuses what is unknown, on demand": (ledger, "claim", _refuses(_claim, "unknown")),
-    "claim grants what was created": (ledger, "claim", _takes(_claim, "created", state="queued")),
-    "claim grants what is claimed": (ledger, "claim", _takes(_claim, "claimed", state="queued")),
-    "claim grants what is unknown": (ledger, "claim", _takes(_claim, "unknown", state="queued")),
-    "claim grants what was not created since": (ledger, "claim", _takes(_claim, "not_created", state="queued")),
+    "claim grants what is new alone": (ledger, "claim", _rejects(_claim, "queued", "not_created")),
+    "claim rejects what is new": (ledger, "claim", _rejects(_claim, "none")),
+    "claim rejects what is queued": (ledger, "claim", _rejects(_claim, "queued")),
+    "claim rejects what was not created": (ledger, "claim", _rejects(_claim, "not_created")),
+    "claim rejects what is claimed, on demand": (ledger, "claim", _rejects(_claim, "claimed")),
+    "claim rejects what is unknown, on demand": (ledger, "claim", _rejects(_claim, "unknown")),
+    "claim grants what was created": (ledger, "claim", _misreads(_claim, "created", state="queued")),
+    "claim grants what is claimed": (ledger, "claim", _misreads(_claim, "claimed", state="queued")),
+    "claim grants what is unknown": (ledger, "claim", _misreads(_claim, "unknown", state="queued")),
+    "claim grants what was not created since": (ledger, "claim", _misreads(_claim, "not_created", state="queued")),
     "claim grants what is in doubt since, on demand": (ledger, "claim", _retries_at_once),
     "claim keeps the holder": (ledger, "claim", _changes(_claim, holder="another")),
     "claim forgets the index": (ledger, "claim", _changes(_claim, index=None)),
     "claim forgets the doubt": (ledger, "claim", _changes(_claim, doubt=None)),
     "settle for anybody": (ledger, "settle", _for_anybody),
     "settle for the holder alone": (ledger, "settle", _for_the_holder),
-    "settle over a persona": (ledger, "settle", _takes(_settle, "created", state="claimed")),
-    "settle refuses what was given up": (ledger, "settle", _not_unknown),
-    "settle refuses what was not created": (ledger, "settle", _not_not_created),
+    "settle over a persona": (ledger, "settle", _misreads(_settle, "created", state="claimed")),
+    "settle rejects what was given up": (ledger, "settle", _not_unknown),
+    "settle rejects what was not created": (ledger, "settle", _not_not_created),
     "settle queues what was given up": (ledger, "settle", _queues_what_was_given_up),
     "settle queues what was not created": (ledger, "settle", _changes(_settle, "not_created", state="queued")),
     "settle calls what is unknown not created": (ledger, "settle", _changes(_settle, "unknown", state="not_created")),
-    "settle forgets the doubt": (ledger, "settle", _takes(_settle, "claimed", "unknown", doubt=None)),
+    "settle forgets the doubt": (ledger, "settle", _misreads(_settle, "claimed", "unknown", doubt=None)),
     "settle forgets the index": (ledger, "settle", _changes(_settle, index=None)),
     "settle forgets the holder": (ledger, "settle", _changes(_settle, holder="")),
     "give up nothing": (ledger, "claim", _gives_up_nothing),
@@ -196,12 +196,12 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "give up as not created": (ledger, "claim", _gives_up(state="not_created")),
     "give up to the queue": (ledger, "claim", _gives_up(state="queued")),
     "give up for another holder": (ledger, "claim", _gives_up(holder="another")),
-    "resolve no claim": (ledger, "_resolve", _refuses(_resolve, "claimed")),
-    "resolve nothing unknown": (ledger, "_resolve", _refuses(_resolve, "unknown")),
-    "resolve nothing twice": (ledger, "_resolve", _refuses(_resolve, "created", "not_created")),
+    "resolve no claim": (ledger, "_resolve", _rejects(_resolve, "claimed")),
+    "resolve nothing unknown": (ledger, "_resolve", _rejects(_resolve, "unknown")),
+    "resolve nothing twice": (ledger, "_resolve", _rejects(_resolve, "created", "not_created")),
     "resolve what the service settled": (ledger, "_resolve", _resolves_the_service),
     "resolve for a holder": (ledger, "_resolve", _changes(_resolve, holder="another")),
-    "enqueue nothing new": (ledger, "enqueue", _refuses(_enqueue, "none")),
+    "enqueue nothing new": (ledger, "enqueue", _rejects(_enqueue, "none")),
     "enqueue what was created": (ledger, "enqueue", _requeues("created")),
     "enqueue what is claimed": (ledger, "enqueue", _requeues("claimed")),
     "enqueue what is unknown": (ledger, "enqueue", _requeues("unknown")),
@@ -215,17 +215,17 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "a persona is unknown": (
         ledger,
         "settlement",
-        _is_settled(lambda result, state, requeue: "unknown" if state == "created" else None),
+        _settles_as(lambda result, state, requeue: "unknown" if state == "created" else None),
     ),
     "a failure is unknown": (
         ledger,
         "settlement",
-        _is_settled(lambda result, state, requeue: "unknown" if state == "not_created" else None),
+        _settles_as(lambda result, state, requeue: "unknown" if state == "not_created" else None),
     ),
     "an unknown outcome is not created": (
         ledger,
         "settlement",
-        _is_settled(
+        _settles_as(
             lambda result, state, requeue: (
                 "not_created" if state == "unknown" and isinstance(result, PersonaError) else None
             )
@@ -234,7 +234,7 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "what is cancelled in flight is not created": (
         ledger,
         "settlement",
-        _is_settled(
+        _settles_as(
             lambda result, state, requeue: (
                 "not_created" if state == "unknown" and not isinstance(result, PersonaError) else None
             )
@@ -243,17 +243,17 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "what is to be delivered again is not queued": (
         ledger,
         "settlement",
-        _is_settled(lambda result, state, requeue: "not_created" if state == "queued" else None),
+        _settles_as(lambda result, state, requeue: "not_created" if state == "queued" else None),
     ),
     "what is in doubt is delivered again": (
         ledger,
         "settlement",
-        _is_settled(lambda result, state, requeue: "queued" if state == "unknown" and requeue else None),
+        _settles_as(lambda result, state, requeue: "queued" if state == "unknown" and requeue else None),
     ),
     "identical requests have one key": (Keys, "next", _key_without_ordinal),
     "each run has its own keys": (Keys, "next", _key_of_this_run),
 }
-"""By its name: what a mutant replaces, and by what."""
+"""For each mutant: the object, the attribute that it replaces, and the replacement."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the simulated processes run: batches, and people who resolve what is in doubt."""
+"""What the simulated processes run: batches, and people who resolve in-doubt requests."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ _TIMEOUT = aiohttp.ClientTimeout()
 
 @attrs.frozen(kw_only=True)
 class Client:
-    """How a process is set up."""
+    """The settings of a process."""
 
     requests: Sequence[CreatePersonaRequest]
     retry_unknown: bool = False
@@ -43,11 +43,11 @@ class Client:
     policy: RetryPolicy = ONCE
     max_connections: int = 2
     stop_after: int = 100
-    """After how many outcomes its reader has enough."""
+    """The number of outcomes after which its reader stops."""
 
 
 class _Key(Secret):
-    """An API key whose fingerprint costs nothing, and tells the account."""
+    """An API key whose fingerprint costs nothing, and is the name of the account."""
 
     def __init__(self, account: str) -> None:
         super().__init__(f"key-of-{account}")
@@ -61,7 +61,7 @@ _KEYS = {account: _Key(account) for account in ("account", "another")}
 
 
 def engine(client: Client) -> Engine:
-    """Return an engine whose requests go to the simulated service."""
+    """Return an engine that sends its requests to the simulated service."""
     return Engine(
         open_session=cast("Callable[[], aiohttp.ClientSession]", lambda: client),
         url=_URLS[client.host],
@@ -109,7 +109,7 @@ class BatchProcess(Process):
 
 
 class Person(Process):
-    """Somebody who looks at the service and resolves what is in doubt; also with haste, as long as it may change."""
+    """A person who looks at the service and resolves in-doubt requests; a hasty one does so while they may be sent."""
 
     def __init__(self, world: World, name: str, *, hasty: bool, looks: int) -> None:
         super().__init__(world, name)
@@ -136,7 +136,7 @@ class Person(Process):
 
 
 class _Thread:
-    """Takes the place of the journal's thread: a process of the world has its own."""
+    """Replaces the journal's thread: each process of the world has its own."""
 
     def __init__(self, *_: object) -> None:
         self._process = world_of[0].running
@@ -164,7 +164,7 @@ async def _post(session: Any, url: URL, **_: object) -> Any:
 
 @contextmanager
 def simulated() -> Iterator[None]:
-    """Let the package run in the world that `enter` names."""
+    """Run the package in the world that was last passed to `enter`."""
     with (
         mock.patch.object(journal, "Storage", store.Storage),
         mock.patch.object(_writer, "ThreadPoolExecutor", _Thread),
@@ -174,12 +174,12 @@ def simulated() -> Iterator[None]:
         mock.patch.object(logging.getLogger("suno_persona"), "disabled", True),
     ):
         hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(lambda _: None, lambda _: None)  # those of processes that crashed end without a word
+        sys.set_asyncgen_hooks(lambda _: None, lambda _: None)  # the generators of crashed processes end silently
         yield
         sys.set_asyncgen_hooks(*hooks)
 
 
 def enter(world: World) -> None:
-    """Make a world the one that runs."""
+    """Make this world the current one."""
     world_of[:] = [world]
     store.Storage.store = world.store

@@ -1,4 +1,4 @@
-"""The simulated queue: as procrastinate, it delivers a job at least once, and again where its worker stalls."""
+"""The simulated queue: like procrastinate, it delivers a job at least once, and again if its worker stalls."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ STALLED_AFTER = 300.0  # seconds without a heartbeat
 
 
 class QueueError(Exception):
-    """The queue cannot be read or written; or a job is not there any more."""
+    """The queue cannot be read or written, or a job no longer exists."""
 
 
 @attrs.define(eq=False)
@@ -27,27 +27,27 @@ class Job:
     due: float
     attempts: int = 0
     worker: "Process | None" = None
-    """Who has fetched it."""
+    """The worker that has fetched it."""
     lost: float | None = None
-    """Since when its worker is another one, because it restarted."""
+    """When its worker restarted, which made it another worker."""
 
     def silent_since(self) -> float | None:
-        """Return when the last heartbeat of its worker was, unless it still sends some."""
+        """Return the time of its worker's last heartbeat, or None while heartbeats continue."""
         return None if self.worker is None else self.lost if self.lost is not None else self.worker.silent_since
 
 
 class Queue:
-    """The jobs that are not finished."""
+    """The unfinished jobs."""
 
     def __init__(self, world: "World") -> None:
         self.world = world
         self.jobs: list[Job] = []
         self.overlooked: set[str] = set()
-        """What may be pending without a job, until it is enqueued again: its job was aborted by hand, or was about to
-        end when a batch had claimed it."""
+        """Requests that may be pending without a job until they are enqueued again: the job was aborted by hand, or was
+        about to end when a batch had claimed the request."""
 
     def defer(self, queued: Sequence[Record], pending: Sequence[Record]) -> int:
-        """Make jobs for records that have none, within the journal's transaction."""
+        """Create jobs for records that have none, within the journal's transaction."""
         todo = {job.key for job in self.jobs if job.worker is None}
         doing = {job.key for job in self.jobs if job.worker is not None}
         new = [record for record in queued if record.key not in todo]
@@ -57,7 +57,7 @@ class Queue:
         return len(new)
 
     def fetch(self, worker: "Process") -> Job | None:
-        """Hand out a job that is due; first, take those of stalled workers."""
+        """Return a job that is due; first, requeue the jobs of stalled workers."""
         self._retry_stalled()
         now = self.world.now
         for job in self.jobs:
@@ -68,13 +68,13 @@ class Queue:
         return None
 
     def finish(self, job: Job) -> None:
-        """End a job, whoever has it by now."""
+        """End a job, whichever worker has it by now."""
         if job not in self.jobs:
             raise QueueError
         self.jobs.remove(job)
 
     def retry(self, job: Job, wait: float) -> None:
-        """Deliver a job again after so many seconds, whoever has it by now."""
+        """Deliver a job again after this many seconds, whichever worker has it by now."""
         if job not in self.jobs or job.worker is None:
             raise QueueError
         job.worker = job.lost = None
@@ -89,7 +89,7 @@ class Queue:
                 self.retry(job, 0)
 
     def wait(self) -> float:
-        """Return the seconds until there may be something to do, if nobody else does anything."""
+        """Return the seconds until there may be something to do if no other process acts."""
         now, waits = self.world.now, [60.0]
         for job in self.jobs:
             since = job.silent_since()
@@ -100,7 +100,7 @@ class Queue:
         return max(min(waits), 0.01)
 
     async def call(self, process: "Process", function: Callable[[], Any]) -> Any:
-        """Let a process call a function of the queue's database, which may fail before and after its commit."""
+        """Call a function of the queue's database for a process; it may fail before and after its commit."""
         future = process.loop.create_future()
         world = self.world
 
@@ -116,9 +116,9 @@ class Queue:
                     result = error
                 if fails:
                     result = QueueError()
-            world.actions.append(lambda: tell(result))
+            world.actions.append(lambda: deliver(result))
 
-        def tell(result: Any) -> None:
+        def deliver(result: Any) -> None:
             if process.is_alive and not future.done():
                 if isinstance(result, QueueError):
                     future.set_exception(result)

@@ -1,4 +1,4 @@
-"""The simulated service and the network to it: takes the place of `_transport.post`."""
+"""The simulated service and the network to it: replaces `_transport.post`."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _NONE: CIMultiDict[str] = CIMultiDict()
 _SOON: CIMultiDict[str] = CIMultiDict({"Retry-After": "1"})
 _LATE: CIMultiDict[str] = CIMultiDict({"Retry-After": "1000"})
 
-# What may go wrong, how often, and how it is done.
+# The faults, each with its weight.
 _FAULTS = {
     "rejected": 3,
     "rate limited": 2,
@@ -46,7 +46,7 @@ _REFUSALS = {
 
 
 async def exchange(world: "World", account: Account, *, may_repeat: bool) -> Response:
-    """Send one request of the process that runs, and return the response to it."""
+    """Send one request of the running process, and return its response."""
     process = world.running
     task: Any = asyncio.current_task()
     key = process.keys.get(task)
@@ -65,7 +65,7 @@ async def exchange(world: "World", account: Account, *, may_repeat: bool) -> Res
 
 
 class _Exchange:
-    """One request on its way, and the response to it."""
+    """One request in flight, and its response."""
 
     def __init__(
         self, world: "World", key: str, attempt: Attempt, response: "asyncio.Future[Response]", fault: str
@@ -80,10 +80,10 @@ class _Exchange:
         actions = self._world.actions
         match self._fault:
             case "no connection":
-                actions.append(self._refuse_connection)
+                actions.append(self._fail_to_connect)
             case "lost before it arrived":
                 actions.append(self._lose)
-            case "times out":  # on either side first
+            case "times out":  # on either side first: both orders are possible
                 actions.append(self._arrive)
                 actions.append(self._time_out)
             case _:
@@ -92,7 +92,7 @@ class _Exchange:
     def _arrive(self) -> None:
         world, attempt, fault = self._world, self._attempt, self._fault
         if (self._response.cancelled() or not attempt.process.is_alive) and world.random() < 0.5:
-            attempt.is_over = True  # its connection was closed before the service had read it
+            attempt.is_over = True  # its connection was closed before the service read it
             return
         attempt.is_over = True
         if fault in _REFUSALS:
@@ -125,7 +125,7 @@ class _Exchange:
                 response.body = b"<html>"
         self._end(lambda: self._response.set_result(response))
 
-    def _refuse_connection(self) -> None:
+    def _fail_to_connect(self) -> None:
         self._attempt.is_over = True
         self._end(lambda: self._response.set_exception(ConnectionFailedError(message="no connection")), True)
 

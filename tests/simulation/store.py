@@ -1,4 +1,4 @@
-"""The simulated database: the real ledger decides, in transactions that may fail before their commit or after it."""
+"""The simulated database: the real ledger decides, in transactions that may fail before or after their commit."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """What is committed."""
+    """The committed state."""
 
     def __init__(self, world: "World") -> None:
         self.world = world
         self.records: dict[str, Record] = {}
         self.account: Account | None = None
         self.accounts: set[Account] = set()
-        """What it was bound to, as its users meant it."""
+        """The accounts to which its users meant to bind it."""
         self.queue = Queue(world)
         self.failing = 0.0
         """The share of transactions that fail."""
@@ -30,12 +30,12 @@ class Store:
     def commit(
         self, events: Sequence[Event], then: Callable[[Any, Any], None] | None, bound: set[Account]
     ) -> list[Decision]:
-        """Decide on events in their order, in one step. `bound` is what the process knows to be so."""
+        """Decide on events in their order, in one step. `bound` holds the accounts that the process knows as bound."""
         self._may_fail("before its commit")
         process, records = self.world.running, self.records
         changes: dict[str, Record] = {}
         decisions: list[Decision] = []
-        for event, at in zip(events, ledger.times(process.wall_clock()), strict=False):  # as many as there are events
+        for event, at in zip(events, ledger.times(process.wall_clock()), strict=False):  # `times` is endless
             before = changes.get(event.key) or records.get(event.key)
             if isinstance(event, Claim) and event.account is not None and event.account not in bound:
                 refusal = self._bind(event.account)
@@ -75,9 +75,9 @@ class Store:
         made = ledger.bind(before, account, accept_new_key=accept_new_key)
         is_meant = before is None or (accept_new_key and before.endpoint == account.endpoint)
         if isinstance(made, Refusal):
-            self.world.note(self.world.running, "is refused: {}", made.reason)
+            self.world.note(self.world.running, "is rejected: {}", made.reason)
             if is_meant or before == account:
-                self.world.checks.fail(f"{self.world.running} is refused the journal of its own account")
+                self.world.checks.fail(f"{self.world.running} is denied the journal of its own account")
             return made
         if is_meant:
             self.accounts.add(account)
@@ -91,10 +91,10 @@ class Store:
 
 
 class Storage:
-    """One process's connection: takes the place of the journal's `Storage`."""
+    """One process's connection: replaces the journal's `Storage`."""
 
     name = "journal"
-    store: Store  # of the world that runs
+    store: Store  # of the current world
 
     def __init__(self, url: object) -> None:
         self._bound: set[Account] = set()
@@ -106,7 +106,7 @@ class Storage:
         """Disconnect."""
 
     def now(self) -> datetime:
-        """Return what the clock of the process shows."""
+        """Return the time of the process's clock."""
         return self.store.world.running.wall_clock()
 
     def latest(self) -> str:
@@ -114,7 +114,7 @@ class Storage:
         return max((max(record.claimed_at, record.settled_at or "") for record in self._records()), default="")
 
     def break_off(self) -> float:
-        """Break off nothing: every transaction of this store ends."""
+        """Do nothing: every transaction of this store ends."""
         return 60.0
 
     def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Account:
@@ -128,7 +128,7 @@ class Storage:
         return self.store.commit(events, then, self._bound)
 
     def pending(self) -> int:
-        """Count what was enqueued and is not settled."""
+        """Count the enqueued requests that are not settled."""
         return sum(record.state in ledger.PENDING and record.index is not None for record in self._records())
 
     def page(
@@ -146,7 +146,7 @@ class Storage:
 
 def _shown(thing: Event | Record | Refusal) -> str:
     if isinstance(thing, Refusal):
-        return f"refused: {thing.reason}"
+        return f"rejected: {thing.reason}"
     name = thing.key[:3] + thing.key[-2:]
     if isinstance(thing, Record):
         return f"{name} is {thing.state}{'' if thing.persona_id is None else f' {thing.persona_id}'}"

@@ -1,4 +1,4 @@
-"""Nothing is created twice, nothing is lost and everything ends, in thousands of histories that go wrong at random."""
+"""Nothing is created twice, nothing is lost and everything ends, in thousands of histories with random faults."""
 
 import sys
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ PART = 2500
 """Histories in one test."""
 
 MOST = 10_000
-"""Histories within which each broken rule must be noticed."""
+"""The number of histories within which each broken rule must be noticed."""
 
 
 @pytest.fixture(autouse=True)
 def world() -> Iterator[None]:
-    """Run the package in the simulated world, without measuring its coverage, which takes several times as long."""
+    """Run the package in the simulated world, without measuring coverage, which would take several times as long."""
     trace = sys.gettrace()
     sys.settrace(None)
     with simulated():
@@ -27,7 +27,7 @@ def world() -> Iterator[None]:
 
 
 def check(seeds: range) -> None:
-    """Live through these histories."""
+    """Run these histories."""
     for seed in seeds:
         histories.check(seed)
 
@@ -35,14 +35,14 @@ def check(seeds: range) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 def test_every_invariant_holds_in_every_history(part: int) -> None:
-    """Whatever crashes, is lost, stalls or is delivered again; a failure shows its history and how to replay it."""
+    """No crash, loss, stall or redelivery breaks an invariant; a failure shows its history and how to replay it."""
     check(range(PART * part, PART * (part + 1)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", mutants.MUTANTS)
 def test_each_broken_rule_is_noticed(name: str) -> None:
-    """With any one rule of the ledger inverted, some history breaks an invariant."""
+    """If any one rule of the ledger is broken, some history breaks an invariant."""
     with mutants.broken(name), pytest.raises(Violation):
         check(range(MOST))
 
@@ -50,13 +50,13 @@ def test_each_broken_rule_is_noticed(name: str) -> None:
 def test_a_seed_is_one_history() -> None:
     """The same seed has the same history, step by step, so that a failure can be replayed."""
     for seed in range(20):
-        history = histories.told(seed)
+        history = histories.recorded(seed)
         assert history
-        assert histories.told(seed) == history
+        assert histories.recorded(seed) == history
 
 
 def test_a_failure_shows_its_history_and_how_to_replay_it() -> None:
-    """Its message tells each step and the seed."""
+    """The message of the violation has each step and the seed."""
     with mutants.broken("claim keeps the holder"), pytest.raises(Violation, match="starts") as violation:
         histories.check(7)
     assert "SEED=7 nox -s simulate" in str(violation.value)

@@ -1,4 +1,4 @@
-"""What the ledger may decide, judged by what really happened."""
+"""Judges the decisions of the ledger by what really happened."""
 
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ _DOUBTFUL = ("claimed", "unknown")
 
 
 def check(checks: Checks, process: "Process", event: Event, before: Record | None, made: Record | Refusal) -> None:
-    """Judge what the ledger made of an event."""
+    """Judge the decision of the ledger on an event."""
     fate = checks.fate(event.key)
-    complaint = _refused(event, before) if isinstance(made, Refusal) else _changed(event, before, made)
+    complaint = _rejected(event, before) if isinstance(made, Refusal) else _changed(event, before, made)
     if isinstance(made, Record) and complaint is None:
         match event:
             case Claim() if is_granted(made):
@@ -39,12 +39,12 @@ def check(checks: Checks, process: "Process", event: Event, before: Record | Non
         checks.fail(f"{process}: {type(event).__name__} of {named(event.key)}: {complaint}")
 
 
-def _refused(event: Event, before: Record | None) -> str | None:
-    """Judge a refusal: what is known is recorded, and what is asked for is done."""
+def _rejected(event: Event, before: Record | None) -> str | None:
+    """Judge a rejection: known outcomes must be recorded, and permitted requests must be granted."""
     state = None if before is None else before.state
     match event:
         case Claim() if state in (None, "queued"):
-            return "what is new or queued is refused"
+            return "what is new or queued is rejected"
         case Claim() if before is not None and state == "claimed" and before.claimed_at < event.stale_before:
             return "the claim of a process that was stopped stays"
         case Settle() if not event.holder:
@@ -56,9 +56,9 @@ def _refused(event: Event, before: Record | None) -> str | None:
             if before.holder == event.holder and state in _DOUBTFUL:
                 return "the outcome of its claim is not recorded"
         case Enqueue() if before is None:
-            return "what is new is refused"
+            return "what is new is rejected"
         case Enqueue() if state == "not_created" and event.retry_not_created:
-            return "what was not created is refused"
+            return "what was not created is rejected"
     return None
 
 

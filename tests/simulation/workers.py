@@ -1,4 +1,4 @@
-"""What enqueues a batch, the workers that run its jobs, and who waits for the outcomes."""
+"""Processes that enqueue a batch, workers that run its jobs, and processes that wait for the outcomes."""
 
 import asyncio
 from collections.abc import Sequence
@@ -56,13 +56,13 @@ class Worker(Process):
         super().__init__(world, name, ahead=ahead)
         self._client = client
         self._deliveries: set[asyncio.Task[None]] = set()
-        self._running: dict[asyncio.Task[None], None] = {}  # those of them that have begun
+        self._running: dict[asyncio.Task[None], None] = {}  # the deliveries that have started
         self._is_shutdown = False
         self._is_misplaced = False
         self.start(self._run())
 
     def stop(self) -> None:
-        """Shut down, and cancel the jobs that run."""
+        """Shut down, and cancel the running jobs."""
         self.world.note(self, "shuts down")
         self._is_shutdown = True
         for task in list(self._running):
@@ -99,14 +99,14 @@ class Worker(Process):
                 await asyncio.wait(self._deliveries)
 
     def _check(self, key: str, redeliver: Redeliver) -> None:
-        """Check that what is to be delivered again may be sent then."""
+        """Check that a job to be delivered again may be sent then."""
         record, fate = self.world.store.records[key], self.world.checks.fate(key)
         is_mine = fate.holders.get(record.holder) is self and not fate.was_given_up
         if record.state == "not_created" and is_mine and isinstance(redeliver.__cause__, NotCreatedError):
             self.world.checks.fail(f"{self}: {named(key)} is to be delivered again, and is not created")
 
     async def _lose(self) -> None:
-        """Restart procrastinate's worker: it sends no heartbeat any more for what it had fetched."""
+        """Restart procrastinate's worker: it sends no more heartbeats for the jobs that it had fetched."""
         self.world.note(self, "lost the queue's database, and restarts")
         for job in self.world.store.queue.jobs:
             if job.worker is self and job.lost is None:
@@ -127,7 +127,7 @@ class Worker(Process):
             await deliver(sender, run, job.key, job.body, attempts=attempts, is_shutdown=lambda: self._is_shutdown)
         except Redeliver as redeliver:
             wait = redeliver.wait
-            # It began before anybody had claimed, and so nothing told it at once: its operator stops it.
+            # It began before any claim, and so it could not fail at once: its operator stops it.
             self._is_misplaced = "belongs to" in str(redeliver.__cause__)
             self._check(job.key, redeliver)
         except asyncio.CancelledError:

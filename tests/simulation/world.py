@@ -17,7 +17,7 @@ from suno_persona import JournalError
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TICK = 0.001  # seconds between two steps
 MOST_STEPS = 5000
-_PATIENCE = 3600.0  # seconds without anything to do but timers
+_PATIENCE = 3600.0  # seconds with nothing to do but timers
 
 
 class World:
@@ -31,9 +31,9 @@ class World:
         self.now = 0.0
         self.steps = 0
         self.actions: list[Callable[[], object]] = []
-        """What may happen outside of the processes: a transaction, a request that arrives, a response."""
+        """What may happen outside the processes: a transaction, the arrival of a request, a response."""
         self.plan: list[tuple[int, int, Callable[[], object]]] = []
-        """What is to happen at a step, the last first."""
+        """What is to happen at a step, in reverse order."""
         self._number = 0
         self.processes: list[Process] = []
         self.timers: list[tuple[float, int, Callable[[], object]]] = []
@@ -41,7 +41,7 @@ class World:
         """The share of requests that meet a fault."""
         self.clocks_agree = True
         self.meddle: Callable[[Process], object] | None = None
-        """Called where a process is refused what somebody else has claimed."""
+        """Called when a process may not claim a request that another one has claimed."""
         self.running: Process
         self.checks = Checks(self)
         self.store = Store(self)
@@ -52,17 +52,17 @@ class World:
             self.history.append(f"{self.steps:4} {self.now:9.3f}  {actor}: {text.format(*details)}")
 
     def at(self, when: float, function: Callable[[], object]) -> None:
-        """Call a function when it is time."""
+        """Schedule a function for this time."""
         self._number += 1
         heapq.heappush(self.timers, (when, self._number, function))
 
     def later(self, steps: int, function: Callable[[], object]) -> None:
-        """Plan something for so many steps from now; what is planned may happen earlier, where nothing else can."""
+        """Plan a function for this many steps from now; it may run earlier if nothing else can happen."""
         self._number += 1
         bisect.insort(self.plan, (-self.steps - steps, -self._number, function))
 
     def run(self) -> None:
-        """Let happen what can, in a random order, until nothing can. Raises `Violation`."""
+        """Take steps in a random order until nothing more can happen. Raises `Violation`."""
         while self._step():
             if self.checks.violation is not None:
                 raise Violation(self.checks.violation)
@@ -107,23 +107,23 @@ class World:
 
 
 class Process:
-    """One operating system's process: its event loop, its clock, and its journal's thread."""
+    """One operating system process: its event loop, its clock, and its journal's thread."""
 
     def __init__(self, world: World, name: str, *, ahead: float = 0.0) -> None:
         self.world = world
         self.name = name
         self.ahead = ahead
-        """How many seconds its clock is ahead of the true time."""
+        """How many seconds its clock is ahead of true time."""
         self.loop = Loop(world)  # type: ignore[abstract]  # it has what is used
         self.is_alive = True
         self.succeeded = False
         self.is_stalled = False
         self.silent_since: float | None = None
-        """Since when it sends no heartbeat."""
+        """When it stopped sending heartbeats."""
         self.keys: dict[Any, str] = {}
-        """Which request a task has claimed."""
+        """The key of the request that each task has claimed."""
         self.ambush: list[Callable[[], object]] = []
-        """What is to happen around the time at which it next claims or sends something."""
+        """What is to happen soon after it next claims or sends something."""
         self.main: Any = None
         self._jobs: deque[tuple[Callable[[], Any], Any]] = deque()
         self._done: deque[tuple[Any, object, BaseException | None]] = deque()
@@ -133,12 +133,12 @@ class Process:
         return self.name
 
     def start(self, main: Coroutine[Any, Any, None]) -> None:
-        """Begin to run."""
+        """Start to run."""
         self.world.note(self, "starts")
         self.main = self.loop.create_task(main)
 
     def turn(self) -> None:
-        """Run some of what is ready: mostly all of it."""
+        """Run some of the ready callbacks: mostly all of them."""
         world = self.world
         world.running = self
         self.loop.turn(1000 if world.random() < 0.7 else 1 + int(4 * world.random()))
@@ -148,11 +148,11 @@ class Process:
             self._ended()
 
     def wall_clock(self) -> datetime:
-        """Return the time by its clock."""
+        """Return the time of its clock."""
         return EPOCH + timedelta(seconds=self.world.now + self.ahead)
 
     def ambushed(self) -> None:
-        """Let what lies in wait for it happen soon."""
+        """Schedule what was planned for its next claim or request."""
         for surprise in self.ambush:
             self.world.later(int(10 * self.world.random()), surprise)
         self.ambush.clear()
@@ -168,14 +168,14 @@ class Process:
                 self._jobs.append(head)
 
     def stall(self, seconds: float) -> None:
-        """Do nothing for a while, as a machine that swaps or sleeps."""
+        """Do nothing for a while, like a machine that swaps or sleeps."""
         self.world.note(self, "stalls for {:.0f} s", seconds)
         self.is_stalled = True
         self.silent_since = self.world.now
         self.world.at(self.world.now + seconds, self.wake)
 
     def wake(self) -> None:
-        """Go on, and send heartbeats again."""
+        """Resume, and send heartbeats again."""
         if self.is_alive and self.is_stalled:
             self.world.note(self, "wakes")
             self.silent_since = None
@@ -195,7 +195,7 @@ class Process:
         self.loop.kill()
 
     def submit(self, function: Callable[[], Any]) -> "Future[Any]":
-        """Call a function in the journal's thread, after those that were called before."""
+        """Call a function in the journal's thread, after all earlier calls."""
         future: Future[Any] = Future()
         self._jobs.append((function, future))
         if len(self._jobs) == 1:
@@ -203,7 +203,7 @@ class Process:
         return future
 
     def _work(self) -> None:
-        """Let the journal's thread do the next thing."""
+        """Make the journal's thread do the next call."""
         if not self._jobs:
             return
         function, future = self._jobs[0]
@@ -215,11 +215,11 @@ class Process:
                 self.world.checks.fail(f"{self}: its transaction raised {error!r}")
             self._done.append((future, None, error))
         self._jobs.popleft()
-        self.world.actions.append(self._tell)
+        self.world.actions.append(self._complete)
         if self._jobs:
             self.world.actions.append(self._work)
 
-    def _tell(self) -> None:
+    def _complete(self) -> None:
         future, result, error = self._done.popleft()
         if not self.is_alive:
             return

@@ -1,1 +1,1 @@
-"""What the test modules share: services, commands, databases, clocks. No test module imports another one."""
+"""Helpers that the test modules share: services, commands, databases, clocks. No test module imports another one."""

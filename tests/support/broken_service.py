@@ -1,4 +1,4 @@
-"""A raw HTTP/1.1 service on a loopback port that breaks in the ways that a test names, byte by byte."""
+"""A raw HTTP/1.1 service on a loopback port that breaks, byte by byte, in the ways that a test names."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ Act = Callable[["Exchange"], Awaitable[None]]
 
 @attrs.define
 class Exchange:
-    """One request, and the connection on which it came."""
+    """One request, and the connection on which it arrived."""
 
     service: "BrokenService"
     reader: asyncio.StreamReader
@@ -33,7 +33,7 @@ class Exchange:
         return json.dumps(document).encode()
 
     def response(self, body: bytes | None = None) -> bytes:
-        """Return a complete response with this body, or with the persona that it creates."""
+        """Return a complete response with this body, or with a newly created persona."""
         body = self.create() if body is None else body
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
@@ -43,7 +43,7 @@ class Exchange:
         await self.writer.drain()
 
     def close(self) -> None:
-        """Close the connection in an orderly way."""
+        """Close the connection gracefully."""
         self.writer.close()
 
     def reset(self) -> None:
@@ -108,7 +108,7 @@ class BrokenService:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: writer.close())  # also where it was cancelled before it began
+        task.add_done_callback(lambda _: writer.close())  # even if it was cancelled before it started
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -121,7 +121,7 @@ class BrokenService:
                 act = self.acts.popleft() if self.acts else self._then
                 await act(exchange)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client left
+            pass  # the client disconnected
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange:
         head = await reader.readuntil(b"\r\n\r\n")

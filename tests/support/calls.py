@@ -1,4 +1,4 @@
-"""Requests that can be told apart, and calls of `create` for them."""
+"""Distinguishable requests, and calls of `create` for them."""
 
 import asyncio
 from typing import Any
@@ -10,17 +10,17 @@ ONCE = RetryPolicy(attempts=1)
 
 
 def requests(count: int) -> list[CreatePersonaRequest]:
-    """Return so many requests, whose names are their numbers."""
+    """Return this many requests, each named after its index."""
     return [CreatePersonaRequest(root_clip_id="c", name=str(number), description="D") for number in range(count)]
 
 
 def calls(api: PersonaAPI, count: int) -> list[asyncio.Task[Any]]:
-    """Start so many calls at once."""
+    """Start this many calls at once."""
     return [asyncio.create_task(api.create(request)) for request in requests(count)]
 
 
 async def cancel(tasks: list[asyncio.Task[Any]]) -> None:
-    """Cancel calls whose outcome the test does not need, and wait for their end."""
+    """Cancel calls whose outcome the test does not need, and wait until they end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""Cancelling a coroutine at each of its suspension points in turn, and naming what it waited for there.
+"""Cancels a coroutine at each of its suspension points, and names what it was waiting for there.
 
-A sweep over the points of a call proves what it promises only where it reaches the phases of a call. So it collects
-their names, and its test asserts them: a refactoring that hides a wait from the sweep fails.
+A sweep over the suspension points of a call is a proof only if it reaches every phase of the call. So it collects the
+names of the phases, and its test asserts them: a refactoring that hides a phase from the sweep fails the test.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
-PHASES = {  # by the functions of aiohttp in which a coroutine waits
+PHASES = {  # by the function of aiohttp in which a coroutine waits
     "aiohttp.connector.BaseConnector.connect": "connecting",
     "aiohttp.client_reqrep.ClientResponse.start": "waiting for the response",
     "aiohttp.streams.StreamReader.readany": "reading the response",
 }
 OWN = "waiting in the package"
-"""For a slot, a backoff, a cool-down, the rate limit or a journal: for which of them, the test arranges."""
+"""For a slot, a backoff, a cool-down, the rate limit or a journal: the test determines which."""
 
 
 @types.coroutine
@@ -27,10 +27,10 @@ def cancelled_at(
     reached: set[tuple[str, int]] | None = None,
     count: Callable[[], int] = lambda: 0,
 ) -> Generator[Any, Any, Any]:
-    """Run a coroutine, and cancel its task when it suspends for the time of this number, from 0.
+    """Run a coroutine, and cancel its task at one of its suspensions, which are numbered from 0.
 
-    Add to `reached` what it waited for, which is one of `PHASES` or `OWN`, with what `count` returned at that moment,
-    such as the number of requests that a service had received. A coroutine that suspends less often is not cancelled.
+    Add to `reached` what it was waiting for, one of `PHASES` or `OWN`, with the value of `count` at that moment, such
+    as the number of requests that a service had received. A coroutine with fewer suspensions is not cancelled.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -52,15 +52,15 @@ def cancelled_at(
 
 
 def _phase(coroutine: Coroutine[Any, Any, Any]) -> str:
-    """Return what a suspended coroutine waits for."""
+    """Return what a suspended coroutine is waiting for."""
     return next((PHASES[name] for name in _functions(coroutine) if name in PHASES), OWN)
 
 
 def _functions(awaited: object) -> Iterator[str]:
-    """Yield the functions in which a coroutine is suspended, from the outermost to the innermost.
+    """Yield the functions in which a coroutine is suspended, outermost first.
 
-    What `__await__` returned does not show its coroutine, except to the garbage collector. The error of a cancellation
-    would not do: the package takes frames that hold the key out of its traceback.
+    An object that `__await__` returned exposes its coroutine only to the garbage collector. The traceback of the
+    cancellation is no substitute: the package removes frames that hold the key from it.
     """
     while awaited is not None:
         if type(awaited).__name__ == "coroutine_wrapper":

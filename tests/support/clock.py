@@ -1,4 +1,4 @@
-"""The event loop's clock, in the test's hands."""
+"""A clock of the event loop that only the test advances."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 
 Clock = Callable[[float], None]
-"""Move the clock forward by so many seconds."""
+"""Advances the clock by this many seconds."""
 
 
 def stop_clock(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stop the loop's clock and return what moves it: however slow the machine, no time passes by itself."""
+    """Stop the loop's clock, and return a function that advances it; no time passes on a slow machine."""
     now = loop.time()
 
     def advance(seconds: float) -> None:

@@ -28,7 +28,7 @@ def environment() -> dict[str, str]:
 
 
 async def start(*command: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
-    """Start a program that is configured by the test alone."""
+    """Start a program that only the test configures."""
     return await asyncio.create_subprocess_exec(
         *command,
         env={**environment(), "COLUMNS": "80", **env},
@@ -38,14 +38,14 @@ async def start(*command: str, env: Mapping[str, str]) -> asyncio.subprocess.Pro
 
 
 async def run(*command: str, env: Mapping[str, str]) -> Done:
-    """Run a program to its end."""
+    """Run a program to completion."""
     process = await start(*command, env=env)
     output, errors = await process.communicate()
     return Done(process.returncode or 0, output.decode(), errors.decode())
 
 
 async def until(words: bytes, stream: asyncio.StreamReader | None) -> bytes:
-    """Read a stream until it has these words, and return what was read."""
+    """Read a stream until it contains these words, and return what was read."""
     assert stream is not None
     read = b""
     while words not in read:

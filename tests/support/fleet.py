@@ -1,4 +1,4 @@
-"""The app of the worker processes in tests, which notice a worker's death soon."""
+"""The app of the worker processes in tests, which detect a stalled worker soon."""
 
 import os
 

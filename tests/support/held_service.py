@@ -12,7 +12,7 @@ from .idle import idle
 
 
 class HeldService(BrokenService):
-    """Hold every request until the test responds to it. Requests are numbered from 0 in the order of their arrival."""
+    """Hold every request until the test responds to it. Requests are numbered from 0 in order of arrival."""
 
     def __init__(self) -> None:
         super().__init__(then=self._hold)
@@ -36,13 +36,13 @@ class HeldService(BrokenService):
         return {"SUNO_API_KEY": KEY, "SUNO_BASE_URL": self.base_url}
 
     async def until(self, count: int) -> None:
-        """Wait until this many requests were received."""
+        """Wait until this many requests have arrived."""
         while len(self.received) < count:
             self._arrived.clear()
             await self._arrived.wait()
 
     async def receives(self, count: int) -> None:
-        """Wait until this many requests were received, and assert that no more follow by themselves."""
+        """Wait until this many requests have arrived, and assert that no more arrive on their own."""
         await self.until(count)
         await idle()
         assert len(self.received) == count
@@ -52,14 +52,14 @@ class HeldService(BrokenService):
         self._responses[number].set_result(None)
 
     def respond_to_all(self) -> None:
-        """Create whatever was asked for and is from now on."""
+        """Create the personas of all requests, past and future, and respond with them."""
         self._holding = False
         for response in self._responses:
             if not response.done():
                 response.set_result(None)
 
     def hold(self) -> None:
-        """Hold what arrives from now on, again."""
+        """Hold requests that arrive from now on."""
         self._holding = True
 
     def reject(self, number: int, status: int = 429, retry_after: float | None = 5) -> None:
@@ -74,7 +74,7 @@ def client(service: BrokenService, **options: Any) -> PersonaAPI:
 
 
 async def first_outcome(service: HeldService, outcomes: AsyncIterator[Outcome], in_flight: int) -> Outcome:
-    """Start a batch, respond to its first request once so many calls are in flight, and return that outcome."""
+    """Start a batch, respond to its first request once this many calls are in flight, and return its outcome."""
     outcome = asyncio.ensure_future(anext(outcomes))
     await service.receives(in_flight)
     service.respond(0)

@@ -3,20 +3,20 @@
 import asyncio
 import socket
 
-# A connection on loopback takes three packets, each sent when the one before was processed; then the server's side
-# can accept it. One pass more, because what ran just before the first quiet pass may have sent the first of them.
+# A connection on loopback takes three packets, each sent when the previous one was processed; then the server can
+# accept it. One pass more, because a callback just before the first quiet pass may have sent the first packet.
 _QUIET_PASSES = 4
 
 
 async def idle() -> None:
     """Wait until the running loop has no callback to run and no I/O to process.
 
-    A pass of the loop asks the selector for I/O, then runs what is ready. A pass that ran only this coroutine had
-    nothing to do. Whatever the passes before sent over loopback is readable by then: the kernel delivers loopback
-    packets in order, and this coroutine sends one of its own behind them and receives it before it starts a pass.
+    A pass of the loop polls the selector for I/O, then runs the ready callbacks. A pass that ran only this coroutine
+    had nothing to do. Whatever earlier passes sent over loopback is readable by then: the kernel delivers loopback
+    packets in order, and this coroutine sends a packet of its own behind them and receives it before it starts a pass.
 
-    Timers that are not due do not count, and neither does what another thread or process does: wait for what that
-    leads to. Only for asyncio's own loops; uvloop does not show what is ready.
+    Timers that are not due do not count, and neither does work of another thread or process: wait for its effects
+    instead. Only for asyncio's own loops; uvloop does not expose its ready callbacks.
     """
     ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]  # no public name says whether a loop is idle
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sender:
@@ -31,6 +31,6 @@ async def idle() -> None:
 
 
 async def turns(count: int) -> None:
-    """Let the loop turn so many times: for tests that interrupt at an arbitrary moment."""
+    """Let the loop make this many passes: for tests that interrupt at an arbitrary moment."""
     for _ in range(count):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Batches with a journal, and what a journal records."""
+"""Batches with a journal, and the records of a journal."""
 
 from suno_persona import CreatePersonaRequest, Outcome, PersonaAPI
 from suno_persona._client import engine_of
@@ -7,23 +7,23 @@ from suno_persona.journal import Entry, Journal
 
 
 async def run_batch(api: PersonaAPI, many: list[CreatePersonaRequest], journal: Journal) -> dict[int, Outcome]:
-    """The outcomes of a whole batch, by their index."""
+    """Run a whole batch, and return its outcomes by index."""
     return {outcome.index: outcome async for outcome in api.create_many(many, journal=journal)}
 
 
 async def entries(url: str) -> list[Entry]:
-    """What a journal holds, as another process sees it."""
+    """Return the entries of a journal, as another process sees them."""
     async with Journal(url) as journal:
         return [entry async for entry in journal.entries()]
 
 
 async def states(url: str) -> list[str]:
-    """The states of a journal's requests, sorted."""
+    """Return the states of a journal's requests, sorted."""
     return sorted(entry.state for entry in await entries(url))
 
 
 async def claim(url: str, request: CreatePersonaRequest, api: PersonaAPI) -> None:
-    """Leave a claim behind, as a process does that is killed."""
+    """Leave a claim behind, as a killed process does."""
     async with Journal(url) as journal:
         run = await journal.begin(engine_of(api).account)
         body = Call(request).body

@@ -15,8 +15,8 @@ class _Response(aiohttp.ClientResponse):
 
 
 class MockedSession(aioresponses):
-    """aiohttp's session without a network, while the block runs."""
+    """Replaces aiohttp's session by one without a network for the duration of the block."""
 
     def add(self, *args: Any, **kwargs: Any) -> None:
-        """Add a response, of a class that aiohttp accepts."""
+        """Add a response, in a class that aiohttp accepts."""
         super().add(*args, **{"response_class": _Response, **kwargs})

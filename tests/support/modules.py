@@ -1,4 +1,4 @@
-"""The package's modules as their source shows them: what each imports, and the prose in it."""
+"""The modules of the package as their source shows them: their imports and their prose."""
 
 import ast
 import re
@@ -20,12 +20,12 @@ def tree(module: str) -> ast.Module:
 
 
 def imports(module: str, *, types: bool = True) -> set[str]:
-    """Return which modules of the package a module imports: with `types`, also what only checkers import."""
+    """Return the package's modules that a module imports; with `types`, also those that only type checkers import."""
     return {name for node, typed in _walk(tree(module)) if types or not typed for name in _named(node)} - {module}
 
 
 def defined() -> set[str]:
-    """Return what the package defines: its names and parameters, and its texts of one word, such as members of JSON."""
+    """Return what the package defines: names, parameters, and one-word texts such as members of JSON."""
     found = {part for name in MODULES for part in name.split(".")}
     for node in (node for module in MODULES for node in ast.walk(tree(module))):
         match node:
@@ -39,7 +39,7 @@ def defined() -> set[str]:
 
 
 def foreign(module: str) -> set[str]:
-    """Return which packages of others a module imports."""
+    """Return the third-party packages that a module imports."""
     found = set()
     for node, _ in _walk(tree(module)):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -73,12 +73,27 @@ def prose(module: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             yield node.lineno, node.value
-    for number, line in enumerate(MODULES[module].read_text(encoding="utf-8").splitlines(), start=1):
+    yield from _comments(MODULES[module])
+
+
+def documented(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the names of a file's functions and classes, its docstrings and its comments, each with its line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name.replace("_", " ")
+            case ast.Expr(value=ast.Constant(value=str(docstring))):
+                yield node.lineno, docstring
+    yield from _comments(path)
+
+
+def _comments(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if (comment := line.strip()).startswith("# ") or "  # " in line:
             yield number, comment.rpartition("# ")[2]
 
 
-def private_reaches(module: str) -> list[str]:
+def private_accesses(module: str) -> list[str]:
     """Return where a module uses an underscore name of an object that it does not define itself."""
     nodes = list(ast.walk(tree(module)))
     own = {node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_self(node.value)}

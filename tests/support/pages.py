@@ -1,9 +1,9 @@
 """The pages of the docs as the tests read them: their blocks of code, and a page's commands as one script for bash.
 
-A block of Python is a whole program or a whole test file. One that begins with `# name.py` is a file of that name,
-where the page's commands use it; blocks that await outside a function are the cells of a notebook. The commands of a
-page run in order, each as it stands, unless one of the `RULES` says otherwise. A block of output shows what the block
-before it prints, up to ids, ports and fractions of a second.
+A block of Python is a whole program or a whole test file. A block that begins with `# name.py` is a file of that name
+if the page's commands use it; blocks that await outside a function are the cells of a notebook. The commands of a page
+run in order and unchanged, unless one of the `RULES` replaces them. A block of output shows what the preceding block
+prints, except for ids, ports and fractions of a second.
 """
 
 import re
@@ -43,19 +43,19 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """The file that it is, where the page's commands use it."""
+        """The name of its file, if the page's commands use it as one."""
         named = re.match(r"# ((\w+)\.py)\n", self.code)
         return named[1] if named and re.search(rf"\b{named[2]}\b", commands(self.page)) else None
 
 
 def inline(page: str) -> list[str]:
-    """Return the code within the sentences and tables of a page."""
+    """Return the inline code in the sentences and tables of a page."""
     tokens = MarkdownIt().enable("table").parse(PAGES[page])
     return [part.content for token in tokens for part in token.children or [] if part.type == "code_inline"]
 
 
 def prose(page: str) -> list[tuple[int, str]]:
-    """Return the paragraphs, headings and cells of a page without the code in them, each with its line."""
+    """Return the paragraphs, headings and cells of a page without their code, each with its line."""
     return [
         (token.map[0] + 1, " ".join(part.content for part in token.children or [] if part.type == "text"))
         for token in MarkdownIt().enable("table").parse(PAGES[page])
@@ -76,7 +76,7 @@ BLOCKS = {page: _blocks(page) for page in PAGES}
 
 
 def programs(page: str) -> list[Block]:
-    """Return the Python of a page, except the files that its commands use. Cells of a notebook are one program."""
+    """Return the Python of a page, except files that its commands use. The cells of a notebook are one program."""
     blocks = [block for block in BLOCKS[page] if block.language == "python" and not block.file]
     if any(re.search(r"^\S.*(?<!\w)await ", block.code, re.MULTILINE) for block in blocks):
         cells = "".join(block.code for block in blocks)
@@ -96,7 +96,7 @@ def commands(page: str) -> str:
 
 
 def missing(code: str) -> list[str]:
-    """Return what Python imports of the dependency group `recipes`, as far as it is not installed."""
+    """Return the packages of the dependency group `recipes` that the code imports and that are not installed."""
     optional = {Requirement(line).name for line in PROJECT["dependency-groups"]["recipes"]}
     imported = set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE))
     return sorted(name for name in imported & optional if find_spec(name) is None)
@@ -109,7 +109,7 @@ def output_after(block: Block) -> str | None:
 
 
 def plain(output: str) -> str:
-    """Return output without what differs from run to run: ids, ports and decimal fractions, but not integers."""
+    """Mask what differs from run to run in output: ids, ports and decimal fractions, but not integers."""
     output = re.sub(r"\b(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", "ID", output)
     output = re.sub(r"(?<=\b127\.0\.0\.1):\d+\b", ":PORT", output)
     output = re.sub(r"(?<![\d.])\d+\.\d+(?!\.?\d)", "FRACTION", output)
@@ -117,7 +117,7 @@ def plain(output: str) -> str:
 
 
 def _installed(match: re.Match[str]) -> str:
-    """Nothing is downloaded. The extras exist, and other packages are those that the tests have."""
+    """Download nothing; check that the extras exist and that the tests declare the other packages."""
     declared = [*PROJECT["project"]["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
     declared += [line for group in PROJECT["dependency-groups"].values() for line in group if isinstance(line, str)]
     for word in shlex.split(match[1]):
@@ -130,25 +130,25 @@ def _installed(match: re.Match[str]) -> str:
 
 
 def _checked(match: re.Match[str]) -> str:
-    """The tests do not run the tests. The session exists."""
+    """Do not run the tests within the tests; check that the session exists."""
     assert match[1] is None or f"\ndef {match[1]}(" in (ROOT / "noxfile.py").read_text(encoding="utf-8")
     return ":"
 
 
 def _set(match: re.Match[str]) -> str:
-    """What users fill in stays what the tests have set. The package reads variables of these names."""
+    """Keep the tests' own values for the variables that users fill in; check that the package reads them."""
     assert all(f'"{name}"' in SOURCES for name in re.findall(r"(\w+)=", match[0])), match[0]
     return ":"
 
 
 def _database(match: re.Match[str]) -> str:
-    """The test has a database of its own. The page uses one of this name."""
+    """Keep the test's own database; check that the page uses one of this name."""
     assert any(f"export SUNO_JOURNAL_URL=postgresql:///{match[1]}\n" in page for page in PAGES.values())
     return ":"
 
 
 def _fake(match: re.Match[str]) -> str:
-    """It takes a free port, and the page's commands go on when it listens there."""
+    """Start the service on a free port, and wait until it listens there."""
     assert match[1] in (None, "8000")
     return (
         "mkfifo told; suno-persona fake --port 0 > told 2> /dev/null &\n"
@@ -159,20 +159,20 @@ def _fake(match: re.Match[str]) -> str:
 
 
 def _first_listed(match: re.Match[str]) -> str:
-    """KEY is one of those that the journal lists."""
+    """Replace KEY by one of the keys that the journal lists."""
     listed = f"suno-persona journal unknown --journal {match[3]} | grep --only-matching --max-count=1 '^[0-9a-f]*:1'"
     return f"{match[1]} $({listed}) {match[2]}"
 
 
 def _all_listed(match: re.Match[str]) -> str:
-    """The file has what the journal lists."""
+    """Write the keys that the journal lists to the file."""
     listed = f"suno-persona journal unknown --journal {match[2]} | grep --only-matching '^[0-9a-f]*:1'"
     return f"{listed} | sed 's/$/,not_created/' > {match[1]}; {match[0]}"
 
 
 _FILLED_IN = r"\w+=(?:\.\.\.|https://gateway\.example\S*|postgresql://\S+)"
 RULES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
-    (r"python3 -m venv \.venv|\. \.venv/bin/activate", lambda _: ":"),  # the tests' own environment stands for it
+    (r"python3 -m venv \.venv|\. \.venv/bin/activate", lambda _: ":"),  # the tests have an environment
     (r"pip install (?:--quiet )?(.+)", _installed),
     (r"nox(?: -s (\w+))?", _checked),
     (r'sudo (?:apt-get install postgresql|-u postgres createuser --createdb "\$USER")', lambda _: ":"),
@@ -186,14 +186,14 @@ RULES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
 
 
 def script(page: str) -> str:
-    """Return what bash runs of a page: its commands, and the files that they use."""
+    """Return the bash script of a page: its commands, and the files that they use."""
     lines = [
-        # That some personas were not created, or that the outcome of some is unknown, is a result.
+        # Status 1 and 3 are results: some personas were not created, or some outcomes are unknown.
         "trap 'status=$?; [[ $BASH_COMMAND == *suno-persona* && $status == [13] ]] || exit $status' ERR",
         "trap 'kill $(jobs -p) 2> /dev/null || :; wait' EXIT",
     ]
     if "suno-persona fake" in commands(page):
-        lines.append("unset SUNO_BASE_URL SUNO_API_KEY")  # so that the page has to say where it is
+        lines.append("unset SUNO_BASE_URL SUNO_API_KEY")  # so that the page has to set them
     for block in BLOCKS[page]:
         if block.language == "sh":
             lines += [f"echo {_MARK}{block.line}", *_ruled(block.code)]
@@ -206,13 +206,13 @@ _MARK = "@@ "
 
 
 def outputs(output: str) -> dict[int, str]:
-    """Return what the blocks of a page printed, by their lines."""
+    """Return the output of each block of a page, by the line of the block."""
     parts = re.split(rf"^{_MARK}(\d+)\n", output, flags=re.MULTILINE)
     return {int(line): text for line, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def _ruled(code: str) -> list[str]:
-    """Return each command as it is, or as its rule replaces it."""
+    """Return the commands, each replaced by its rule if it has one."""
     lines = code.replace("\\\n", " ").splitlines()
     return [_ruled_one(command) for line in lines for command in line.split(" && ")]
 

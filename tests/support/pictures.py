@@ -10,7 +10,7 @@ from suno_persona import PersonaError
 
 _WIDTH = 400
 _LINE = 17
-_CHARACTER = 7.2  # the width of one in the widest font that a system may have
+_CHARACTER = 7.2  # the width of a character in the widest system font
 _CARD = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">
 <title>{title}</title>
@@ -47,7 +47,7 @@ def _box(kind: str, x: int, y: int, width: int, height: int) -> str:
 def _prose(words: str, x: int, y: int, width: int) -> list[str]:
     """Return lines of text, the first one below y."""
     lines = textwrap.wrap(words, int(width / _CHARACTER))
-    return [f'<text x="{x}" y="{y + _LINE * place}">{escape(line)}</text>' for place, line in enumerate(lines, start=1)]
+    return [f'<text x="{x}" y="{y + _LINE * row}">{escape(line)}</text>' for row, line in enumerate(lines, start=1)]
 
 
 _QUESTION = "May a persona exist? "
@@ -55,11 +55,11 @@ _PANELS = {False: ("no", f"{_QUESTION}No."), True: ("yes", f"{_QUESTION}Yes.")}
 
 
 def error_tree() -> str:
-    """Draw each error with its built-in parent, and the first sentence of its docstring."""
+    """Draw each error with its built-in parent and the first sentence of its docstring."""
     y, panel = 6, None
     tops: dict[bool, int] = {}
     bottoms: dict[bool, int] = {}
-    trunks: dict[type, tuple[int, int]] = {}  # where the line goes on to the next error below this one
+    trunks: dict[type, tuple[int, int]] = {}  # where the line to the next child continues
     rows: list[str] = []
     for kind, parent, depth in _tree(PersonaError):
         x = 18 + 18 * depth
@@ -90,7 +90,7 @@ def error_tree() -> str:
 def _tree(
     kind: type[PersonaError], parent: type[PersonaError] | None = None, depth: int = 0
 ) -> Iterator[tuple[type[PersonaError], type[PersonaError] | None, int]]:
-    """Yield each public error with its parent; those that certainly created nothing come first."""
+    """Yield each public error with its parent; errors that rule out a persona come first."""
     yield kind, parent, depth
     for child in sorted(_below(kind), key=lambda error: error.may_have_created):
         yield from _tree(child, kind, depth + 1)
@@ -104,7 +104,7 @@ def _below(kind: type[PersonaError]) -> Iterator[type[PersonaError]]:
             yield child
 
 
-# What a call goes through, from top to bottom: the kind of box, its name, and what happens there.
+# The steps of a call, from top to bottom: the kind of box, its name, and what happens there.
 _WAY = [
     ("outside", "your code", "await api.create(request), or async for outcome in api.create_many(requests)"),
     ("package", "_client.py", "holds the session and the settings; puts the engine together"),
@@ -129,7 +129,7 @@ _ENDS = [
 
 
 def call() -> str:
-    """A call's way through the package, and back to admission where a retry is safe."""
+    """Draw the path of a call through the package, and back to admission where a retry is safe."""
     x, width, y = 14, 334, 14
     middles: dict[str, int] = {}
     shapes: list[str] = []

@@ -1,4 +1,4 @@
-"""Files of requests for the command, and the outcomes that it writes."""
+"""Input files for the command, and the outcomes that it writes."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,10 @@ def write_file(folder: Path, content: str | bytes, name: str = "rows.csv") -> st
 
 
 def rows(count: int) -> str:
-    """Return so many rows of CSV."""
+    """Return this many rows of CSV."""
     return HEADER + "".join(f"clip,Voice {number},Airy pop,,\n" for number in range(count))
 
 
 def read_outcomes(text: str) -> list[dict[str, Any]]:
-    """Return the outcomes that were written."""
+    """Return the outcomes in an output file."""
     return [json.loads(line) for line in text.splitlines()]

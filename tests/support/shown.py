@@ -1,4 +1,4 @@
-"""What printers of tracebacks and walkers over objects find in an exception, the tests' own frames left out."""
+"""What traceback printers and object walkers find in an exception, without the tests' own frames."""
 
 import asyncio
 import io
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.traceback import Traceback
 
 _ENDS = (type, types.ModuleType, types.CodeType, asyncio.AbstractEventLoop, asyncio.Future, types.CoroutineType)
-"""Where a walk ends: from there it would come to the test itself, and to calls that are in flight."""
+"""A walk stops at these types: they lead to the test itself, and to calls in flight."""
 
 
 def in_rich(error: BaseException) -> str:
@@ -30,9 +30,9 @@ def in_structlog(error: BaseException) -> str:
 
 
 def in_reach(error: BaseException) -> str:
-    """Return every text and bytes that a walk over locals, attributes, items, closures and causes comes upon."""
+    """Return every string that a walk over locals, attributes, items, closures and causes reaches."""
     found: list[str] = []
-    seen: dict[int, Any] = {}  # with the objects, so that no `id` is used again
+    seen: dict[int, Any] = {}  # keeps the objects alive, so that no `id` is reused
     waiting: list[Any] = [error]
     while waiting:
         item = waiting.pop()
@@ -80,7 +80,7 @@ def frames(error: BaseException) -> types.TracebackType | None:
 
 
 def functions(error: BaseException) -> list[str]:
-    """Return the names of the functions that the error passed through, from the package's first on."""
+    """Return the names of the functions that the error passed through, from the package's first one on."""
     return [frame.f_code.co_name for frame in _frames(frames(error))]
 
 

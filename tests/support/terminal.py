@@ -35,7 +35,7 @@ class Terminal:
     def _read(self) -> None:
         try:
             data = os.read(self._leader, 65536)
-        except OSError:  # on Linux, when the last process that used it is gone
+        except OSError:  # on Linux, when the last process that used it has ended
             data = b""
         self.shown += data
         if not data:
@@ -51,22 +51,22 @@ class Terminal:
         os.write(self._leader, keys)
 
     def resize(self, columns: int) -> None:
-        """Give it so many columns; the command is told."""
+        """Set the width in columns; the kernel notifies the command."""
         ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def hang_up(self) -> None:
-        """Close it, as its window is closed."""
+        """Hang up, as when the user closes the window."""
         self.leave()
         os.close(self._leader)
         self._leader = -1
 
     def close(self) -> None:
-        """Stop reading, and close it."""
+        """Stop reading, and close the terminal."""
         if self._leader >= 0:
             self.hang_up()
 
     async def until(self, words: str) -> None:
-        """Wait until it shows these words."""
+        """Wait until the terminal shows these words."""
         while words.encode() not in self.shown:
             self._changed.clear()
             await self._changed.wait()

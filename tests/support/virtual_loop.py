@@ -1,4 +1,4 @@
-"""An event loop without real time and without I/O: it runs until nothing more can happen, and time moves when told."""
+"""An event loop without real time and I/O: it runs until nothing more can happen; only the test advances time."""
 
 import asyncio
 import contextvars
@@ -11,12 +11,12 @@ _Ts = TypeVarTuple("_Ts")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Never waits: where the loop would, it is idle, and stops."""
+    """Never waits: when the loop would wait, it is idle and stops."""
 
     loop: "VirtualLoop | None" = None
 
     def select(self, timeout: float | None = None) -> Any:
-        """Look for events without waiting for them."""
+        """Return ready events without waiting for any."""
         if timeout != 0 and self.loop is not None:
             self.loop.stop()
         return super().select(0)
@@ -37,11 +37,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def run_until_idle(self) -> None:
-        """Run until every task is done or waits."""
+        """Run until every task is done or waiting."""
         self.run_forever()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, timer by timer, with everything that happens meanwhile."""
+        """Advance time, timer by timer, and run what becomes due."""
         end = self._now + seconds
         while (due := self._next_timer()) is not None and due <= end:
             self._now = due
@@ -50,7 +50,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.run_until_idle()
 
     def finish(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine to its end, without letting time pass."""
+        """Run a coroutine to completion, without advancing time."""
         task = self.create_task(coroutine)
         self.run_until_idle()
         return task.result()
@@ -62,7 +62,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         *args: *_Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Remember when something is due."""
+        """Schedule a timer, and remember when it is due."""
         timer = super().call_at(when, callback, *args, context=context)
         self._timers = [*(each for each in self._timers if not each.cancelled()), timer]
         return timer
