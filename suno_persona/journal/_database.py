@@ -1,5 +1,6 @@
 """Where a journal is: its URL, its engine, its tables and their versions. SQLite and PostgreSQL differ here alone."""
 
+import importlib
 import os
 import re
 import secrets
@@ -13,7 +14,6 @@ from urllib.parse import parse_qsl
 import attrs
 import sqlalchemy as sql
 from sqlalchemy import event as hooks
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -51,8 +51,6 @@ for _field in attrs.fields(Record):
     _is_key, _is_optional = _field.name == "key", _field.default is None
     requests.append_column(sql.Column(_field.name, _type, primary_key=_is_key, nullable=_is_optional))
 
-INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}  # with `on_conflict`
-
 
 def database_url(url: str | os.PathLike[str]) -> sql.URL:
     """Read the path of an SQLite file, or the URL of a database. Raises `ConfigurationError`."""
@@ -65,7 +63,7 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
         parsed = sql.make_url(text) if "://" in text else sql.URL.create("sqlite", database=text)
     except (SQLAlchemyError, ValueError):
         raise _invalid("a URL that cannot be read") from None  # nor here
-    if parsed.get_backend_name() not in INSERTS | _DRIVERS:
+    if parsed.get_backend_name() not in ("sqlite", *_DRIVERS):
         raise _invalid(f"one of {parsed.get_backend_name()}; SQLite and PostgreSQL are supported")
     if parsed.get_backend_name() == "sqlite" and _is_transient(parsed):
         raise _invalid("an SQLite database in memory, which no later run can read")
@@ -122,6 +120,11 @@ def make_engine(url: sql.URL) -> sql.Engine:
     else:
         _check_options(url)
     return engine
+
+
+def insert(dialect: sql.Dialect) -> Any:
+    """Return the dialect's own INSERT of requests, which can have an ON CONFLICT clause."""
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect.name}").insert(requests)  # the other is not imported
 
 
 def _check_options(url: sql.URL) -> None:

@@ -46,7 +46,7 @@ class Storage:
         self._engine = database.make_engine(url)
         self._bound: set[Account] = set()  # what is known to be committed
         dialect = self._engine.dialect
-        insert = database.INSERTS[dialect.name](requests)
+        insert = database.insert(dialect)
         changes = {name: insert.excluded[name] for name in _CHANGING}
         self._insert = _Write(insert.on_conflict_do_nothing(), dialect)
         self._upsert = _Write(insert.on_conflict_do_update(index_elements=["key"], set_=changes), dialect)
