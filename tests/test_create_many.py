@@ -184,9 +184,10 @@ async def test_requests_must_be_an_iterable(persona_api: PersonaAPI, request_: C
 
 async def test_a_closed_client_starts_no_batch(persona_api: PersonaAPI) -> None:
     """It raises `UsageError`, and reads nothing from the source."""
+    source = iter(requests(1))
     await persona_api.close()
     with pytest.raises(UsageError, match="closed"):
-        await _all(persona_api, source := iter(requests(1)))
+        await _all(persona_api, source)
     assert len(list(source)) == 1
 
 
