@@ -18,7 +18,7 @@ from suno_persona._error_body import one_line, request_id
 from suno_persona._response import Response, read_persona, read_usual, slash_redirect, without_secret
 from suno_persona._retry import RetryPolicy, backoff, cools_down_all, should_retry
 from suno_persona._secret import Secret
-from suno_persona.conversion import dump_request
+from suno_persona.conversion import as_written, dump_request
 from suno_persona.errors import InvalidRequestError, NotCreatedError, OutcomeUnknownError, PersonaError
 from suno_persona.models import CreatePersonaRequest, Persona
 
@@ -171,7 +171,7 @@ class Engine:
             response = without_secret(response, self.key)  # so that no model, error or frame holds an echo of it
             persona, call.body_request_id = read_persona(response)
         else:
-            call.document = response.body
+            call.document = as_written(response.body)
         call.headers = response.headers
         return persona
 

@@ -94,8 +94,11 @@ class Secret:
         return data if masked == data else masked
 
     def begins_in(self, data: bytes) -> bool:
-        """Whether data holds the beginning of the key as it is."""
-        return len(self) >= _SHORT and self._key.plain()[:_HEAD] in data
+        """Whether a JSON document holds the beginning of the key, as it is or escaped."""
+        if len(self) < _SHORT:
+            return False
+        head = self._key.plain()[:_HEAD]
+        return head in data or (b"\\" in data and head in _JSON_ESCAPE.sub(_unescaped, data))
 
     def may_be_in(self, data: bytes) -> bool:
         """Whether there may be an echo; takes microseconds where there is none."""
@@ -123,9 +126,14 @@ class Secret:
         return any(probe in unquoted or probe in joined for probe in probes)
 
 
+_JSON_ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|([/\"\\]))")  # of visible ASCII
 _ESCAPED_ASCII = re.compile(rb"\\(?:u00[2-7]|x[2-7])")
 _HEAD = 6
 _PROBE = 24  # long ones are found faster
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    return escape[2] or bytes.fromhex(escape[1].decode())
 
 
 def _probes(key: bytes) -> set[bytes]:

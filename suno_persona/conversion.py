@@ -66,6 +66,11 @@ def load_usual(data: bytes | str) -> Persona | None:
     return read_persona(data) if _is_unchanged(converter) else None
 
 
+def as_written(data: bytes) -> bytes | None:
+    """Return a document that `load_usual` could read, for `dumps` of its persona; `None` if a user's hook writes it."""
+    return data if _writes_as_made(converter) else None
+
+
 def dump_usual(persona: Persona) -> bytes | None:
     """Return the document of a persona, or `None` where anything in it is unusual, or where a user's hook writes it."""
     return write_persona(persona) if type(persona) is Persona and _writes_as_made(converter) else None

@@ -150,6 +150,16 @@ def test_no_transition_changes_the_identity_of_a_record() -> None:
             assert result.index == (record.index if record else getattr(event, "index", None))
 
 
+def test_every_change_of_a_claim_changes_its_state_its_holder_or_its_index() -> None:
+    """Comparing these three is enough to see that a claimed record is unchanged, and the storage compares no others."""
+    claimed = [record for record in RECORDS.values() if record is not None and record.state == "claimed"]
+    for record, index, event in itertools.product(claimed, (None, 7), EVENTS.values()):
+        before = attrs.evolve(record, index=index)
+        after = decide(before, event)
+        if isinstance(after, Record) and after != before:
+            assert (after.state, after.holder, after.index) != (before.state, before.holder, before.index)
+
+
 def test_a_persona_is_overwritten_only_if_it_was_resolved_by_hand() -> None:
     """A persona that the service created stays as it is, whatever the event."""
     for record, event, result in pairs():

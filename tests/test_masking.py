@@ -15,6 +15,7 @@ from support.calls import ONCE
 
 from suno_persona import CreatePersonaRequest, PersonaAPI, dumps
 from suno_persona._secret import Secret
+from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno, Fault
 
 KEY = "sk-Ab3/dEf6+hIj9lMn2_pQr5&tUv8"
@@ -96,6 +97,22 @@ async def test_an_echo_in_a_persona_is_masked(spell: Callable[[str], str], reque
     for shown in (repr(created), dumps(created).decode()):
         assert "***" in shown
         assert_masked(shown)
+
+
+@pytest.mark.parametrize("spelling", ["plain", "slashes escaped", "JSON escapes", "two lines", "beginning and dots"])
+async def test_an_echo_in_a_usual_persona_is_masked(
+    spelling: str, request_: CreatePersonaRequest, tmp_path: Path
+) -> None:
+    """It is masked in a document that has nothing else unusual, and in the journal even if a later member hides it."""
+    echo, path = SPELLINGS[spelling](KEY), tmp_path / "personas.db"
+    persona = f'{{"id": "fd213afd", "description": "got {echo}!", "name": "{echo}", "name": "Neon"}}'
+    async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url) as api:
+        fake.script(Fault.response(200, persona.encode()))
+        (outcome,) = [outcome async for outcome in api.create_many([request_], journal=Journal(path))]
+    assert outcome.result().name == "Neon"
+    assert_masked(repr(outcome))
+    for file in tmp_path.iterdir():
+        assert_masked(file.read_bytes().decode("latin-1"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import operator
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any, TypeAlias, TypeVar
@@ -114,7 +114,7 @@ class Storage:
         for event, decision in zip(events, decisions, strict=True):
             if isinstance(event, ledger.Settle):
                 self._claimed.pop(event.key, None)
-            elif isinstance(decision, Record) and ledger.is_granted(decision):
+            elif isinstance(event, ledger.Claim) and isinstance(decision, Record) and ledger.is_granted(decision):
                 self._claimed[event.key] = decision
         return decisions
 
@@ -189,44 +189,45 @@ class Storage:
     def _decide(self, connection: sql.Connection, events: Sequence[Event]) -> Decisions:
         """Decide on events in their order, and write what they change.
 
-        What is claimed or enqueued is most likely new, and what is settled most likely as it was claimed here. Where it
-        is so, the decisions on that are written at once; otherwise, records are locked and read first.
+        Optimistic: what is claimed or enqueued is most likely new, and what is settled is as it was claimed here.
+        Decisions on that are written where it is so. Otherwise, records are locked and read first.
         """
         accounts = {event.account for event in events if isinstance(event, ledger.Claim) and event.account}
         refused = self._bind(connection, accounts - self._bound)
-
-        def decision(record: Record | None, event: Event, at: str) -> Decision:
-            if refused and isinstance(event, ledger.Claim) and event.account in refused:
-                return refused[event.account]
-            return ledger.decide(record, event, at)
-
         times = list(islice(ledger.times(self.now()), len(events)))
-        drafts = [
-            decision(self._claimed.get(event.key) if isinstance(event, ledger.Settle) else None, event, at)
-            for event, at in zip(events, times, strict=True)
-        ]
-        new, settled = dict[str, Record](), dict[str, Record]()
-        for event, draft in zip(events, drafts, strict=True):
-            if isinstance(draft, Record):
-                (settled if isinstance(event, ledger.Settle) else new)[event.key] = draft
-        are_new = self._insert(connection, new.values()) == len(new)
-        are_expected = are_new and len(new) + len(settled) == len(events)
-        if are_expected and self._update(connection, settled.values()) == len(settled):
-            return drafts
-        stored = _records(connection, _LOCK, {"keys": list({event.key for event in events})})
-        if lost := new.keys() - stored.keys():
+
+        def decided(records: Mapping[str, Record]) -> tuple[dict[str, Record], Decisions]:
+            """Return the records after all events, and the decision on each."""
+            after, decisions = dict(records), list[Decision]()
+            for event, at in zip(events, times, strict=True):
+                made: Decision
+                if refused and isinstance(event, ledger.Claim) and event.account in refused:
+                    made = refused[event.account]
+                else:
+                    made = ledger.decide(after.get(event.key), event, at)
+                decisions.append(made)
+                if isinstance(made, Record):
+                    after[event.key] = made
+            return after, decisions
+
+        keys = {event.key for event in events}
+        settling = {event.key for event in events if isinstance(event, ledger.Settle)}
+        expected = {key: self._claimed[key] for key in settling & self._claimed.keys()}
+        drafts, decisions = decided(expected)
+        new = [draft for key, draft in drafts.items() if key not in expected]
+        changed = [drafts[key] for key, record in expected.items() if drafts[key] is not record]
+        # Nothing is updated before the inserts have locked the rest of the keys, or a lock below might be a deadlock.
+        are_new = self._insert(connection, new) == len(new) and len(new) + len(changed) == len(keys)
+        if are_new and self._update(connection, changed) == len(changed):
+            return decisions
+        stored = _records(connection, _LOCK, {"keys": list(keys)})
+        if lost := {draft.key for draft in new} - stored.keys():
             raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
         # A draft that is there was written now: no other run has its holder.
-        written = {key: draft for key, draft in (new | settled).items() if stored.get(key) == draft}
-        records = {key: record for key, record in stored.items() if key not in written}
-        decisions: list[Decision] = []
-        for event, at, draft in zip(events, times, drafts, strict=True):
-            is_first = event.key in written and event.key not in records
-            decisions.append(made := draft if is_first else decision(records.get(event.key), event, at))
-            if isinstance(made, Record):
-                records[event.key] = made
-        stored |= written
-        self._upsert(connection, [record for key, record in records.items() if record is not stored.get(key)])
+        before = {key: record for key, record in stored.items() if record != drafts.get(key)}
+        before |= {key: expected[key] for key in stored.keys() & expected.keys() - before.keys()}
+        after, decisions = decided(before)
+        self._upsert(connection, [record for key, record in after.items() if record != stored.get(key)])
         return decisions
 
     def _bind(
