@@ -17,11 +17,7 @@ import nox
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv|virtualenv"  # uv installs in seconds
 nox.options.download_python = "never"  # test each Python that is there
-for like_pip in (
-    "UV_COMPILE_BYTECODE",  # once, and not in each process that a test starts
-    "UV_SYSTEM_CERTS",  # trust what the machine trusts
-):
-    os.environ.setdefault(like_pip, "1")
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the machine trusts, as pip does
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "fast"]
 nox.options.error_on_missing_interpreters = False
@@ -35,6 +31,7 @@ GITHUB = {  # what GitHub reads, by the schema that it has to keep
     "github-workflows": "workflows/*.yml",
 }
 
+COMPILED = {"UV_COMPILE_BYTECODE": "1"}  # once, and not in each process that a test starts
 FAST = ("-m", "not slow")
 FAST_PROFILE = {"HYPOTHESIS_PROFILE": "fast"}
 
@@ -84,7 +81,7 @@ def install_all(session: nox.Session) -> None:
 @nox.session
 def fast(session: nox.Session) -> None:
     """Run the tests that take no more than a moment each, on the Python at hand."""
-    session.install("-e", ".[cli,distributed,testing]", *groups("tests"))
+    session.install("-e", ".[cli,distributed,testing]", *groups("tests"), env=COMPILED)
     pytest(session, ["python"], *FAST, env=FAST_PROFILE)
 
 
@@ -101,8 +98,8 @@ def package(session: nox.Session) -> None:
 def install_wheel(session: nox.Session, *requirements: str) -> None:
     """Install the wheel in dist/ with its extras, and what the tests need."""
     (wheel,) = Path("dist").glob("*.whl")
-    session.install(f"{wheel}[cli,distributed,testing]", *groups("tests"), *requirements)
-    session.install("--force-reinstall", "--no-deps", str(wheel))  # pip keeps what has the same version
+    session.install(f"{wheel}[cli,distributed,testing]", *groups("tests"), *requirements, env=COMPILED)
+    session.install("--force-reinstall", "--no-deps", str(wheel), env=COMPILED)  # pip keeps what has the same version
 
 
 def pytest(session: nox.Session, run: Sequence[str], *options: str, env: Mapping[str, str] = {}) -> None:
