@@ -97,7 +97,10 @@ async def peak(url: str, number: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with PersonaAPI("sk-0123456789", base_url=url) as api:
             await many(api, Journal(f"{folder}/personas.db"), number)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1))
+    if (status := Path("/proc/self/status")).exists():  # on Linux, `ru_maxrss` includes the peak of the parent process
+        print(status.read_text().partition("VmHWM:")[2].split()[0])
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def memory(url: str) -> None:
