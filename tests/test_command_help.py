@@ -108,4 +108,4 @@ def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
 
 def words(text: str) -> list[str]:
     """Return the words of help texts, without the types, brackets and ellipses of arguments."""
-    return re.sub(r" <[a-z\[\] ]+>|[{}]|(?<=\])\.\.\.", "", text).split()
+    return re.sub(r" <[a-z\[\] ]+>|[{}\[\]]|\.\.\.", "", text).split()
