@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Protocol, Self, cast, runtime_checkable
+from typing import NotRequired, Protocol, Self, TypedDict, Unpack, cast, runtime_checkable
 
 import attrs
 
@@ -28,6 +28,19 @@ class Recorded(Protocol):
         ...
 
 
+class Ending(TypedDict):
+    """How a call ended, beside its result."""
+
+    may_have_created: bool
+    """Whether a persona may exist, where the result itself does not say."""
+
+    request_id: str | None
+    """The service's id of the exchange."""
+
+    document: NotRequired[bytes | None]
+    """The persona's document as received, where it need not be written anew."""
+
+
 class Run(Protocol):
     """One run of a batch over a journal."""
 
@@ -41,19 +54,10 @@ class Run(Protocol):
         Where the caller is cancelled meanwhile, the claim is settled as not created.
         """
 
-    def settle(
-        self,
-        key: str,
-        result: Persona | BaseException,
-        *,
-        may_have_created: bool,
-        request_id: str | None,
-        document: bytes | None = None,
-    ) -> Awaitable[Recorded | None]:
+    def settle(self, key: str, result: Persona | BaseException, **ending: Unpack[Ending]) -> Awaitable[Recorded | None]:
         """Commit the outcome of a claimed request, also where nobody awaits that.
 
-        `document` is the persona's, where it need not be written anew. What it returns is recorded instead, where the
-        outcome is no persona: another claim may have created one.
+        What it returns is recorded instead, where the outcome is no persona: another claim may have created one.
         """
         ...
 
@@ -113,10 +117,20 @@ async def send_recorded(engine: Engine, run: Run | None, key: str | None, call: 
     ident = recorded.request_id if recorded is not None else engine.request_id(call)
     if run is None or key is None or not is_claimed:
         return Sent(result, ident, None)
-    committed = run.settle(
-        key, result, may_have_created=call.may_have_created, request_id=ident, document=call.document
+    return Sent(result, ident, settle(run, key, call, result, ident))
+
+
+def settle(
+    run: Run, key: str, call: Call, result: Persona | BaseException, request_id: str | None
+) -> Awaitable[Recorded | None]:
+    """Commit how a call ended."""
+    return run.settle(
+        key,
+        result,
+        may_have_created=call.may_have_created,
+        request_id=request_id,
+        document=call.document,
     )
-    return Sent(result, ident, committed)
 
 
 class Batch:

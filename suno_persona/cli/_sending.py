@@ -4,11 +4,11 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 import attrs
 
-from suno_persona._batch import Batch, Recorded
+from suno_persona._batch import Batch, Ending, Recorded
 from suno_persona._batch import Run as BatchRun
 from suno_persona._client import PersonaAPI, engine_of, open_batch
 from suno_persona._engine import Account
@@ -69,9 +69,11 @@ class _WatchedRun:
         (self._watched.in_flight if recorded is None else self._watched.recorded).add(key)
         return recorded
 
-    def settle(self, key: str, result: Persona | BaseException, **what: Any) -> "Awaitable[Recorded | None]":
+    def settle(
+        self, key: str, result: Persona | BaseException, **ending: Unpack[Ending]
+    ) -> "Awaitable[Recorded | None]":
         """Settle a request."""
-        return self._run.settle(key, result, **what)
+        return self._run.settle(key, result, **ending)
 
 
 @attrs.define(eq=False)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from suno_persona import errors
-from suno_persona._batch import Sent, send_recorded
+from suno_persona._batch import Sent, send_recorded, settle
 from suno_persona._engine import Call, Engine
 from suno_persona._retry import RetryPolicy, backoff
 from suno_persona._shield import until_done
@@ -96,6 +96,6 @@ async def _record(run: Run, key: str, call: Call, sent: Sent) -> None:
                 _log.error("the outcome of %s is not recorded: %s", key, error)
                 raise
             await asyncio.sleep(wait)
-            committed = run.settle(key, sent.result, may_have_created=call.may_have_created, request_id=sent.request_id)
+            committed = settle(run, key, call, sent.result, sent.request_id)
         else:
             committed = None

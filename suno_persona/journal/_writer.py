@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast
 
 import attrs
 
@@ -23,6 +23,9 @@ from suno_persona.journal._entry import Entry
 from suno_persona.journal._states import Decision, Event, Record
 from suno_persona.journal._storage import Storage
 from suno_persona.models import Persona
+
+if TYPE_CHECKING:
+    from suno_persona._batch import Ending
 
 _log = logging.getLogger("suno_persona")
 _P = ParamSpec("_P")
@@ -174,20 +177,10 @@ class Run:
         self.on_recorded(entry)
         return entry
 
-    def settle(
-        self,
-        key: str,
-        result: Persona | BaseException,
-        *,
-        may_have_created: bool,
-        request_id: str | None,
-        document: bytes | None = None,
-    ) -> "Settling":
+    def settle(self, key: str, result: Persona | BaseException, **ending: "Unpack[Ending]") -> "Settling":
         """Commit what became of a claim, also if nobody waits for it. Awaiting it raises `JournalError`."""
         requeue = isinstance(result, BaseException) and self.requeues(result)
-        members = ledger.settlement(
-            result, may_have_created=may_have_created, request_id=request_id, document=document, requeue=requeue
-        )
+        members = ledger.settlement(result, requeue=requeue, **ending)
         _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
         event = ledger.Settle(key=key, holder=self.holder, **members)
         return Settling(event, self.writer.submit(event))
