@@ -154,9 +154,14 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what a call costs beside the alternatives, and write docs/benchmarks.md and its plot."""
+    """Count the instructions of a call beside the alternatives, and write docs/benchmarks.md; needs valgrind and nginx.
+
+    With names of clients, only print what a call costs these.
+    """
+    if not shutil.which("valgrind"):
+        session.error("valgrind must be installed, which counts the instructions: see your system's packages")
     session.install(".", *groups("bench"))
-    session.run("python", "tests/benchmarks/report.py")
+    session.run("python", f"tests/benchmarks/{'instructions' if session.posargs else 'report'}.py", *session.posargs)
 
 
 @nox.session(tags=["ci"])

@@ -1,6 +1,5 @@
 """How Sphinx builds the docs: `nox -s docs`."""
 
-import os
 from importlib.metadata import version as version_of
 
 import attrs
@@ -53,8 +52,6 @@ python_display_short_literal_types = True
 python_maximum_signature_line_length = 80
 # The hints of the errors need it.
 vars(suno_persona.errors)["CreatePersonaRequest"] = suno_persona.CreatePersonaRequest
-# `suno_persona.distributed.app` needs one to be there.
-os.environ.setdefault("SUNO_JOURNAL_URL", "postgresql://")
 
 # What stands in single backticks is a link where it is the name of something;
 # otherwise it is code.

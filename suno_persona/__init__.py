@@ -2,7 +2,7 @@
 
 from suno_persona._client import PersonaAPI
 from suno_persona._retry import RetryPolicy
-from suno_persona.conversion import dumps, loads
+from suno_persona.conversion import dumps, loads, to_dict
 from suno_persona.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -54,4 +54,5 @@ __all__ = [
     "UsageError",
     "dumps",
     "loads",
+    "to_dict",
 ]

@@ -13,7 +13,7 @@ def main() -> None:
         gc.enable()
         command()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("jinja2", "rich", "sqlalchemy", "typer"):
+        if (error.name or "").partition(".")[0] not in ("click", "jinja2", "rich", "sqlalchemy"):
             raise
         print("suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'", file=sys.stderr)
         sys.exit(2)

@@ -1,44 +1,35 @@
-"""Many requests through one client: read lazily, sent as slots are free, returned as they complete, one outcome each.
+"""Many requests through one client: read lazily, sent as the window allows, yielded as they complete.
 
 It knows a journal only by the protocols below, and nothing of HTTP.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import NotRequired, Protocol, Self, TypedDict, Unpack, cast, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import attrs
 
-from suno_persona._engine import Account, Call, Engine
-from suno_persona.errors import InvalidRequestError, JournalError, OutcomeUnknownError, PersonaError
+from suno_persona._engine import Account, Call, Engine, not_sent
+from suno_persona._response import Ended
+from suno_persona._retry import window_after
+from suno_persona._shield import uncancelled
+from suno_persona.conversion import dump_request
+from suno_persona.errors import InvalidRequestError, NotCreatedError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
+
+_log = logging.getLogger("suno_persona")
 
 
 class Recorded(Protocol):
     """What a journal holds of a request."""
 
-    @property
-    def request_id(self) -> str | None:
-        """The service's id of the exchange."""
-
-    def result(self) -> Persona:
-        """Return the recorded persona, or raise the recorded error."""
+    def ended(self) -> Ended:
+        """Return how its call ended, as far as it is recorded."""
         ...
-
-
-class Ending(TypedDict):
-    """How a call ended, beside its result."""
-
-    may_have_created: bool
-    """Whether a persona may exist, where the result itself does not say."""
-
-    request_id: str | None
-    """The service's id of the exchange."""
-
-    document: NotRequired[bytes | None]
-    """The persona's document as received, where it need not be written anew."""
 
 
 class Run(Protocol):
@@ -48,16 +39,14 @@ class Run(Protocol):
         """Return the key of the next request, by its wire body."""
         ...
 
-    async def claim(self, key: str, body: bytes) -> Recorded | None:
-        """Commit that a request is about to be sent; or return what is recorded, and it must not be sent.
+    def claim(self, key: str, body: bytes) -> Awaitable[Recorded | None]:
+        """Commit that a request is about to be sent; or return what is recorded, and it must not be sent."""
+        ...
 
-        Where the caller is cancelled meanwhile, the claim is settled as not created.
-        """
+    def settle(self, key: str, ended: Ended) -> Awaitable[Recorded | None]:
+        """Commit how the call of a claimed request ended.
 
-    def settle(self, key: str, result: Persona | BaseException, **ending: Unpack[Ending]) -> Awaitable[Recorded | None]:
-        """Commit the outcome of a claimed request, also where nobody awaits that.
-
-        What it returns is recorded instead, where the outcome is no persona: another claim may have created one.
+        What it returns is recorded instead, if the outcome is no persona: another claim may have created one.
         """
         ...
 
@@ -75,68 +64,75 @@ class BatchJournal(Protocol):
         """Close it."""
 
     async def begin(self, account: Account) -> Run:
-        """Begin a run over a batch. Raises `JournalError` where it belongs to another service or account."""
+        """Begin a run over a batch. Raises `JournalError` if it belongs to another service or account."""
         ...
 
 
-@attrs.frozen(eq=False)
-class Sent:
-    """How a call ended, and the commit of that."""
+async def claim_and_send(run: Run, key: str, call: Call, send: Callable[[Call], Awaitable[Ended]]) -> Ended:
+    """Claim a request and send it, unless it is recorded. Whatever was claimed must be settled: see `record`.
 
-    result: Persona | BaseException
-    """The persona, or the error or cancellation."""
-
-    request_id: str | None
-    committed: Awaitable[Recorded | None] | None
-    """What `Run.settle` returned; `None` where there is nothing new to commit."""
-
-
-async def send_recorded(engine: Engine, run: Run | None, key: str | None, call: Call) -> Sent:
-    """Claim a request, send it, and begin to commit its outcome, unless its outcome is recorded already.
-
-    Raises `JournalError` where the claim cannot be committed: nothing was sent.
+    Raises `JournalError` if the claim cannot be committed: nothing was sent.
     """
-    recorded: Recorded | None = None
-    is_claimed = False
-
-    async def claim() -> Persona | None:
-        nonlocal recorded, is_claimed
-        if run is None or key is None:
-            return None
-        recorded = await run.claim(key, call.body)
-        is_claimed = recorded is None
-        return None if recorded is None else recorded.result()
-
-    result: Persona | BaseException
-    try:
-        result = await engine.create(call, claim)
-    except JournalError:
-        raise
-    except BaseException as error:  # a cancellation too: what was in flight is recorded
-        result = error
-    ident = recorded.request_id if recorded is not None else engine.request_id(call)
-    if run is None or key is None or not is_claimed:
-        return Sent(result, ident, None)
-    return Sent(result, ident, settle(run, key, call, result, ident))
+    recorded, cancellation = await uncancelled(run.claim(key, dump_request(call.request)))
+    if recorded is not None:
+        return attrs.evolve(recorded.ended(), is_recorded=True, cancellation=cancellation)
+    if cancellation is not None:
+        return not_sent(call.request, cancellation)
+    return await send(call)
 
 
-def settle(
-    run: Run, key: str, call: Call, result: Persona | BaseException, request_id: str | None
-) -> Awaitable[Recorded | None]:
-    """Commit how a call ended."""
-    return run.settle(
-        key,
-        result,
-        may_have_created=call.may_have_created,
-        request_id=request_id,
-        document=call.document,
-    )
+async def record(run: Run, key: str, ended: Ended) -> Ended:
+    """Commit how the call of a claimed request ended, and return what is recorded.
+
+    Raises `JournalError` if it cannot be committed.
+    """
+    instead, cancellation = await uncancelled(run.settle(key, ended))
+    known = ended if instead is None else instead.ended()
+    if isinstance(known.result, Exception) and isinstance(ended.result, Exception) and known is not ended:
+        known.result.__cause__ = ended.result
+    return attrs.evolve(known, cancellation=cancellation or ended.cancellation)
+
+
+class _Gate:
+    """Lets calls in while there are fewer than `limit`; first come, first served."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._inside = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Wait until there is room."""
+        if self._inside < self._limit() and not self._waiting:
+            self._inside += 1
+            return
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(admitted)
+        try:
+            await admitted
+        except asyncio.CancelledError:
+            if not admitted.cancelled():  # admitted at the same moment
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Make room."""
+        self._inside -= 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Let in whoever may enter now."""
+        while self._waiting and self._inside < self._limit():
+            if not (admitted := self._waiting.popleft()).done():
+                self._inside += 1
+                admitted.set_result(None)
 
 
 class Batch:
     """One run over many requests: inside `async with`, an async iterator over their outcomes.
 
-    At most `max_buffered` requests are read from the source and not yet returned as outcomes.
+    At most `2 * max_connections` requests are read from the source and not yet returned as outcomes. One call is in
+    flight at first, and more as personas are created: see `window_after`.
     """
 
     def __init__(
@@ -144,7 +140,7 @@ class Batch:
         requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
         engine: Engine,
         *,
-        max_buffered: int,
+        max_connections: int,
         journal: BatchJournal | None,
     ) -> None:
         if not isinstance(requests, Iterable | AsyncIterable):
@@ -152,10 +148,16 @@ class Batch:
             raise InvalidRequestError(message=message)
         self._requests = requests
         self._engine = engine
-        self._buffer = asyncio.Semaphore(max_buffered)
         self._journal = journal
         self._run: Run | None = None
-        self._calls: dict[asyncio.Task[None], Call | None] = {}  # `None`: it has a result, which is being committed
+        self._max_connections = max_connections
+        self._window = 1
+        self._buffer = asyncio.Semaphore(2 * max_connections)
+        # A quarter more calls are claimed than are in flight, so that a free slot finds one whose claim is committed.
+        # Not many more: the outcome of each is unknown once the process is killed.
+        self._claims = _Gate(lambda: self._window + self._window // 4)
+        self._flights = _Gate(lambda: self._window)
+        self._calls: dict[asyncio.Task[None], Call] = {}
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         self._is_fed = False
         self._stopped = False
@@ -171,7 +173,7 @@ class Batch:
                 await self._journal.__aexit__(type(error), error, error.__traceback__)
                 raise
         self._feeder = asyncio.create_task(self._feed())
-        self._feeder.add_done_callback(self._ended)
+        self._feeder.add_done_callback(self._note_end)
         return self
 
     def __aiter__(self) -> Self:
@@ -190,7 +192,7 @@ class Batch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop, and wait for the calls in flight; where the reader was cancelled, cancel them first."""
+        """Stop, and wait for the calls in flight; if the reader was cancelled, cancel them first."""
         if _cancellations() > self._cancellations:
             self.cancel()
         else:
@@ -204,31 +206,37 @@ class Batch:
                 self.cancel()
         if self._journal is not None:
             await self._journal.__aexit__(kind, error, traceback)
+        while not self._outcomes.empty():
+            self._warn(self._outcomes.get_nowait())
         if interrupted is not None:
             raise interrupted
 
     def stop(self) -> None:
-        """Send nothing more. Calls in flight finish and have their outcomes."""
+        """Start no more requests. Calls in flight finish and have their outcomes."""
         self._stopped = True
         self._feeder.cancel()
         for task, call in self._calls.items():
-            if call is not None:
-                call.may_retry = False
-                if not call.may_have_created:
-                    task.cancel()
+            call.may_retry = False
+            if call.is_waiting:
+                task.cancel()
 
     def cancel(self) -> None:
-        """Send nothing more, and cancel the calls in flight. Their outcomes are unknown."""
+        """Start no more requests, and cancel the calls in flight. Their outcomes are unknown."""
         self.stop()
-        for task, call in self._calls.items():
-            if call is not None:
-                task.cancel()
+        for task in self._calls:
+            task.cancel()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being sent."""
+        return sum(not call.is_waiting for call in self._calls.values())
 
     async def _feed(self) -> None:
         index = 0
         async with aclosing(each(self._requests)) as requests:
             async for request in requests:
                 await self._buffer.acquire()
+                await self._claims.enter()
                 if self._stopped:  # a source may go on although it was cancelled
                     break
                 self._start(index, request)
@@ -238,36 +246,55 @@ class Batch:
         try:
             call = Call(request)
         except InvalidRequestError as error:
+            self._claims.leave()
             self._outcomes.put_nowait(Outcome(index, request, None, error))
             return
-        key = None if self._run is None else self._run.key(call.body)
+        key = None if self._run is None else self._run.key(dump_request(request))
         task = asyncio.create_task(self._create(index, key, call))
         self._calls[task] = call
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._note_end)
 
     async def _create(self, index: int, key: str | None, call: Call) -> None:
-        """Take a call to its outcome. What no outcome can express is raised: it ends the batch."""
-        sent = await send_recorded(self._engine, self._run, key, call)
-        self._calls[cast("asyncio.Task[None]", asyncio.current_task())] = None
-        result = sent.result
-        if isinstance(result, asyncio.CancelledError) and call.may_have_created:
-            result = OutcomeUnknownError(
-                message="cancelled while in flight", request=call.request, attempts=call.attempts
-            )
-        ident = sent.request_id
+        """Take a call to its outcome. Raises `JournalError`, which ends the batch."""
         try:
-            if sent.committed is not None and (recorded := await sent.committed) is not None:
-                result, ident = _result(recorded, result), recorded.request_id
+            if self._run is None or key is None:
+                ended = await self._send(call)
+            else:
+                ended = await claim_and_send(self._run, key, call, self._send)
+            if ended.is_recorded and isinstance(ended.result, Persona):
+                self._window = window_after(self._window, self._max_connections, ended.result)
+                self._flights.wake()
+        finally:
+            self._claims.leave()
+        try:
+            if self._run is not None and key is not None and not ended.is_recorded:
+                ended = await record(self._run, key, ended)
         finally:  # an outcome that cannot be recorded is returned all the same
-            if isinstance(result, Persona):
-                self._outcomes.put_nowait(Outcome(index, call.request, result, None, key, ident))
-            elif isinstance(result, PersonaError):
-                ident = getattr(result, "request_id", None)
-                self._outcomes.put_nowait(Outcome(index, call.request, None, result, key, ident))
-        if not isinstance(result, Persona | PersonaError):
-            raise result
+            if ended.cancellation is None or not isinstance(ended.result, NotCreatedError):
+                self._outcomes.put_nowait(outcome_of(ended, index, call.request, key))
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    async def _send(self, call: Call) -> Ended:
+        try:
+            await self._flights.enter()
+        except asyncio.CancelledError as cancellation:
+            return not_sent(call.request, cancellation)
+        try:
+            ended = await self._engine.send(call)
+            # Before the next call may start, or it would start by the old window.
+            self._window = window_after(self._window, self._max_connections, ended.result)
+            return ended
+        finally:
+            self._flights.leave()
+
+    def _warn(self, outcome: Outcome | None) -> None:
+        """Log the id of a persona that nobody else will see."""
+        if self._journal is not None or outcome is None:
+            return
+        found = outcome.persona.id if outcome.persona else getattr(outcome.error, "persona_id", None)
+        if found is not None:
+            _log.warning("persona %s was created, and its outcome was not read", found)
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
         """Note that a call or the feeder ended. The first failure stops the feeder, and is raised after the others."""
         self._calls.pop(task, None)
         failure: BaseException | None = None
@@ -287,13 +314,11 @@ class Batch:
             self._outcomes.put_nowait(None)
 
 
-def _result(recorded: Recorded, own: Persona | BaseException) -> Persona | PersonaError:
-    """Return what is recorded instead of a call's own result."""
-    try:
-        return recorded.result()
-    except PersonaError as error:
-        error.__cause__ = own if isinstance(own, BaseException) else None
-        return error
+def outcome_of(ended: Ended, index: int, request: CreatePersonaRequest, key: str | None = None) -> Outcome:
+    """Return how a call ended as its outcome in a batch."""
+    result = ended.result
+    persona, error = (result, None) if isinstance(result, Persona) else (None, result)
+    return Outcome(index, request, persona, error, key, ended.request_id, ended.is_recorded)
 
 
 async def each(

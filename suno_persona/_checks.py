@@ -1,11 +1,9 @@
 """What the values of a request must be. Each check raises an `InvalidRequestError` that names the field."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from math import isfinite
-from typing import Any
-
-import attrs
+from unicodedata import name as name_of
 
 from suno_persona.errors import InvalidRequestError
 
@@ -15,38 +13,33 @@ REQUEST_MEMBERS = ("root_clip_id", "name", "description", "clips", "is_public")
 REQUIRED_MEMBERS = REQUEST_MEMBERS[:3]
 """Those of them that have no default."""
 
-_USUAL_ID = re.compile("[!-9;-~]+")  # visible ASCII without a colon
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_DEEPEST = 64
+# What spreadsheets and data frames write for an empty cell, also if its formula failed: `#N/A`, `<NA>`.
+_NOTHING = r"[-#<]?(?i:nan|n[./]?a\.?|nat|null|none)[>!]?"
+# And for a number, which they take some ids for: `5.48E+07`, `54834687.0`. Such a number has a `.`, `,` or `+`. Without
+# one, as in `548346e7`, it may as well be an id: eight hexadecimal digits, as UUIDs begin.
+_NUMBER = r"-?(?:\d++(?:[.,]\d*(?:[Ee][+-]?\d*)?|[Ee]\+\d*)|inf)"
+_ID = re.compile(rf"(?!(?:{_NOTHING}|{_NUMBER})\Z)[\w.~-]+", re.ASCII)  # what RFC 3986, section 2.3, calls unreserved
+_AROUND = re.compile(r"\A[^\w.~-]+|[^\w.~-]+\Z", re.ASCII)
+_ID_IN_URL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=/song/)[\w.~-]+", re.ASCII | re.IGNORECASE)
 
 
-def is_text(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
-    """Check for text that is not blank and can be written as UTF-8."""
-    _text(attribute.name, value)
-
-
-def is_id(_: object, attribute: "attrs.Attribute[str]", value: object) -> None:
-    """Check for an id: text without white space or control characters that is no URL."""
-    _id(attribute.name, value)
-
-
-def are_ids(_: object, attribute: "attrs.Attribute[tuple[str, ...]]", value: tuple[object, ...]) -> None:
-    """Check for at least one id."""
-    if not value:
-        raise _invalid(attribute.name, "at least one clip id", value)
-    for index, item in enumerate(value):
-        _id(f"{attribute.name}[{index}]", item)
-
-
-def is_bool(_: object, attribute: "attrs.Attribute[bool]", value: object) -> None:
-    """Check for a `bool`, and nothing that is merely truthy."""
-    if type(value) is not bool:
-        raise _invalid(attribute.name, "True or False", value)
+def members(root_clip_id: object, name: object, description: object, clips: tuple[object, ...], public: object) -> None:
+    """Check the members that every request has."""
+    _check_id("root_clip_id", root_clip_id)
+    _check_text("name", name)
+    _check_text("description", description)
+    if not clips:
+        raise InvalidRequestError(message="clips is empty; pass at least one clip id")
+    if clips != (root_clip_id,):
+        for index, clip in enumerate(clips):
+            _check_id(f"clips[{index}]", clip)
+    if type(public) is not bool:
+        raise _invalid("is_public", "True or False", public)
 
 
 def clips(values: Iterable[str]) -> tuple[str, ...]:
     """Return the items of an iterable."""
-    if type(values) in (list, tuple):
+    if type(values) in (list, tuple):  # as they nearly always are; what follows is slow
         return tuple(values)
     # A str is an iterable too, of its characters.
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
@@ -55,67 +48,32 @@ def clips(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def extra_members(members: Mapping[str, object]) -> dict[str, object]:
-    """Return the members that a request has beside its own, copied all the way down, and sorted by name."""
+    """Return the members that a request has beside its own: a copy as JSON, sorted by name at every level.
+
+    So the same request has one wire body.
+    """
     if not isinstance(members, Mapping):
         raise _invalid("extra", "a mapping of names to JSON values", members)
-    for name in members:
+    for name, value in members.items():
+        if type(name) is not str:
+            raise _invalid("extra", "a mapping whose names are text", name)
         if name in REQUEST_MEMBERS:
             raise _invalid("extra", f"without the request's own members, {', '.join(REQUEST_MEMBERS)}", name)
-    return {name: _json(f"extra[{name!r}]", value) for name, value in _sorted("extra", members)}
+        try:
+            json.dumps([name, value], allow_nan=False, sort_keys=True, ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequestError(message=f"extra[{name!r}] cannot be written as JSON: {error}") from None
+    copy: dict[str, object] = json.loads(json.dumps(dict(members), sort_keys=True))
+    return copy
 
 
-def _text(field: str, value: object) -> str:
+def _check_text(field: str, value: object) -> None:
+    """Check for text that is not blank and can be written as UTF-8."""
     if type(value) is not str or not value:
         is_subclass = isinstance(value, str) and bool(value)
         raise _invalid(field, "non-empty text (a plain str)" if is_subclass else "non-empty text", value)
     if value.isspace():
         raise _invalid(field, "text that is not blank", value)
-    _check_encodable(field, value)
-    return value
-
-
-def _id(field: str, value: object) -> None:
-    if type(value) is str and _USUAL_ID.fullmatch(value):
-        return  # what follows is slower
-    text = _text(field, value)
-    if _CONTROL.search(text):
-        raise _invalid(field, "an id without control characters", text)
-    if any(map(str.isspace, text)):
-        raise _invalid(field, "an id without white space", text)
-    if "://" in text:
-        raise _invalid(field, "the id of a clip, which is a part of its URL", text)
-
-
-def _json(field: str, value: object, depth: int = _DEEPEST) -> object:
-    if depth == 0:
-        raise _invalid(field, f"nested at most {_DEEPEST} levels deep", value)
-    kind = type(value)
-    if value is None or kind is bool:
-        return value
-    if kind is str:
-        _check_encodable(field, str(value))
-        return value
-    if isinstance(value, int | float) and (isfinite(value) if kind is float else kind is int and abs(value) < 2**1024):
-        return value
-    if isinstance(value, list | tuple):
-        return [_json(field, item, depth - 1) for item in value]
-    if isinstance(value, Mapping):
-        return {name: _json(field, item, depth - 1) for name, item in _sorted(field, value)}
-    raise _invalid(field, "made of JSON values", value)
-
-
-def _sorted(field: str, members: Mapping[Any, object]) -> list[tuple[str, object]]:
-    """Return the members of an object in the order of their names: the same request has one wire body."""
-    found: list[tuple[str, object]] = []
-    for name, value in members.items():
-        if type(name) is not str:
-            raise _invalid(field, "an object, whose members have names of text", name)
-        _check_encodable(field, name)
-        found.append((name, value))
-    return sorted(found, key=lambda member: member[0])
-
-
-def _check_encodable(field: str, value: str) -> None:
     if not value.isascii():
         try:
             value.encode()
@@ -123,7 +81,36 @@ def _check_encodable(field: str, value: str) -> None:
             raise _invalid(field, "text without lone surrogates", value) from None
 
 
+def _check_id(field: str, value: object) -> None:
+    if type(value) is str and value and (not value.strip("0123456789abcdef-") or _ID.fullmatch(value)):
+        return  # a UUID is known without the slower pattern
+    _check_text(field, value)
+    raise InvalidRequestError(message=f"{field} {_flaw(str(value))}")
+
+
+def _flaw(text: str) -> str:
+    """Return what is wrong with an id, and what to do."""
+    value = shown(text)
+    if re.fullmatch(_NOTHING, text.strip()):
+        return f"is {value}, which spreadsheets and data frames write for a missing value; pass a clip id"
+    if re.fullmatch(_NUMBER, text.strip()):
+        return f"is {value}, which a spreadsheet or data frame made of an id by reading it as a number; read it as text"
+    if "/" in text:
+        clip = _ID_IN_URL.search(text)
+        part = repr(clip[0]) if clip else "which follows /song/ in the URL of the clip's page"
+        return f"is {value}, a URL; pass only the clip id, {part}"
+    index, wrong = next((index, char) for index, char in enumerate(text) if not _ID.fullmatch(char))
+    inner = _AROUND.sub("", text)
+    remedy = f"pass {inner!r} instead of {value}" if _ID.fullmatch(inner) else f"remove it from {value}"
+    found = f"{wrong!r} ({name_of(wrong, f'U+{ord(wrong):04X}')})"
+    return f"contains {found} at position {index + 1}; only ASCII letters, digits and - _ . ~ are allowed; {remedy}"
+
+
 def _invalid(field: str, required: str, found: object) -> InvalidRequestError:
-    shown = repr(found)
-    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
-    return InvalidRequestError(message=f"{field} must be {required}; got {shown} ({type(found).__name__})")
+    return InvalidRequestError(message=f"{field} must be {required}; got {shown(found)} ({type(found).__name__})")
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

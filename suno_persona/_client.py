@@ -1,30 +1,27 @@
-"""`PersonaAPI`: what users hold. It checks its arguments, owns the session and puts the engine together."""
+"""`PersonaAPI`: what users hold. It checks its arguments and puts the parts together."""
 
-import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self, cast
 
 import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
 
 from suno_persona import _options as options
 from suno_persona._admission import Admission
-from suno_persona._batch import Batch, BatchJournal
-from suno_persona._connector import Connector
-from suno_persona._engine import Call, Engine
+from suno_persona._batch import Batch, BatchJournal, outcome_of
+from suno_persona._engine import Account, Call, Engine
+from suno_persona._response import Ended, Reader
 from suno_persona._retry import RetryPolicy
-from suno_persona._shield import finish
-from suno_persona.errors import ConfigurationError, UsageError
+from suno_persona._transport import Bounds, Transport
+from suno_persona.errors import ConfigurationError, InvalidRequestError, NotCreatedError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
+    from cattrs import Converter
 
-# Seconds. Shorter than the shortest time for which servers commonly keep an idle connection (5), so that a request
-# rarely meets one that is being closed: whether it was received would be unknown.
-_KEEP_ALIVE = 4.0
+_log = logging.getLogger("suno_persona")
 
 
 class PersonaAPI:
@@ -37,14 +34,18 @@ class PersonaAPI:
     - `base_url`: the service's address, with or without a path; defaults to `SUNO_BASE_URL`. There is no default
       host: the key is never sent to a host that you did not name. `http://` requires a loopback host or
       `allow_insecure=True`.
-    - `max_connections`: the size of the connection pool, and the number of calls in flight. Other calls wait for a
-      slot; first come, first served.
-    - `timeout`: an `aiohttp.ClientTimeout`, or seconds for its `total`. It bounds each attempt, from the moment at
-      which the attempt starts: waiting for a slot does not count.
+    - `max_connections`: the size of the connection pool, and the number of attempts in flight. Other calls wait for
+      a slot; first come, first served.
+    - `timeout`: an `aiohttp.ClientTimeout`, or seconds for its `total`. It bounds each attempt, and starts when the
+      attempt starts: waiting for a slot does not count.
     - `retry`: which failures are retried, how often, and with what backoff.
-    - `rate_limit`: an `aiolimiter.AsyncLimiter`, from which each HTTP request takes one; clients may share it.
-    - `session`: a session of your own, for proxies, CAs or tracing. It is used and never closed.
-    - `max_response_size`: how many bytes of a response are read at most, after decompression.
+    - `rate_limit`: an `aiolimiter.AsyncLimiter`, from which each attempt takes one; clients may share it.
+    - `proxy`: the URL of an HTTP proxy, with or without a user and a password. Loopback hosts never go through it.
+    - `trust_env`: use the proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name, as Python's
+      `urllib.request` reads them.
+    - `session`: a session of your own, for CAs or tracing. It is used and never closed.
+    - `converter`: a cattrs converter that reads personas: `conversion.make_converter()` with hooks of your own.
+    - `max_response_size`: the largest response in bytes, after decompression.
     - `create_path`: the path of the endpoint below `base_url`; defaults to `SUNO_CREATE_PATH`, then to
       `/suno/persona/create/`.
 
@@ -63,16 +64,7 @@ class PersonaAPI:
     'Neon'
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_closed",
-        "_engine",
-        "_loop",
-        "_max_connections",
-        "_owns_session",
-        "_proxy",
-        "_session",
-    )
+    __slots__ = ("__weakref__", "_engine", "_max_connections")
 
     def __init__(
         self,
@@ -83,40 +75,86 @@ class PersonaAPI:
         timeout: aiohttp.ClientTimeout | float = options.DEFAULT_TIMEOUT,
         retry: RetryPolicy = RetryPolicy(),
         rate_limit: "AsyncLimiter | None" = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
         session: aiohttp.ClientSession | None = None,
+        converter: "Converter | None" = None,
         max_response_size: int = 4 * 1024 * 1024,
         allow_insecure: bool = False,
         create_path: str | None = None,
     ) -> None:
-        masked = options.mask(api_key)
-        del api_key  # first of all, so that no frame of a traceback shows it
+        # First of all, so that no frame of a traceback shows them.
+        masked, masked_proxy = options.mask(api_key), options.mask(proxy)
+        del api_key, proxy
         key = options.key(masked)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._max_connections = options.count("max_connections", max_connections)
-        self._session = options.session(session)
-        self._owns_session = session is None
-        self._proxy: URL | None = None
+        url = options.endpoint(base_url, create_path, allow_insecure=allow_insecure)
         policy = options.instance("retry", retry, RetryPolicy)
-        headers = {"Content-Type": "application/json"}  # `post` adds the key
+        size = options.count("max_response_size", max_response_size)
+        self._max_connections = options.count("max_connections", max_connections)
         self._engine = Engine(
-            open_session=self._open_session,
-            url=options.endpoint(base_url, create_path, allow_insecure=allow_insecure),
-            headers=CIMultiDict(headers | options.user_agent(session)),
-            key=key,
-            timeout=options.timeouts(timeout),
-            max_response_size=options.count("max_response_size", max_response_size),
-            retry=policy,
+            transport=Transport(
+                headers=options.headers(options.session(session)),
+                secret=key,
+                max_connections=max_connections,
+                max_response_size=size,
+                session=session,
+                proxy=options.proxy(masked_proxy, url, trust_env=trust_env),
+            ),
+            reader=Reader(
+                secret=key,
+                max_response_size=size,
+                wait_max=policy.wait_max,
+                converter=options.converter(converter),
+            ),
             admission=Admission(max_connections, policy, options.rate_limit(rate_limit)),
+            retry=policy,
+            bounds=Bounds.of(options.timeouts(timeout)),
+            url=url,
         )
 
-    async def create(self, request: CreatePersonaRequest) -> Persona:
+    async def create(
+        self, request: CreatePersonaRequest, *, timeout: aiohttp.ClientTimeout | float | None = None
+    ) -> Persona:
         """Create a persona and return it, as the service describes it; its `id` is always there.
 
-        Raises a `NotCreatedError` where there is certainly no persona, and an `OutcomeUnknownError` where there may be
-        one; nothing else. `RetryPolicy` says what is retried first; by default, only what certainly created nothing.
+        `timeout` bounds each attempt of this call instead of the client's. Raises a `NotCreatedError` if there is
+        certainly no persona, and an `OutcomeUnknownError` if there may be one; nothing else. `RetryPolicy` says what is
+        retried first; by default, only what certainly created nothing.
+
+        If the call is cancelled after its persona was received, the id is logged at WARNING.
         """
-        return await self._engine.create(Call(request))
+        ended = await self._engine.send(self._call(request, timeout))
+        if ended.cancellation is not None:
+            raise _cancellation(ended)
+        if isinstance(ended.result, Persona):
+            return ended.result
+        raise ended.result
+
+    async def outcome(
+        self, request: CreatePersonaRequest, *, timeout: aiohttp.ClientTimeout | float | None = None
+    ) -> Outcome:
+        """Do what `create` does, and return its persona or its error as an `Outcome`. Raises no `PersonaError`.
+
+        >>> import asyncio
+        >>> from suno_persona.testing import FakeSuno
+        >>> async def main():
+        ...     request = CreatePersonaRequest(
+        ...         root_clip_id="unknown-1", name="Neon", description="Night drive"
+        ...     )
+        ...     async with FakeSuno() as fake:
+        ...         async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
+        ...             return await api.outcome(request)
+        >>> asyncio.run(main()).error.code
+        'clip_not_found'
+        """
+        try:
+            call = self._call(request, timeout)
+        except InvalidRequestError as error:
+            return Outcome(0, request, None, error)
+        ended = await self._engine.send(call)
+        if ended.cancellation is not None:
+            raise _cancellation(ended)
+        return outcome_of(ended, 0, request)
 
     async def create_many(
         self,
@@ -130,13 +168,16 @@ class PersonaAPI:
         are read and not yet yielded as outcomes. With a `suno_persona.journal.Journal`, a batch that was stopped or
         killed can be run again, and no request is sent twice.
 
-        The error of a call is in its outcome. Raised are what `requests` itself raises, and `JournalError` where the
-        journal fails: both after the calls in flight are finished and their outcomes are yielded. Also `UsageError`
-        where the client is closed or belongs to another event loop.
+        A batch opens up: one request is in flight at first. Each persona doubles the window, up to `max_connections`;
+        an unknown outcome, a failed connection, or a status such as 401, 402, 403, 429 or 5xx halves it.
 
-        A reader that stops early sends nothing more, and waits for the calls in flight: write
+        The error of a call is in its outcome. Exceptions from `requests` propagate, and so does a `JournalError`: both
+        after the calls in flight are finished and their outcomes are yielded. Also raises `UsageError` if the client is
+        closed or belongs to another event loop.
+
+        Stopping early starts no more requests, and waits for the calls in flight: write
         `async with contextlib.aclosing(api.create_many(...)) as outcomes:` to decide when. Cancelling the reader
-        cancels them.
+        cancels them. Without a journal, the id of each persona that was not read is logged at WARNING.
 
         >>> import asyncio
         >>> from suno_persona.testing import FakeSuno
@@ -155,26 +196,49 @@ class PersonaAPI:
         Neon
         clip_not_found
         """
-        async with open_batch(self, requests, journal) as batch:
+        async with self.batch(requests, journal=journal) as batch:
             async for outcome in batch:
                 yield outcome
+
+    def batch(
+        self,
+        requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
+        *,
+        journal: BatchJournal | None = None,
+    ) -> Batch:
+        """Return what `create_many` iterates over: an async context manager, for callers that stop or cancel it."""
+        self._engine.transport.open()
+        if not isinstance(journal, BatchJournal | None):
+            raise ConfigurationError(message=f"journal must be a Journal; got a {type(journal).__name__}")
+        return Batch(requests, self._engine, max_connections=self._max_connections, journal=journal)
+
+    async def send(self, call: Call) -> Ended:
+        """Send a request, and return how its call ended; a cancellation, too, for callers that record it."""
+        return await self._engine.send(call)
+
+    @property
+    def account(self) -> Account:
+        """Which service this is a client of, and which account: a journal belongs to one."""
+        return self._engine.account
+
+    @property
+    def cool_down(self) -> tuple[NotCreatedError, float] | None:
+        """The rejection after which no attempt starts, and the seconds that are left; `None` if there is none."""
+        return self._engine.admission.cool_down
 
     async def close(self) -> None:
         """Close the connections, unless the session is yours.
 
-        Calls in flight end with a `ConnectionLostError`, those that wait with a `UsageError`.
+        Calls in flight end at once with a `ConnectionLostError`, those that wait with a `UsageError`.
         """
-        if self._closed:
-            return
-        if self._loop is not None:
-            self._join_loop()
-        self._closed = True
-        self._engine.admission.close()
-        if self._owns_session and self._session is not None:
-            await finish(self._session.close())
+        transport = self._engine.transport
+        if not transport.is_closed:
+            transport.join_loop()
+            self._engine.admission.close()
+            await transport.close()
 
     async def __aenter__(self) -> Self:
-        self._open_session()
+        self._engine.transport.open()
         return self
 
     async def __aexit__(
@@ -192,53 +256,19 @@ class PersonaAPI:
     def __repr__(self) -> str:
         # Also while it is made: crash reporters print it as a variable of `__init__`.
         engine = getattr(self, "_engine", None)
-        url = engine.url if engine is not None else "without an address"
-        return f"<PersonaAPI {url}{' closed' if getattr(self, '_closed', False) else ''}>"
+        if engine is None:
+            return "<PersonaAPI without an address>"
+        return f"<PersonaAPI {engine.url}{' closed' if engine.transport.is_closed else ''}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("PersonaAPI cannot be pickled or copied: it holds connections and a key. Make one per process")
 
-    def _join_loop(self) -> None:
-        """Bind the client to the running loop, at its first use."""
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise UsageError(message="the client belongs to another event loop: make one PersonaAPI per loop")
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        """Return the open session of the running loop."""
-        self._join_loop()
-        if self._closed:
-            raise UsageError(message="the client is closed: make a new PersonaAPI")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=Connector(limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                proxy=self._proxy,
-            )
-        elif self._session.closed:
-            raise UsageError(message="the session that was passed as session= is closed: pass an open one")
-        return self._session
+    def _call(self, request: CreatePersonaRequest, timeout: aiohttp.ClientTimeout | float | None) -> Call:
+        return Call(request, None if timeout is None else Bounds.of(options.timeouts(timeout)))
 
 
-def engine_of(api: PersonaAPI) -> Engine:
-    """Return a client's engine, for the workers."""
-    return api._engine
-
-
-def use_proxy(api: PersonaAPI, proxy: URL | None) -> None:
-    """Send a client's requests through a proxy, from the moment at which it opens its session: for the environment."""
-    api._proxy = proxy
-
-
-def open_batch(
-    api: PersonaAPI,
-    requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
-    journal: BatchJournal | None,
-) -> Batch:
-    """Return a batch of a client, for who wants to stop it: `create_many`, and the command."""
-    api._open_session()
-    if not isinstance(journal, BatchJournal | None):
-        raise ConfigurationError(message=f"journal must be a Journal; got a {type(journal).__name__}")
-    return Batch(requests, api._engine, max_buffered=2 * api._max_connections, journal=journal)
+def _cancellation(ended: Ended) -> BaseException:
+    """Return the cancellation of a call, once an id that was received is logged."""
+    if ended.persona_id is not None:
+        _log.warning("persona %s was created, and its call was cancelled", ended.persona_id)
+    return cast("BaseException", ended.cancellation)

@@ -1,69 +1,53 @@
-"""One call from request to outcome: its slot, its attempts, and the retries between them.
+"""One call from request to outcome: its attempts, and the waits between them.
 
-`create`, `create_many` and the workers all come through `Engine.create`. It knows no aiohttp and no journal.
+`create`, `create_many` and the workers all come through `Engine.send`. It knows no aiohttp exceptions and no journal.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 
-import aiohttp
 import attrs
-from multidict import CIMultiDict
 from yarl import URL
 
-from suno_persona import _transport as transport
+from suno_persona import _error_body as says
 from suno_persona._admission import Admission
-from suno_persona._error_body import one_line, request_id
-from suno_persona._response import Response, read_persona, read_usual, slash_redirect, without_secret
+from suno_persona._response import Ended, Exchange, Failure, Reader, slash_redirect
 from suno_persona._retry import RetryPolicy, backoff, cools_down_all, should_retry
-from suno_persona._secret import Secret
-from suno_persona.conversion import as_written, dump_request
-from suno_persona.errors import InvalidRequestError, NotCreatedError, OutcomeUnknownError, PersonaError
+from suno_persona._shield import uncancelled
+from suno_persona._transport import Bounds, Transport
+from suno_persona.conversion import dump_request
+from suno_persona.errors import InvalidRequestError, NotCreatedError, OutcomeUnknownError
 from suno_persona.models import CreatePersonaRequest, Persona
 
 _log = logging.getLogger("suno_persona")
 
+_LARGE, _LARGE_COMPRESSED = 64 * 1024, 4 * 1024  # bytes; reading more may take milliseconds
+
 
 class Call:
-    """One request on its way, and what is known of it so far."""
+    """One request to be sent."""
 
-    __slots__ = (
-        "_body",
-        "attempts",
-        "body_request_id",
-        "document",
-        "headers",
-        "may_have_created",
-        "may_retry",
-        "request",
-    )
+    __slots__ = ("bounds", "is_waiting", "may_retry", "request")
 
-    def __init__(self, request: CreatePersonaRequest) -> None:
+    def __init__(self, request: CreatePersonaRequest, bounds: Bounds | None = None) -> None:
         if not isinstance(request, CreatePersonaRequest):
             message = f"request must be a CreatePersonaRequest; got a {type(request).__name__}"
             raise InvalidRequestError(message=message, request=request)
-        self.request: CreatePersonaRequest = request
-        self.attempts: int = 0
-        """How many attempts were made."""
-        self.may_retry: bool = True
+        self.request = request
+        self.bounds = bounds
+        """The timeouts of each attempt, if they are not those of the client."""
+        self.may_retry = True
         """Whether another attempt may follow a failed one."""
-        self.may_have_created: bool = False
-        """Whether an attempt is in flight, or one has failed with an unknown outcome."""
-        self.headers: Mapping[str, str] = {}
-        """The headers of the response that holds the persona."""
-        self.body_request_id: str | None = None
-        """The `request_id` in the body of that response."""
-        self.document: bytes | None = None
-        """The body of that response, where it is the persona's document and nothing else."""
-        self._body: bytes | None = None
+        self.is_waiting = True
+        """Whether it has not ended, and no attempt is in flight."""
 
-    @property
-    def body(self) -> bytes:
-        """The wire body; written when it is first needed, so that a call that waits holds less memory."""
-        if self._body is None:
-            self._body = dump_request(self.request)
-        return self._body
+
+def not_sent(request: CreatePersonaRequest, cancellation: asyncio.CancelledError, attempts: int = 0) -> Ended:
+    """Return how a call ended that was cancelled while it waited."""
+    error = NotCreatedError(message="cancelled before it was sent", request=request, attempts=attempts)
+    return Ended(error, cancellation=cancellation)
 
 
 @attrs.frozen(eq=False)
@@ -81,135 +65,113 @@ class Account:
 class Engine:
     """Creates personas with the settings of one client."""
 
-    open_session: Callable[[], aiohttp.ClientSession]
-    """Return the open session; raises `UsageError` where there is none, or where it belongs to another event loop."""
-
+    transport: Transport
+    reader: Reader
+    admission: Admission
+    retry: RetryPolicy
+    bounds: Bounds
     url: URL
     """The endpoint; changes to the path that the service redirected to."""
-
-    headers: CIMultiDict[str]
-    key: Secret
-    timeout: aiohttp.ClientTimeout
-    """The bounds of one HTTP request."""
-
-    max_response_size: int
-    retry: RetryPolicy
-    admission: Admission
 
     @property
     def account(self) -> Account:
         """Which service and which account this is."""
         url = self.url
         endpoint = f"{url.scheme}://{url.host_port_subcomponent}{url.raw_path.rstrip('/')}"
-        return Account(endpoint, self.key.fingerprint)
+        return Account(endpoint, self.reader.secret.fingerprint)
 
-    async def create(self, call: Call, claim: Callable[[], Awaitable[Persona | None]] | None = None) -> Persona:
-        """Return the persona of a call, once a slot is free.
+    async def send(self, call: Call) -> Ended:
+        """Make attempts until one succeeds, or fails with an error that is not retried, and return how the call ended.
 
-        `claim` is awaited before that: what it returns or raises is the outcome, and nothing is sent, unless it returns
-        `None`.
-
-        Raises `NotCreatedError` or `OutcomeUnknownError`, with the call's `request` and `attempts`; and what `claim`
-        raises.
+        A cancellation is returned, too, and to be raised; nothing is raised but what ends a program.
         """
-        try:
-            self.open_session()
-            if claim is None:
-                return await self._send(call)
-            async with self.admission.claims:
-                recorded = await claim()
-                return await self._send(call) if recorded is None else recorded
-        except PersonaError as error:
-            error.request = call.request
-            if isinstance(error, NotCreatedError | OutcomeUnknownError):
-                error.attempts = call.attempts
-            raise
-        except Exception as error:  # of a hook, or a bug: what is known of the call decides all the same
-            kind = OutcomeUnknownError if call.may_have_created else NotCreatedError
-            message = one_line(self.key.mask(f"unexpected {type(error).__name__}: {error}"))
-            raise kind(message=message, request=call.request, attempts=call.attempts) from error.with_traceback(None)
-
-    async def _send(self, call: Call) -> Persona:
-        """Make attempts in a slot, until one succeeds, or fails with an error that is not retried."""
-        async with self.admission.slots:
-            return await self._send_in_slot(call)
-
-    async def _send_in_slot(self, call: Call) -> Persona:
+        attempts = 0
+        pause = 0.0
         unknown: OutcomeUnknownError | None = None
-        is_redirected = False
         while True:
-            try:
-                async with self.admission.attempt(call.attempts + 1):
-                    persona = await self._attempt(call, may_redirect=not is_redirected)
-            except (NotCreatedError, OutcomeUnknownError) as error:
-                if isinstance(error, OutcomeUnknownError):
-                    unknown = error
-                call.may_have_created = unknown is not None
-                if call.may_retry and should_retry(self.retry, error, call.attempts):
-                    await self._back_off(error, call.attempts)
-                elif unknown is None or error is unknown:
-                    raise
-                else:  # with `retry_unknown`: an earlier attempt may have created a persona
-                    raise unknown from error
-            else:
-                if persona is not None:
-                    return persona
-                is_redirected = True
-                call.attempts -= 1  # the same attempt goes on there
-                call.may_have_created = unknown is not None
+            attempts += 1
+            ended = await self._attempt(call, attempts, pause)
+            error = ended.result
+            if isinstance(error, Persona):
+                return ended
+            if isinstance(error, OutcomeUnknownError):
+                unknown = error
+            if ended.cancellation is not None or not call.may_retry or not should_retry(self.retry, error, attempts):
+                break
+            pause = self._pause(error, attempts)
+            call.is_waiting = True
+        if unknown is None or error is unknown:
+            return ended
+        # With `retry_unknown`, an earlier attempt may have created a persona.
+        result = attrs.evolve(unknown, attempts=error.attempts)
+        result.__cause__ = error
+        return attrs.evolve(ended, result=result)
 
-    async def _attempt(self, call: Call, *, may_redirect: bool) -> Persona | None:
-        """Send the request, and return its persona, or `None` where the service redirected the endpoint."""
-        call.attempts += 1
-        call.may_have_created = True
-        response = await self._exchange(call)
-        if may_redirect and (target := slash_redirect(self.url, response)):
-            self.url = target  # for later calls too
-            return None
-        persona = read_usual(response)
-        if persona is None or self.key.begins_in(response.body):
-            response = without_secret(response, self.key)  # so that no model, error or frame holds an echo of it
-            persona, call.body_request_id = read_persona(response)
-        else:
-            call.document = as_written(response.body)
-        call.headers = response.headers
-        return persona
-
-    async def _exchange(self, call: Call) -> Response:
-        """Send one HTTP request."""
-        response: Response | None = None
+    async def _attempt(self, call: Call, number: int, pause: float) -> Ended:
+        """Make one attempt, after a pause and once a slot is free."""
+        admission, request = self.admission, call.request
+        try:
+            self.transport.open()
+            if pause:
+                await admission.sleep(pause)
+            generation = admission.start() or await admission.wait()
+        except asyncio.CancelledError as cancellation:
+            return not_sent(request, cancellation, attempts=number - 1)
+        except NotCreatedError as refusal:
+            return Ended(attrs.evolve(refusal, request=request, attempts=number - 1))
+        call.is_waiting = False
+        result: object = None
         started = time.perf_counter()
         try:
-            response = await transport.post(
-                self.open_session(),
-                self.url,
-                headers=self.headers,
-                body=call.body,
-                timeout=self.timeout,
-                max_response_size=self.max_response_size,
-                secret=self.key,
-            )
-            return response
+            exchange = await self._exchange(request, call.bounds or self.bounds)
+            try:
+                size, is_compressed = len(exchange.received), "Content-Encoding" in exchange.headers
+                if size <= (_LARGE_COMPRESSED if is_compressed else _LARGE):
+                    ended = self.reader.read(exchange, request, number)
+                else:
+                    ended = await self._read_in_thread(exchange, request, number)
+            except Exception as error:  # a bug: what is known decides all the same
+                ended = self._failed(exchange, request, number, error)
+            result = ended.result
         finally:
-            if _log.isEnabledFor(logging.DEBUG):
-                self._log_attempt(call.attempts, response, time.perf_counter() - started)
+            admission.end(generation, result, number)
+        if _log.isEnabledFor(logging.DEBUG):
+            status = "no response" if exchange.status is None else f"HTTP {exchange.status}"
+            elapsed = time.perf_counter() - started
+            clip = request.root_clip_id
+            _log.debug("%s: attempt %d: %s, request id %s, %.3f s", clip, number, status, ended.request_id, elapsed)
+        return ended
 
-    def request_id(self, call: Call) -> str | None:
-        """Return the service's id of the exchange that created a call's persona."""
-        return self._masked(request_id(call.headers) or call.body_request_id)
+    async def _exchange(self, request: CreatePersonaRequest, bounds: Bounds) -> Exchange:
+        """Send the request, also to where the service redirects the endpoint."""
+        body, exchange = dump_request(request), Exchange(self.url)
+        await self.transport.post(exchange, body, bounds)
+        if exchange.cancellation is None and (target := slash_redirect(exchange)) is not None:
+            self.url = target  # for later calls too
+            exchange = Exchange(target)
+            await self.transport.post(exchange, body, bounds)
+        return exchange
 
-    def _masked(self, text: str | None) -> str | None:
-        return None if text is None else self.key.mask(text)
+    async def _read_in_thread(self, exchange: Exchange, request: CreatePersonaRequest, attempt: int) -> Ended:
+        """Read a large response while the event loop goes on."""
+        ended, cancellation = await uncancelled(asyncio.to_thread(self.reader.read, exchange, request, attempt))
+        return ended if cancellation is None else attrs.evolve(ended, cancellation=cancellation)
 
-    async def _back_off(self, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> None:
+    def _failed(self, exchange: Exchange, request: CreatePersonaRequest, attempt: int, error: Exception) -> Ended:
+        mask = self.reader.secret.mask
+        message = says.one_line(mask(f"unexpected {type(error).__name__}: {error}"))
+        persona_id = says.find_persona_id(mask(exchange.received.decode(errors="replace")))
+        failure: Failure = NotCreatedError(message=message, request=request, attempts=attempt)
+        if exchange.sent or exchange.status is not None:
+            failure = OutcomeUnknownError(
+                message=message, request=request, attempts=attempt, status=exchange.status, persona_id=persona_id
+            )
+        failure.__cause__ = error
+        return Ended(failure, cancellation=exchange.cancellation)
+
+    def _pause(self, error: Failure, attempt: int) -> float:
+        """Return the seconds to wait before the next attempt, beside what admission makes every call wait."""
         shared = cools_down_all(error)
-        wait = self.admission.remaining() if shared else backoff(self.retry, error, attempt)
-        _log.info("attempt %d of %d in %.2f s, after: %s", attempt + 1, self.retry.attempts, wait, error)
-        if not shared:  # the cool-down delays the next attempt of every call, this one included
-            await self.admission.sleep(wait)
-
-    def _log_attempt(self, attempt: int, response: Response | None, elapsed: float) -> None:
-        status, ident = "no response", None
-        if response is not None:
-            status, ident = f"HTTP {response.status}", self._masked(request_id(response.headers))
-        _log.debug("attempt %d: %s, request id %s, %.3f s", attempt, status, ident, elapsed)
+        pause = self.admission.remaining() if shared else backoff(self.retry, error, attempt)
+        _log.info("attempt %d of %d in %.2f s, after: %s", attempt + 1, self.retry.attempts, pause, error)
+        return 0.0 if shared else pause

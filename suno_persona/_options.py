@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -18,6 +19,7 @@ from suno_persona.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
+    from cattrs import Converter
 
 DEFAULT_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 DEFAULT_MAX_CONNECTIONS = 32
@@ -29,22 +31,24 @@ ARGUMENTS: Mapping[str, str] = {"allow_insecure": "allow_insecure=True"}
 """What messages call the arguments of the client, where it is not their name."""
 
 
-def mask(api_key: object) -> object:
-    """Return the argument in a form that any traceback may show; never fails."""
-    if api_key is None:
+def mask(secret: object) -> object:
+    """Return a secret argument in a form that any traceback may show; never fails."""
+    if secret is None:
         return None
-    return Secret(api_key) if isinstance(api_key, str) else type(api_key)
+    return Secret(secret) if isinstance(secret, str) else type(secret)
 
 
 def key(masked: object) -> Secret:
     """Return the key, from `mask(api_key)` or from `SUNO_API_KEY`."""
     found = Secret(os.environ.get("SUNO_API_KEY", "")) if masked is None else masked
+    if isinstance(found, Secret):
+        found = Secret(re.sub(r"(?i)\ABearer(?: |\Z)", "", found.reveal()))
     if not isinstance(found, Secret):
         raise invalid("api_key", "a str", f"a value of type {getattr(found, '__name__', 'unknown')}")
     if not found:
         raise invalid("api_key", "the service's key, as api_key= or in SUNO_API_KEY", "none")
     if (flaw := found.flaw()) is not None:
-        raise invalid("SUNO_API_KEY" if masked is None else "api_key", "visible ASCII characters", flaw)
+        raise ConfigurationError(message=f"{'SUNO_API_KEY' if masked is None else 'api_key'} {flaw}")
     return found
 
 
@@ -72,8 +76,9 @@ def endpoint(
         host = url.host  # decoded only now, which may fail
     except (ValueError, IndexError) as error:
         raise invalid(name, address, str(error)) from None
-    if url.scheme not in ("http", "https") or not host:
-        raise invalid(name, address, "something else")  # not shown: somebody may have passed the key
+    if url.scheme not in ("http", "https") or not host:  # it is not shown: somebody may have passed the key
+        found = "no https:// in it" if "://" not in base_url else "another scheme, or no host"
+        raise invalid(name, address, found)
     if url.user is not None or url.password is not None:
         raise invalid(name, "an address without user name and password", f"some before {host!r}")
     if url.query_string or url.fragment:
@@ -82,7 +87,7 @@ def endpoint(
         host.encode("idna")
     except UnicodeError as error:
         raise invalid(name, "an address with a host name", f"{host!r} ({error})") from None
-    if url.scheme == "http" and not insecure and not _is_loopback(host):
+    if url.scheme == "http" and not insecure and not is_loopback(host):
         required = f"https://, which keeps the key from others on the way, unless {names['allow_insecure']}"
         raise invalid(name, required, f"http:// to {host!r}")
     return url
@@ -101,7 +106,8 @@ def _path(create_path: object, names: Mapping[str, str]) -> str:
     raise invalid(name, "a path that begins with '/', without '?', '#', '..' or white space", repr(create_path))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -175,9 +181,54 @@ def session(session: object) -> aiohttp.ClientSession | None:
     return session
 
 
-def user_agent(session: aiohttp.ClientSession | None) -> dict[str, str]:
-    """Return the `User-Agent` header of this package, unless the caller's session has one."""
-    return {} if session is not None and "User-Agent" in session.headers else {"User-Agent": f"suno-persona/{VERSION}"}
+def headers(session: aiohttp.ClientSession | None) -> dict[str, str]:
+    """Return the headers of each request, but the key. The `User-Agent` of the caller's session stays."""
+    ours = {"Content-Type": "application/json", "Accept-Encoding": "gzip, deflate"}  # what `_response` reads
+    if session is None or "User-Agent" not in session.headers:
+        ours["User-Agent"] = f"suno-persona/{VERSION}"
+    return ours
+
+
+def converter(converter: object) -> "Converter | None":
+    """Return the caller's converter, if any."""
+    if converter is None:
+        return None
+    from cattrs import Converter
+
+    return instance("converter", converter, Converter)
+
+
+_PROXY = "the URL of an HTTP proxy, such as http://proxy.example:3128"
+
+
+def proxy(masked: object, url: URL, *, trust_env: object) -> Secret | None:
+    """Return the proxy to the endpoint, if any: from `mask(proxy)`, or from the environment."""
+    name, found = "proxy", masked
+    if flag("trust_env", trust_env) and masked is None and not proxy_bypass(url.host_port_subcomponent or ""):
+        name, found = _proxy_of_environment(url.scheme)
+    if found is None or is_loopback(url.host or ""):
+        return None
+    if not isinstance(found, Secret):
+        raise invalid(name, _PROXY, f"a value of type {getattr(found, '__name__', 'unknown')}")
+    if not _is_proxy(found):
+        raise invalid(name, _PROXY, "something else")
+    return found
+
+
+def _proxy_of_environment(scheme: str) -> tuple[str, Secret | None]:
+    proxies = getproxies()
+    for name in (scheme, "all"):
+        if address := proxies.get(name):
+            return f"{name.upper()}_PROXY", Secret(address)
+    return "", None
+
+
+def _is_proxy(secret: Secret) -> bool:
+    try:
+        url = URL(secret.reveal())
+        return url.scheme in ("http", "https") and bool(url.host)
+    except (ValueError, IndexError):
+        return False
 
 
 def invalid(name: str, required: str, found: str) -> ConfigurationError:

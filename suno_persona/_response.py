@@ -1,108 +1,278 @@
-"""What a response means: status, headers and bytes become a `Persona` or the right error.
+"""What an exchange means: all that is known of a request, and how it ended, become a persona or the right error.
 
-Pure: no aiohttp, no awaits. It reads errors in every shape that gateways use, and raises nothing but the errors of
-`suno_persona.errors`.
+Pure: no aiohttp, no awaits. `read` alone decides whether a persona exists.
 """
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, Literal, TypeAlias
 
 import attrs
+from cattrs import Converter
 from multidict import CIMultiDict
 from yarl import URL
 
-from suno_persona._error_body import (
-    WRAPPERS,
-    code_of,
-    find_persona_id,
-    is_failure,
-    member,
-    message_of,
-    one_line,
-    request_id,
-    text_of,
-    unwrapped,
-)
+from suno_persona import _error_body as says
 from suno_persona._secret import Secret
-from suno_persona.conversion import load_usual, parse_json, to_persona
+from suno_persona.conversion import parse_json, read_usual, to_persona
 from suno_persona.errors import (
     AuthenticationError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    NotCreatedError,
     NotFoundError,
     OutcomeUnknownError,
     PermissionDeniedError,
     RateLimitedError,
     RejectedError,
+    ResponseTimeoutError,
     ServerError,
     ServiceUnavailableError,
     UnreadableResponseError,
+    UsageError,
 )
-from suno_persona.models import Persona
+from suno_persona.models import CreatePersonaRequest, Persona
+
+Ending: TypeAlias = Literal["complete", "timeout", "lost", "unreadable", "too large", "closed", "cancelled", "raised"]
+"""How an exchange ended: with a response, at a bound, by a connection that broke, by a response that is not HTTP or
+exceeds `max_response_size`, by closing the client, by cancellation, or by an exception that aiohttp does not raise."""
+
+Failure: TypeAlias = NotCreatedError | OutcomeUnknownError
 
 
-@attrs.define(kw_only=True)
-class Response:
-    """A response, as far as it was received."""
+class Exchange:
+    """What is known of one HTTP request: filled while it happens, and read once it has ended."""
 
-    status: int
+    sent: bool = False
+    """Whether any of the request may have been sent. `False` is certain."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = CIMultiDict[str]()
+    received: bytes = b""
+    """The body as received, with its `Content-Encoding`."""
+
+    is_whole: bool = False
+    """Whether the end of the body was received."""
+
+    ending: Ending = "complete"
+    reason: str = ""
+    """How it ended, in words; empty if it is complete."""
+
+    cause: BaseException | None = None
+    """The exception that ended it, unless it is aiohttp's."""
+
+    cancellation: BaseException | None = None
+    """The cancellation that ended it."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+
+
+@attrs.define(eq=False, repr=False)
+class Ended:
+    """How a call ended."""
+
+    result: Persona | Failure
+    request_id: str | None = None
+    """The service's id of the exchange, also of a success."""
+
+    document: bytes | None = None
+    """The persona's document as received, if that is all that was received."""
+
+    cancellation: BaseException | None = None
+    """The cancellation of the call, to be raised; the result is what was known by then."""
+
+    is_recorded: bool = False
+    """Whether a journal had the result before."""
+
+    @property
+    def persona_id(self) -> str | None:
+        """The id of the persona, as far as it was received."""
+        return self.result.id if isinstance(self.result, Persona) else getattr(self.result, "persona_id", None)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Reader:
+    """Reads exchanges, by the rules of one client."""
+
+    secret: Secret
+    max_response_size: int
+    wait_max: float
+    """A longer `Retry-After` is not slept on, and the message says so."""
+
+    converter: Converter | None = None
+    """The caller's converter of personas, if any."""
+
+    def read(self, exchange: Exchange, request: CreatePersonaRequest, attempts: int) -> Ended:
+        """Decide what an exchange means, which was this attempt of a call.
+
+        Nothing sent is not created. A whole persona is a persona, however the exchange ended. A status other than 2xx
+        decides, whatever the body. Otherwise the outcome is unknown, with the persona's id if it was received.
+        """
+        status, received = exchange.status, exchange.received
+        is_success = status is not None and 200 <= status < 300
+        if is_success and self.converter is None and not self.secret.may_be_in(received):
+            persona = read_usual(received)
+            if persona is not None:
+                request_id = says.request_id(exchange.headers)
+                request_id = request_id and self.secret.mask(request_id)
+                return Ended(persona, request_id, received, exchange.cancellation)
+        known: dict[str, Any] = {"request": request, "attempts": attempts}
+        if status is None:
+            return Ended(_without_response(exchange, known), cancellation=exchange.cancellation)
+        body = self._body(exchange)
+        known |= {"status": status, "headers": body.headers, "body": body.shown}
+        known |= {"code": says.code_of(body.document), "request_id": body.request_id}
+        result = self._successful(exchange, body, known) if is_success else self._unsuccessful(exchange, body, known)
+        return Ended(result, body.request_id, cancellation=exchange.cancellation)
+
+    def _body(self, exchange: Exchange) -> "_Body":
+        headers = CIMultiDict(
+            (self.secret.mask(name), self.secret.mask(text)) for name, text in exchange.headers.items()
+        )
+        limit = self.max_response_size
+        data, flaw = says.decompress(exchange.received[: limit + 1], headers.get("Content-Encoding", ""), limit)
+        if len(data) > limit:
+            data, flaw = data[:limit], f"it is larger than max_response_size, {limit} bytes"
+        text, charset = says.decode(data, headers.get("Content-Type", ""))
+        masked = self.secret.mask(text)
+        shown = exchange.received[:limit] if flaw.startswith("it cannot") else data
+        if masked != text:
+            shown = masked.encode(charset, "replace")
+        try:
+            document, reason = parse_json(masked), ""
+        except ValueError as error:
+            document, reason = None, str(error)
+        request_id = says.request_id(headers, document)
+        return _Body(masked, document, flaw or reason, shown, headers, request_id)
+
+    def _successful(self, exchange: Exchange, body: "_Body", known: dict[str, Any]) -> Persona | Failure:
+        """Return what a 2xx means."""
+        document = body.document
+        if (found := says.persona_in(document)) is not None:
+            try:
+                return to_persona(found, self.converter)
+            except Exception as error:  # a hook of the caller's may raise anything
+                flaw = self.secret.mask(says.one_line(f"{type(error).__name__}: {error}"))
+                unreadable = UnreadableResponseError(
+                    message=f"the persona cannot be read ({flaw})",
+                    persona_id=says.usable_id(says.member(found, "id")),
+                    **known,
+                )
+                unreadable.__cause__ = error
+                return unreadable
+        is_page = says.is_web_page(body.text)
+        if not exchange.is_whole:
+            return _unknown(exchange, persona_id=says.find_persona_id(body.text, explicit=is_page), **known)
+        if says.is_task(document):
+            message = "the response is a task, not a persona: this gateway works with tasks, which this client does not"
+            return UnreadableResponseError(message=message, **known)
+        said = says.message_of(document) or says.summary(known["status"], body.text)
+        persona_id = says.find_persona_id(body.text, explicit=is_page)
+        if says.is_failure(document) and persona_id is None and not says.may_hold_persona(document):
+            return RejectedError(message=said, **known)
+        message = f"the response is not a persona ({body.flaw or 'it has no id'}); it says: {said}"
+        if is_page:
+            message = _web_page(exchange.url, said)
+        return UnreadableResponseError(message=message, persona_id=persona_id, **known)
+
+    def _unsuccessful(self, exchange: Exchange, body: "_Body", known: dict[str, Any]) -> Failure:
+        """Return the error that a status other than 2xx means."""
+        status: int = known["status"]
+        message = says.message_of(body.document) or says.summary(status, body.text)
+        if status in (404, 405) and says.is_web_page(body.text):
+            message = _web_page(exchange.url, message)
+        if status < 200:
+            return UnreadableResponseError(message=message, **known)
+        if status < 400:
+            if location := body.headers.get("Location"):
+                message = (
+                    f"the service redirects to {says.one_line(location)}, which is not followed; "
+                    "set base_url to the address that serves the endpoint"
+                )
+            return RejectedError(message=message, **known)
+        error = says.member(body.document, "error")
+        if 500 <= status < 600 and says.member(error, "code") == "invalid_request":
+            return RejectedError(message=message, **known)  # the request was malformed: nothing ran
+        if status in (429, 503):
+            wait = _retry_after(body.headers)
+            if wait is not None and wait > self.wait_max:
+                message += f"; its Retry-After is {wait:.0f} s, longer than wait_max, {self.wait_max:g} s"
+            kind = RateLimitedError if status == 429 else ServiceUnavailableError
+            return kind(message=message, retry_after=wait, **known)
+        if status < 500:
+            return _REJECTIONS.get(status, RejectedError)(message=message, **known)
+        return ServerError(message=message, persona_id=says.find_persona_id(body.text, explicit=True), **known)
+
+
+@attrs.frozen
+class _Body:
+    """The body of a response, without the key, and the headers."""
+
+    text: str
+    document: object
+    """The JSON value; `None` if there is none."""
+
+    flaw: str
+    """Why it is no JSON value; empty if it is one."""
+
+    shown: bytes
     headers: Mapping[str, str]
-    body: bytes
-    flaw: OutcomeUnknownError | None = None
-    """Why the body is incomplete; `None` where it is complete."""
+    request_id: str | None
 
 
-def read_usual(response: Response) -> Persona | None:
-    """Return the persona of a success that holds nothing but a persona's own members; `None` for any other response."""
-    return load_usual(response.body) if 200 <= response.status < 300 and response.flaw is None else None
+_REJECTIONS: dict[int, type[RejectedError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+}
 
 
-def without_secret(response: Response, secret: Secret) -> Response:
-    """Return the response with every echo of a secret masked: some gateways include the key in their errors."""
-    headers = CIMultiDict((secret.mask(name), secret.mask(value)) for name, value in response.headers.items())
-    return attrs.evolve(response, headers=headers, body=secret.masked(response.body))
+def _without_response(exchange: Exchange, known: dict[str, Any]) -> Failure:
+    if exchange.sent:
+        return _unknown(exchange, **known)
+    kind: type[NotCreatedError] = NotCreatedError
+    if exchange.ending == "closed":
+        kind = UsageError
+    elif exchange.ending in ("timeout", "lost", "unreadable"):
+        kind = ConnectionFailedError
+    error = kind(message=exchange.reason, **known)
+    error.__cause__ = exchange.cause
+    return error
 
 
-def read_persona(response: Response) -> tuple[Persona, str | None]:
-    """Return the persona in a response, and the `request_id` in its body; or raise the error that it means."""
-    if not 200 <= response.status < 300:
-        raise _failure(response)
-    if response.flaw is not None:
-        raise _unknown(attrs.evolve(response.flaw), response, None) from response.flaw.__cause__
-    document = None
-    try:
-        document = parse_json(response.body)
-        if not is_failure(document):
-            return to_persona(unwrapped(document)), request_id({}, document)
-    except ValueError as error:
-        reason = str(error)
-    else:
-        if not _may_hold_persona(document):
-            raise _error(RejectedError, response, document)
-        reason = "it is an error, beside what may be a persona"
-    said = message_of(document) or text_of(response.status, response.body)
-    message = f"the response is not a persona ({reason}); it says: {said}"
-    raise _unknown(UnreadableResponseError(message=message), response, document)
+_UNKNOWN: dict[Ending, type[OutcomeUnknownError]] = {
+    "timeout": ResponseTimeoutError,
+    "lost": ConnectionLostError,
+    "closed": ConnectionLostError,
+    "unreadable": UnreadableResponseError,
+    "too large": UnreadableResponseError,
+}
 
 
-def _may_hold_persona(document: object) -> bool:
-    """Return whether there is anything in an error that could be a persona, or its id: more than text or nothing."""
-    inner = (member(document, name) for name in WRAPPERS)
-    return any(value and not isinstance(value, str) for value in inner) or find_persona_id(b"", document) is not None
+def _unknown(exchange: Exchange, **known: Any) -> OutcomeUnknownError:
+    error = _UNKNOWN.get(exchange.ending, OutcomeUnknownError)(message=exchange.reason, **known)
+    error.__cause__ = exchange.cause
+    return error
 
 
-def slash_redirect(url: URL, response: Response) -> URL | None:
-    """Return the target of the one redirect that is followed, and `None` for any other response.
+def _web_page(url: URL, said: str) -> str:
+    return f"{url} responded with a web page ({said}) instead of JSON: check base_url and create_path"
+
+
+def slash_redirect(exchange: Exchange) -> URL | None:
+    """Return the target of the one redirect that is followed, and `None` for any other exchange.
 
     That is a 307 or 308, which keep method and body (RFC 9110, sections 15.4.8 and 15.4.9), to the same origin and a
     path that differs only by its trailing slash.
     """
-    if response.status not in (307, 308):
+    if exchange.status not in (307, 308):
         return None
+    url = exchange.url
     try:
-        target = _address(url.join(URL(response.headers.get("Location", ""))))
+        target = _address(url.join(URL(exchange.headers.get("Location", ""))))
     except (ValueError, IndexError):  # also of a host that yarl decodes only when it is asked for
         return None
     path = url.raw_path
@@ -115,77 +285,6 @@ def _address(url: URL) -> tuple[object, ...]:
     return url.scheme, url.user, url.password, url.host, url.port, url.raw_path_qs
 
 
-_ERRORS: dict[int, type[RejectedError]] = {
-    401: AuthenticationError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    429: RateLimitedError,
-    503: ServiceUnavailableError,
-}
-
-
-_LARGEST_ERROR = 256 * 1024  # bytes; parsing more would block the event loop, and no gateway says so much
-
-
-def _failure(response: Response) -> RejectedError | OutcomeUnknownError:
-    """Return the error that a status other than 2xx means. The status decides, whatever the body says."""
-    document = None
-    if len(response.body) <= _LARGEST_ERROR:
-        with suppress(ValueError):
-            document = parse_json(response.body)
-    status = response.status
-    if status < 200:
-        return _error(UnreadableResponseError, response, document)
-    if status < 400:
-        return _redirected(response, document)
-    if 500 <= status < 600 and _is_invalid_request(document):
-        return _error(RejectedError, response, document)
-    if status < 500 or status in _ERRORS:
-        error = _error(_ERRORS.get(status, RejectedError), response, document)
-        if isinstance(error, RateLimitedError | ServiceUnavailableError):
-            error.retry_after = _retry_after(response.headers)
-        return error
-    return _error(ServerError, response, document)
-
-
-def _redirected(response: Response, document: object) -> RejectedError:
-    error = _error(RejectedError, response, document)
-    if location := response.headers.get("Location"):
-        error.message = (
-            f"the service redirects to {one_line(location)}, which is not followed; "
-            "set base_url to the address that serves the endpoint"
-        )
-    return error
-
-
-def _is_invalid_request(document: object) -> bool:
-    # A 5xx with this code says that the request was malformed: nothing ran.
-    return isinstance(document, dict) and member(document.get("error"), "code") == "invalid_request"
-
-
-_E = TypeVar("_E", RejectedError, OutcomeUnknownError)
-
-
-def _error(kind: type[_E], response: Response, document: object) -> _E:
-    """Return an error of this kind, with the service's own message."""
-    message = message_of(document) or text_of(response.status, response.body)
-    return _with_response(kind(message=message), response, document)
-
-
-def _unknown(error: OutcomeUnknownError, response: Response, document: object) -> OutcomeUnknownError:
-    error.persona_id = find_persona_id(response.body, document)
-    return _with_response(error, response, document)
-
-
-def _with_response(error: _E, response: Response, document: object) -> _E:
-    error.status = response.status
-    error.headers = response.headers
-    error.body = response.body
-    error.code = code_of(document)
-    error.request_id = request_id(response.headers, document)
-    return error
-
-
 _A_YEAR = 366 * 24 * 3600.0
 
 
@@ -195,7 +294,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10})?", value):
         wait = float(value)
     elif until := _http_date(value):
-        # The date is by the service's clock, and so is `Date`, where it is sent.
+        # The date is by the service's clock, and so is `Date`, if it is sent.
         now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
         wait = max(0.0, (until - now).total_seconds())
     else:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import TypeGuard
 
 import attrs
 
@@ -13,6 +14,7 @@ from suno_persona.errors import (
     RateLimitedError,
     ServiceUnavailableError,
 )
+from suno_persona.models import Persona
 
 
 def _is_count(_: object, attribute: "attrs.Attribute[int]", value: object) -> None:
@@ -39,15 +41,15 @@ class RetryPolicy:
     """
 
     attempts: int = attrs.field(default=4, validator=_is_count)
-    """How many attempts a call makes at most; 1 disables retries."""
+    """Maximum attempts per call; 1 disables retries."""
 
     wait_initial: float = attrs.field(default=0.5, validator=_is_seconds)
-    """Seconds: the upper bound of the first backoff, where the service sends no `Retry-After`. The bound doubles
-    with each attempt, and the backoff is drawn between zero and it (full jitter)."""
+    """Seconds: the upper bound of the first backoff if the service sends no `Retry-After`. It doubles with each
+    attempt, and the backoff is drawn between zero and it (full jitter)."""
 
     wait_max: float = attrs.field(default=30.0, validator=_is_seconds)
-    """Seconds: the upper bound of every backoff. A longer `Retry-After` is not slept on: the error is raised at once,
-    with its `retry_after`."""
+    """Seconds: the upper bound of every backoff. A longer `Retry-After` is raised at once, as the error's
+    `retry_after`."""
 
     retry_unknown: bool = attrs.field(default=False, validator=_is_flag)
     """Whether to retry an `OutcomeUnknownError` too. That may create a second persona."""
@@ -74,7 +76,7 @@ def backoff(
     attempt: int,
     draw: Callable[[], float] = random.random,
 ) -> float:
-    """Return the seconds to wait after this error: `Retry-After` where sent, else exponential with full jitter.
+    """Return the seconds to wait after this error: its `Retry-After`, or else exponential with full jitter.
 
     `draw` returns a number from 0 to 1.
     """
@@ -84,12 +86,25 @@ def backoff(
     return draw() * min(policy.wait_max, policy.wait_initial * 2.0 ** min(attempt - 1, 64))
 
 
-def cools_down_all(error: BaseException | None) -> bool:
+def cools_down_all(result: object) -> TypeGuard[RateLimitedError | ServiceUnavailableError]:
     """Return whether the service asks all calls to pause, not only this one: a 429, or a 503 with `Retry-After`."""
-    match error:
-        case RateLimitedError():
-            return True
-        case ServiceUnavailableError():
-            return error.retry_after is not None
-        case _:
-            return False
+    if isinstance(result, ServiceUnavailableError):
+        return result.retry_after is not None
+    return isinstance(result, RateLimitedError)
+
+
+_OF_THE_ROW = (400, 404, 409, 422)
+
+
+def window_after(window: int, largest: int, result: Persona | NotCreatedError | OutcomeUnknownError) -> int:
+    """Return how many calls of a batch may be in flight after one of them ended so.
+
+    A persona doubles the window. A failure that is not the row's own halves it: an unknown outcome, a failed
+    connection, or a status such as 401 or 429. So a wrong key costs one request.
+    """
+    if isinstance(result, Persona):
+        return min(2 * window, largest)
+    is_own = isinstance(result, NotCreatedError) and not isinstance(result, ConnectionFailedError)
+    if is_own and (result.status is None or result.status < 300 or result.status in _OF_THE_ROW):
+        return window
+    return max(window // 2, 1)

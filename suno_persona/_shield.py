@@ -1,4 +1,4 @@
-"""Ends that no cancellation cuts off: what was opened is closed."""
+"""Finish cleanup and commits despite cancellation."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -7,15 +7,19 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-async def until_done(task: "asyncio.Future[_T]") -> asyncio.CancelledError | None:
-    """Wait for the end of a task, and return the last cancellation of the caller meanwhile, if any."""
-    cancelled: asyncio.CancelledError | None = None
+async def uncancelled(work: Awaitable[_T]) -> tuple[_T, asyncio.CancelledError | None]:
+    """Return the result of `work`, which runs to its end, and the last cancellation of the caller meanwhile, if any.
+
+    Raise that cancellation once what must not be lost is safe.
+    """
+    task = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
-            cancelled = error
-    return cancelled
+            cancellation = error
+    return task.result(), cancellation
 
 
 async def finish(work: Awaitable[_T]) -> _T:
@@ -23,7 +27,7 @@ async def finish(work: Awaitable[_T]) -> _T:
 
     The cancellation is raised after that.
     """
-    task = asyncio.ensure_future(work)
-    if (cancelled := await until_done(task)) is not None:
-        raise cancelled
-    return task.result()
+    result, cancellation = await uncancelled(work)
+    if cancellation is not None:
+        raise cancellation
+    return result

@@ -1,241 +1,371 @@
-"""One HTTP exchange on aiohttp: the only module that knows aiohttp's exceptions.
+"""One HTTP exchange on aiohttp, and its pool of connections: the only module that knows aiohttp's exceptions.
 
-It separates "never sent" from "may have been received", and does not know what a response means.
+It fills an `Exchange`, and does not know what that means.
 """
 
 import asyncio
+import re
+import select
 import sys
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+from weakref import WeakKeyDictionary
 
 import aiohttp
+import attrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import ContentEncodingError
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
-from suno_persona._connector import Connector, is_disturbed
 from suno_persona._error_body import one_line
-from suno_persona._response import Response
+from suno_persona._response import Ending, Exchange
 from suno_persona._secret import Secret
-from suno_persona.errors import (
-    ConnectionFailedError,
-    ConnectionLostError,
-    NotCreatedError,
-    OutcomeUnknownError,
-    ResponseTimeoutError,
-    UnreadableResponseError,
-    UsageError,
-)
+from suno_persona._shield import finish
+from suno_persona.errors import UsageError
 
-# What an exception of aiohttp means for the request: the first class in its MRO with an entry here decides.
-# Only errors of connecting mean "never sent"; after any other, the service may have received the request.
-FAILURES: dict[type[BaseException], type[ConnectionFailedError | OutcomeUnknownError]] = {
-    aiohttp.InvalidUrlRedirectClientError: ConnectionLostError,  # the request reached the address that redirects
-    aiohttp.NonHttpUrlRedirectClientError: ConnectionLostError,
-    aiohttp.InvalidURL: ConnectionFailedError,
-    aiohttp.NonHttpUrlClientError: ConnectionFailedError,
-    aiohttp.ClientConnectorError: ConnectionFailedError,  # DNS, no listener, TLS, proxy
-    aiohttp.ClientHttpProxyError: ConnectionFailedError,  # the proxy did not connect
-    aiohttp.ServerFingerprintMismatch: ConnectionFailedError,
-    aiohttp.ConnectionTimeoutError: ConnectionFailedError,
-    aiohttp.ServerTimeoutError: ResponseTimeoutError,
-    TimeoutError: ResponseTimeoutError,
-    aiohttp.ClientResponseError: UnreadableResponseError,  # the response is not HTTP
-    aiohttp.ClientError: ConnectionLostError,
-    OSError: ConnectionLostError,
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+# How an exchange ended, by the first class in the MRO of the exception. Whether anything was sent is another question.
+FAILURES: Mapping[type[BaseException], Ending] = {
+    aiohttp.ClientHttpProxyError: "lost",
+    aiohttp.ClientResponseError: "unreadable",  # the response is not HTTP
+    aiohttp.ServerTimeoutError: "timeout",
+    aiohttp.ClientError: "lost",
+    TimeoutError: "timeout",
+    OSError: "lost",
 }
 
+# Seconds. Shorter than the shortest time for which servers commonly keep an idle connection (5), so that a request
+# rarely meets one that is being closed: whether it was received would be unknown.
+_KEEP_ALIVE = 4.0
 
-class _Body(aiohttp.BytesPayload):
-    """A request body that records whether aiohttp may have begun to write the request; `False` is certain."""
+CLOSED = "the client is closed: make a new PersonaAPI"
 
-    def __init__(self, value: bytes, handled: BaseException | None, *, is_checked: bool) -> None:
-        super().__init__(value, content_type="application/json")
-        self.sent = False
-        self.is_written = False
-        self.transport: asyncio.WriteTransport | None = None
-        """That of the connection on which it was last about to be written."""
-        self.is_withheld = False
-        """Whether it was not written, because something had arrived on the connection before it."""
-        self._handled = handled
-        self._is_checked = is_checked
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self.transport = writer.transport
-        if self._is_too_late():
-            self.is_withheld = True
-            raise ConnectionError("a response arrived before the request")
-        # aiohttp buffers the headers and writes them together with the first byte of the body.
-        self.is_written = self.sent = True
-        await super().write_with_length(writer, content_length)
+@attrs.frozen
+class Bounds:
+    """The timeouts of one attempt: its total, which `Transport` watches, and the others, which aiohttp does."""
 
-    def _is_too_late(self) -> bool:
-        protocol = self.transport and self.transport.get_protocol()
-        if not isinstance(protocol, ResponseHandler):
-            return False
-        return len(protocol) > 0 if self._is_checked else is_disturbed(protocol)
+    total: float | None
+    others: aiohttp.ClientTimeout
+
+    @classmethod
+    def of(cls, timeout: aiohttp.ClientTimeout) -> Self:
+        """Divide a timeout."""
+        return cls(timeout.total, attrs.evolve(timeout, total=None))
+
+
+class Transport:
+    """The connections of one client to its service. The session is opened at first use, in the running event loop."""
+
+    def __init__(
+        self,
+        *,
+        headers: Mapping[str, str],
+        secret: Secret,
+        max_connections: int,
+        max_response_size: int,
+        session: aiohttp.ClientSession | None,
+        proxy: Secret | None,
+    ) -> None:
+        self._headers = {**headers, "Authorization": secret.authorization()}
+        self._secret = secret
+        self._max_connections = max_connections
+        self._max_response_size = max_response_size
+        self._session = session
+        self._pool: _Pool | None = None
+        """The connections of a session of our own."""
+        self._proxy = proxy
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watches: set[_Watch] = set()
+        self.is_closed = False
+
+    def open(self) -> None:
+        """Open the session. Raises `UsageError` if it is closed, or if it belongs to another event loop."""
+        self.join_loop()
+        if self.is_closed:
+            raise UsageError(message=CLOSED)
+        if self._session is None:
+            self._pool = _Pool(self._max_connections)
+            self._session = aiohttp.ClientSession(connector=self._pool, cookie_jar=aiohttp.DummyCookieJar())
+        elif self._session.closed:
+            raise UsageError(message="the session that was passed as session= is closed: pass an open one")
+
+    def join_loop(self) -> None:
+        """Bind the client to the running event loop, at its first use. Raises `UsageError` in another one."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise UsageError(message="the client belongs to another event loop: make one PersonaAPI per loop")
 
     async def close(self) -> None:
-        # aiohttp closes the body after a failed request, but also where a middleware of the caller's session replaces
-        # it. Nothing here observes the writing of the replacement.
-        if sys.exception() is self._handled:
-            self.sent = True
-        await super().close()
+        """End the exchanges in flight, and close the connections, unless the session is the caller's."""
+        self.is_closed = True
+        for watch in list(self._watches):
+            watch.interrupt("closed")
+        if self._pool is not None and self._session is not None:
+            await finish(self._session.close())
+
+    async def post(self, exchange: Exchange, body: bytes, bounds: Bounds) -> None:
+        """Send a request over the open session, and fill its exchange until it ends. Redirects are not followed.
+
+        Raises nothing but what ends a program.
+        """
+        session = cast("aiohttp.ClientSession", self._session)
+        sending = _Sending(body, exchange)
+        watch = _Watch(sending, bounds.total)
+        self._watches.add(watch)
+        try:
+            # No variable here holds what shows the key, or an echo of it: printers of tracebacks show variables.
+            await session.post(
+                exchange.url,
+                data=sending,
+                headers=self._headers,
+                timeout=bounds.others,
+                allow_redirects=False,
+                raise_for_status=sending.on_response,
+                auto_decompress=False,
+                proxy=None if self._proxy is None else self._proxy.reveal(),
+            )
+            content = sending.content
+            while not content.at_eof():
+                sending.received.append(await content.readany())
+                if content.total_bytes > self._max_response_size:
+                    exchange.ending = "too large"
+                    exchange.reason = f"the response is larger than max_response_size, {self._max_response_size} bytes"
+                    break
+        except BaseException as error:
+            sending.read_the_rest()
+            clean(error)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+            exchange.ending = watch.ending_of(error)
+            exchange.reason = self._reason(exchange, error, bounds.total)
+            if exchange.ending == "cancelled":
+                exchange.cancellation = error
+            elif not isinstance(error, aiohttp.ClientError | asyncio.CancelledError):
+                exchange.cause = error if self._secret.mask(repr(error)) == repr(error) else None
+            if self._pool is not None and exchange.ending == "lost" and exchange.status is None and sending.is_reused:
+                self._pool.stop_reuse()  # the server closes connections under us
+        finally:
+            watch.stop()
+            self._watches.discard(watch)
+            sending.finish()
+
+    def _reason(self, exchange: Exchange, error: BaseException, total: float | None) -> str:
+        match exchange.ending:
+            case "timeout" if total and not isinstance(error, TimeoutError):
+                missing = "complete response" if exchange.sent else "connection"
+                return f"no {missing} within {total:g} s (timeout.total)"
+            case "closed":
+                return "the client was closed during the call" if exchange.sent else CLOSED
+            case "cancelled":
+                return "cancelled while in flight" if exchange.sent else "cancelled before it was sent"
+        words = self._secret.mask(_words(error))
+        return one_line(re.sub(r"//[^/@\s]*@", "//***@", words))  # a proxy's password, too
 
 
-async def post(
-    session: aiohttp.ClientSession,
-    url: URL,
-    *,
-    headers: CIMultiDict[str],
-    body: bytes,
-    timeout: aiohttp.ClientTimeout,
-    max_response_size: int,
-    secret: Secret,
-) -> Response:
-    """Send one POST with the key `secret` and return its response; one whose body is incomplete has a `flaw`.
-
-    `timeout` bounds the exchange. Redirects are not followed. No error shows the key.
-
-    Raises `ConnectionFailedError` if nothing was sent, and an `OutcomeUnknownError` if something was sent and no status
-    came back.
-    """
-    handled = sys.exception()
-    payload = _Body(body, handled, is_checked=isinstance(session.connector, Connector))
-    response: aiohttp.ClientResponse | None = None
-    received: list[bytes] = []
-    size = 0
-    failure: NotCreatedError | OutcomeUnknownError | None = None
-    flaw: OutcomeUnknownError | None = None
-    try:
-        response = await session.post(
-            url,
-            data=payload,
-            headers=_signed(headers, secret),
-            timeout=timeout,
-            allow_redirects=False,
-            raise_for_status=False,
-            auto_decompress=True,
-        )
-        if not payload.is_written and (payload.is_withheld or _is_stray(session, response)):
-            payload.is_withheld = True
-            payload.sent = payload.sent and not _is_plain(session)  # aiohttp has closed the body by now
-            raise ConnectionError("a response arrived before the request")  # noqa: TRY301  # as if aiohttp noticed it
-        if response.status == 101 and payload.transport is not None:
-            payload.transport.close()  # it is HTTP no more (RFC 9110, section 15.2.2); aiohttp may keep it in its pool
-        while chunk := await response.content.readany():
-            received.append(chunk)
-            size += len(chunk)
-            if size > max_response_size:
-                flaw = UnreadableResponseError(
-                    message=f"the response is larger than max_response_size, {max_response_size} bytes"
-                )
-                break
-        if response.connection is not None:  # one that was read to its end has released it, unless it is a 101
-            response.close()
-    except BaseException as error:
-        if response is not None:
-            response.close()
-        cause = _without_secret(error, handled, secret)
-        if not isinstance(error, Exception) and not _is_closed_session(error):
-            response, received = None, []  # no frame of this traceback shows what they hold
-            if cause is None:
-                error.__cause__ = error.__context__ = None
-            raise error.with_traceback(None)  # noqa: B904  # it is the exception that is handled
-        failure = _failure(error, payload, total=timeout.total, secret=secret)
-        failure.__cause__ = cause
-        flaw = failure if response is not None and isinstance(failure, OutcomeUnknownError) else None
-    # Raised out here, so that `error`, which may show the key, does not become its context.
-    if response is None or (failure is not None and flaw is None):
-        response, received = None, []
-        raise failure  # type: ignore[misc]  # without a response there is one
-    body = b"".join(received)[:max_response_size]
-    return Response(status=response.status, headers=response.headers, body=body, flaw=flaw)
-
-
-def _signed(headers: CIMultiDict[str], secret: Secret) -> CIMultiDict[str]:
-    signed = headers.copy()
-    signed["Authorization"] = secret.authorization()
-    return signed
-
-
-def _is_stray(session: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> bool:
-    """Whether a response was received before its request was written: on Python 3.11, aiohttp returns it."""
-    return response.version is not None and _is_plain(session)  # a response of a test's making has no version
-
-
-def _is_plain(session: aiohttp.ClientSession) -> bool:
-    """Whether all that a session returns comes from its connections, and all that it sends is what it was passed."""
-    return type(session) is aiohttp.ClientSession and not getattr(session, "_middlewares", ())
-
-
-def _is_closed_session(error: BaseException) -> bool:
-    """Whether nobody cancelled the task: aiohttp raises `CancelledError` also when its session is closed."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
-
-
-def _failure(
-    error: BaseException, payload: _Body, *, total: float | None, secret: Secret
-) -> NotCreatedError | OutcomeUnknownError:
-    sent = payload.sent
-    if payload.is_withheld and not sent:
-        return ConnectionFailedError(message="the connection was not used: something arrived on it before the request")
-    if type(error) is TimeoutError and total:  # aiohttp raises subclasses for its other bounds
-        if not sent:
-            return ConnectionFailedError(message=f"no connection within {total:g} s (timeout.total)")
-        return ResponseTimeoutError(message=f"no complete response within {total:g} s (timeout.total)")
-    message = one_line(secret.mask(_reason(error)))
-    known = next((FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES), None)
-    if known is ConnectionFailedError and sent:
-        # Not the request's own connection: a hook's, or that of a middleware that sent the request again.
-        return ConnectionLostError(message=message)
-    if known is None and not sent:
-        # Not an error of aiohttp's: its session rejected the request, or a hook of the caller's failed.
-        if isinstance(error, RuntimeError | ValueError | TypeError):
-            return UsageError(message=f"aiohttp could not send the request: {message}")
-        return ConnectionFailedError(message=message)
-    if isinstance(error.__cause__, ContentEncodingError):
-        return UnreadableResponseError(message=message)
-    return (known or ConnectionLostError)(message=message)
-
-
-def _reason(error: BaseException) -> str:
+def _words(error: BaseException) -> str:
     match error:
         case aiohttp.ClientHttpProxyError():
             return f"the proxy responded with {error.status}: {error.message}"
         case aiohttp.ClientResponseError():
             return f"the response is not HTTP: {error.message}"
-        case aiohttp.ClientPayloadError(__cause__=ContentEncodingError() as cause):
-            return f"the response cannot be decompressed: {cause.message}"
         case aiohttp.ServerDisconnectedError():
             return "the server closed the connection before its response was complete"
         case asyncio.CancelledError():
-            return "the session was closed during the request"
-        case _:
+            return "the session was closed during the call"
+        case aiohttp.ClientError():
             return str(error) or type(error).__name__
+        case _:
+            return f"{type(error).__name__}: {error}"
 
 
-def _without_secret(error: BaseException, handled: BaseException | None, secret: Secret) -> BaseException | None:
-    """Take what shows the key out of an exception and its causes; `None` if something is left.
+class _Sending(aiohttp.BytesPayload):
+    """The body of a request, which notes what aiohttp does with it, and the response as far as it was received."""
 
-    aiohttp's frames and its description of the request hold the headers, and with them the key; crash reporters print
-    the variables of every frame. `handled`, the exception that the caller was already handling, is left alone.
+    protocol: object = None
+    response: aiohttp.ClientResponse | None = None
+    content: aiohttp.StreamReader
+    is_reused = False
+    """Whether the connection had a request before."""
+
+    def __init__(self, value: bytes, exchange: Exchange) -> None:
+        super().__init__(value, content_type="application/json")
+        self.exchange = exchange
+        self.received: list[bytes] = []
+        self._handled = sys.exception()
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write the body. aiohttp buffers the headers, and writes them together with its first byte."""
+        self.exchange.sent = True
+        self.protocol = getattr(writer, "protocol", None)
+        await writer.write(self._value)
+
+    async def close(self) -> None:
+        """Note that aiohttp is done with the body: unless the request failed, it may have sent another one instead."""
+        if sys.exception() is self._handled:
+            self.exchange.sent = True
+
+    async def on_response(self, response: aiohttp.ClientResponse) -> None:
+        """Note a response as soon as its headers are there, before any hook of the caller's session."""
+        self.response, self.content = response, response.content
+        self.exchange.status, self.exchange.headers = response.status, response.headers
+
+    def read_the_rest(self) -> None:
+        """Read what aiohttp has received and was not read yet, although the request failed."""
+        if self.response is None and isinstance(self.protocol, ResponseHandler):
+            while len(self.protocol):
+                try:
+                    self.protocol.read().send(None)  # does not suspend: there is a response
+                except StopIteration as returned:
+                    message, content = returned.value
+                    if message.code >= 200:
+                        self.exchange.status, self.exchange.headers = message.code, message.headers
+                        self.content = content
+                        break
+        if self.exchange.status is not None:
+            self.content.set_exception(None)  # type: ignore[arg-type]  # it would be raised instead of what is there
+            self.received.append(self.content.read_nowait())
+
+    def progress(self) -> tuple[int, int]:
+        """Return two numbers that change when anything arrives."""
+        messages = len(self.protocol) if isinstance(self.protocol, ResponseHandler) else 0
+        return messages, -1 if self.response is None else self.content.total_bytes
+
+    def finish(self) -> None:
+        """Complete the exchange, and close the connection unless it can be used again."""
+        if self.exchange.status is not None:
+            self.exchange.is_whole = self.content.at_eof()
+            self.exchange.received = self.received[0] if len(self.received) == 1 else b"".join(self.received)
+        if self.response is not None and self.response.connection is not None:
+            self.response.close()  # one that was read to its end has released it, unless it is a 101
+        if self.exchange.status == 101 and isinstance(self.protocol, ResponseHandler):
+            self.protocol.close()  # it is HTTP no more (RFC 9110, section 15.2.2); aiohttp may keep it in its pool
+
+
+class _Watch:
+    """Ends an exchange early: at its timeout, or when the client is closed."""
+
+    __slots__ = ("_cancelling", "_ending", "_handle", "_loop", "_sending", "_task")
+
+    def __init__(self, sending: _Sending, total: float | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._cancelling = self._task.cancelling()
+        self._sending = sending
+        self._ending: Ending | None = None
+        self._handle = self._loop.call_later(total, self._look) if total else None
+
+    def interrupt(self, ending: Ending) -> None:
+        """End the exchange, by cancelling its task."""
+        if self._ending is None:
+            self._ending = ending
+            self._task.cancel()
+
+    def ending_of(self, error: BaseException) -> Ending:
+        """Return how an exchange ended that ended with this exception."""
+        if self._ending is not None:
+            self._task.uncancel()
+        if not isinstance(error, asyncio.CancelledError):
+            for kind in type(error).__mro__:
+                if kind in FAILURES:
+                    return FAILURES[kind]
+            return "raised"
+        if self._task.cancelling() > self._cancelling:
+            return "cancelled"
+        return self._ending or "lost"  # aiohttp raises it too, when its session is closed
+
+    def stop(self) -> None:
+        """End nothing any more."""
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def _look(self, seen: object = None, quiet: int = 0, looks: int = 0) -> None:
+        """Interrupt once the loop has read what is in the sockets.
+
+        A process that was suspended, or a blocked loop, is late for its timers, and for what has arrived meanwhile.
+        """
+        progress = self._sending.progress()
+        quiet = quiet + 1 if progress == seen else 0
+        if quiet == _QUIET_LOOKS or looks == _MOST_LOOKS:
+            self.interrupt("timeout")
+        else:
+            self._handle = self._loop.call_later(0, self._look, progress, quiet, looks + 1)
+
+
+_QUIET_LOOKS = 3  # passes of the loop: some loops read sockets after timers, and tasks run one pass later
+_MOST_LOOKS = 1000
+
+
+class _Pool(aiohttp.TCPConnector):
+    """A `TCPConnector` that reuses a connection only if nothing has arrived on it since its last response.
+
+    HTTP/1.1 numbers neither requests nor responses: what arrives on an idle connection, such as the 408 that proxies
+    send before they close it, would become the response to the next request (RFC 9112, section 9.3.1).
     """
-    links, seen, shown = [error], {id(handled)}, False
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit=limit, keepalive_timeout=_KEEP_ALIVE)
+        self._polls: WeakKeyDictionary[ResponseHandler, Callable[[int], list[object]]] = WeakKeyDictionary()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
+    ) -> "Connection":
+        """Return a quiet connection from the pool, or a new one."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = cast("ResponseHandler", connection.protocol)  # there is one until it is released
+            poll = self._polls.get(protocol)
+            if poll is None:
+                self._polls[protocol] = _poll(protocol)
+                return connection
+            if not (self._force_close or protocol.should_close or not protocol.is_connected() or poll(0)):
+                if isinstance(req.body, _Sending):
+                    req.body.is_reused = True
+                return connection
+            connection.close()
+
+    def stop_reuse(self) -> None:
+        """Open a new connection for each request from now on."""
+        self._force_close = True
+
+
+def _poll(protocol: ResponseHandler) -> Callable[[int], list[object]]:
+    """Return a function that says whether something has arrived that the event loop has not read."""
+    socket = protocol.transport and protocol.transport.get_extra_info("socket")
+    if not socket:
+        return lambda _: []
+    number = socket.fileno()
+    if not hasattr(select, "poll"):  # Windows
+        return lambda _: list(select.select((number,), (), (), 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return cast("Callable[[int], list[object]]", poll.poll)
+
+
+def clean(error: BaseException) -> None:
+    """Take aiohttp's frames and errors out of an exception and its causes: they hold the headers, and so the key."""
+    links: list[BaseException | None] = [error]
+    seen: set[int] = set()
     while links:
-        link = links.pop()
-        if id(link) not in seen:
-            seen.add(id(link))
-            link.__traceback__ = None
-            if isinstance(link, aiohttp.ClientResponseError) and isinstance(link.request_info, aiohttp.RequestInfo):
-                link.request_info = link.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
-                link.history = ()
-                link.args = (link.request_info, link.history)
-            text = f"{link} {link!r}"
-            held = (*link.args, *vars(link).values())
-            shown |= secret.mask(text) != text
-            shown |= any(isinstance(value, aiohttp.ClientRequest | aiohttp.ClientResponse) for value in held)
-            links += filter(None, (link.__cause__, link.__context__))
-            links += getattr(link, "exceptions", ())  # of a group
-    return None if shown else error
+        if (link := links.pop()) is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        link.__traceback__ = _without_aiohttp(link.__traceback__)
+        for name in ("__cause__", "__context__"):
+            if isinstance(getattr(link, name), aiohttp.ClientError):
+                setattr(link, name, None)
+        links += (link.__cause__, link.__context__)
+
+
+def _without_aiohttp(traceback: TracebackType | None) -> TracebackType | None:
+    if traceback is None:
+        return None
+    rest = _without_aiohttp(traceback.tb_next)
+    if traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "aiohttp":
+        return rest
+    return TracebackType(rest, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)

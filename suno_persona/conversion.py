@@ -7,47 +7,49 @@ never costs the persona. Writing returns every member that was read and was not 
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import partial
+from math import isfinite
 from types import UnionType
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import attrs
+import msgspec
 from cattrs import Converter
-from cattrs.gen import make_dict_unstructure_fn, override
 
-from suno_persona._checks import REQUEST_MEMBERS, REQUIRED_MEMBERS
+from suno_persona._checks import REQUEST_MEMBERS, REQUIRED_MEMBERS, shown
 from suno_persona.errors import InvalidRequestError
 from suno_persona.models import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaClip
 
 try:
-    from suno_persona._fast_json import convert, decode, encode, read_persona, write_persona
+    from suno_persona._fast_json import read_usual as read_usual
 except ModuleNotFoundError:
 
-    def _decline(*_: object) -> None: ...
+    def read_usual(data: bytes | str) -> Persona | None:
+        """Return `None`: without the shortcut, no document is a usual one."""
 
-    convert = decode = encode = read_persona = write_persona = _decline  # type: ignore[assignment]  # what the shortcut may do, too
 
 _MODELS: tuple[type, ...] = (ClipMetadata, Clip, PersonaClip, Persona)
 
-
-_Hook = Callable[[object, type], object]
+_Hook = Callable[[Any, type], object]
 
 
 def loads(data: bytes | str) -> Persona:
     """Return the persona in a JSON document.
 
-    Raises `ValueError` where the document is not a JSON object with a non-empty text `id`, and only there; the message
-    names the path. Any other member may be missing, null or of another type.
+    Raises `ValueError` if the document is not a JSON object with a usable `id`, and only then; the message names the
+    path. A usable id is non-empty text, or an integer, which is read as its digits. Any other member may be missing,
+    null or of another type.
 
     >>> persona = loads(b'{"id": "fd213afd", "name": null, "user_handle": 12}')
     >>> persona.id, persona.name, persona.user_handle, persona.extra
     ('fd213afd', None, None, {'user_handle': 12})
     >>> loads(b'{"id": null}')
     Traceback (most recent call last):
-    ValueError: $.id must be non-empty text; got null
+    ValueError: $.id must be non-empty text or an integer; got null
     """
-    return load_usual(data) or to_persona(parse_json(data))
+    return read_usual(data) or to_persona(parse_json(data))
 
 
 def dumps(persona: Persona) -> bytes:
@@ -58,35 +60,33 @@ def dumps(persona: Persona) -> bytes:
     >>> dumps(loads('{"id": "fd213afd", "name": null, "mood": "blue"}'))
     b'{"id":"fd213afd","persona_clips":[],"mood":"blue"}'
     """
-    return dump_usual(persona) or dump_json(converter.unstructure(persona))
+    return dump_json(to_dict(persona))
 
 
-def load_usual(data: bytes | str) -> Persona | None:
-    """Return the persona in a document, or `None` where anything in it is unusual, or where a user's hook reads it."""
-    return read_persona(data) if _is_unchanged(converter) else None
+def to_dict(persona: Persona) -> dict[str, object]:
+    """Return a persona as the JSON values that `dumps` writes, ready for `json.dumps`.
+
+    >>> to_dict(Persona(id="fd213afd", name="Neon"))
+    {'id': 'fd213afd', 'name': 'Neon', 'persona_clips': []}
+    """
+    return dict(_OWN.unstructure(persona))
 
 
-def as_written(data: bytes) -> bytes | None:
-    """Return a document that `load_usual` could read, for `dumps` of its persona; `None` if a user's hook writes it."""
-    return data if _writes_as_made(converter) else None
+def to_persona(document: object, converter: Converter | None = None) -> Persona:
+    """Return the persona in a JSON value, read by a converter of the caller's, if there is one.
 
-
-def dump_usual(persona: Persona) -> bytes | None:
-    """Return the document of a persona, or `None` where anything in it is unusual, or where a user's hook writes it."""
-    return write_persona(persona) if type(persona) is Persona and _writes_as_made(converter) else None
-
-
-def to_persona(document: object) -> Persona:
-    """Return the persona in a JSON value; raises `ValueError` as `loads` does."""
-    return converter.structure(document, Persona)
+    Raises `ValueError` as `loads` does, and whatever the caller's hooks for `Persona` itself raise.
+    """
+    return (converter or _OWN).structure(document, Persona)
 
 
 def parse_json(data: bytes | str) -> object:
     """Return any JSON value; raises `ValueError` for everything else."""
-    if (value := decode(data)) is not None:
-        return value
+    # What msgspec rejects may be JSON: with a byte order mark, in UTF-16, with lone surrogates, nested deep.
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        return msgspec.json.decode(data)
     try:
-        return json.loads(data, parse_constant=_reject_number, parse_float=_finite)
+        return json.loads(data, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
         raise ValueError("$ must not be nested so deep") from None
     except json.JSONDecodeError as error:
@@ -98,10 +98,8 @@ def parse_json(data: bytes | str) -> object:
 
 def dump_json(document: object) -> bytes:
     """Return any JSON value as a document, in one line."""
-    if (data := encode(document)) is not None:
-        return data
     try:
-        return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        return msgspec.json.encode(document)
     except UnicodeEncodeError:  # a lone surrogate, which JSON can only write as an escape
         return json.dumps(document, separators=(",", ":")).encode()
 
@@ -109,21 +107,18 @@ def dump_json(document: object) -> bytes:
 def dump_request(request: CreatePersonaRequest) -> bytes:
     """Return the wire body of a request: always the contract's five members in their order, then those of `extra`.
 
-    Equal requests have the same bytes, with and without the shortcut: a journal's key is a hash of them.
+    Equal requests have the same bytes: a journal's key is a hash of them.
     """
-    body = dump_json(
+    return msgspec.json.encode(
         {
             "root_clip_id": request.root_clip_id,
             "name": request.name,
             "description": request.description,
             "clips": request.clips,
             "is_public": request.is_public,
+            **request.extra,
         }
     )
-    if not request.extra:
-        return body
-    extra = json.dumps(request.extra, separators=(",", ":"), ensure_ascii=False).encode()
-    return b"%b,%b" % (body[:-1], extra[1:])
 
 
 def to_request(document: object) -> CreatePersonaRequest:
@@ -144,36 +139,38 @@ def to_request(document: object) -> CreatePersonaRequest:
 
 
 def make_converter() -> Converter:
-    """Return a converter that reads and writes as `loads` and `dumps` do."""
-    made = Converter()
-    configure_converter(made)
-    return made
+    """Return a new cattrs converter that reads and writes as `loads` and `dumps` do; add hooks of your own to it.
 
+    It is strict about `str`, `int`, `float` and `bool` everywhere: a value of another type is a `ValueError`, and is
+    never converted. A value whose hook raises goes to `extra`.
 
-def configure_converter(converter: Converter) -> None:
-    """Teach a converter of your own the rules of this module.
-
-    It becomes strict about `str`, `int`, `float` and `bool` everywhere: a value of another type is a `ValueError`, and
-    is never converted. Register hooks of your own before the converter is first used.
+    >>> converter = make_converter()
+    >>> converter.register_structure_hook(str, lambda value, _: value.strip())
+    >>> converter.structure({"id": "fd213afd", "name": " Neon ", "title": 12}, Persona)
+    Persona(id='fd213afd', name='Neon', extra={'title': 12})
     """
+    converter = Converter()
     for kind, accepted in ((str, (str,)), (int, (int,)), (float, (float, int)), (bool, (bool,))):
         converter.register_structure_hook(kind, partial(_as_is, accepted))
-    converter.register_structure_hook(datetime, _instant)
-    converter.register_unstructure_hook(datetime, _rfc_3339)
+    converter.register_structure_hook(datetime, _read_time)
+    converter.register_unstructure_hook(datetime, lambda time: re.sub(r"\+00:00\Z", "Z", time.isoformat()))
     converter.register_structure_hook_factory(lambda kind: kind == tuple[PersonaClip, ...], _persona_clips_reader)
     converter.register_structure_hook_factory(_MODELS.__contains__, _model_reader)
     converter.register_unstructure_hook_factory(_MODELS.__contains__, _model_writer)
+    return converter
 
 
-def _model_reader(model: type, converter: Converter) -> _Hook:
+def _model_reader(model: Any, converter: Converter) -> _Hook:
     """Read an object into a model: what has no field, or does not fit it, goes to `extra`."""
-    fields = [field for field in attrs.fields(model) if field.name != "extra"]
-    readers = {field.name: (converter.get_structure_hook(_bare(field.type)), _bare(field.type)) for field in fields}
-    required = [field.name for field in fields if field.default is attrs.NOTHING]
+    kinds = {field.name: _bare(field.type) for field in attrs.fields(model) if field.name != "extra"}
+    is_persona = model == Persona
+    readers = {name: (converter.get_structure_hook(kind), kind) for name, kind in kinds.items()}
 
     def read(document: object, _: type) -> object:
         if type(document) is not dict:
             raise ValueError(f"$ must be an object; got {_shown(document)}")
+        if is_persona and type(document.get("id")) is int:  # the id must not be lost
+            document = document | {"id": str(document["id"])}
         known: dict[str, object] = {}
         extra: dict[str, object] = {}
         for name, value in document.items():
@@ -187,50 +184,29 @@ def _model_reader(model: type, converter: Converter) -> _Hook:
                 known[name] = hook(value, kind)
             except Exception:  # a hook that a user registered may raise anything
                 extra[name] = value
-        for name in required:
-            if not known.get(name):
-                raise ValueError(f"$.{name} must be non-empty text; got {_shown(document.get(name))}")
+        if is_persona and not known.get("id"):
+            raise ValueError(f"$.id must be non-empty text or an integer; got {_shown(document.get('id'))}")
         return model(**known, extra=extra)
 
-    return partial(_read_model, model, read) if all(_is_ours(hook) for hook, _ in readers.values()) else read
+    return read
 
 
-def _read_model(model: type, read: _Hook, document: object, kind: type) -> object:
-    return convert(document, model) or read(document, kind)
-
-
-@cache
-def _is_unchanged(converter: Converter) -> bool:
-    """Return whether no hook of a user's takes part in reading a persona."""
-    return _is_ours(converter.get_structure_hook(Persona))
-
-
-def _is_ours(hook: object) -> bool:
-    return hook is _instant or (isinstance(hook, partial) and hook.func in (_as_is, _read_model, _persona_clips))
-
-
-def _model_writer(model: type, converter: Converter) -> Callable[[object], dict[str, object]]:
+def _model_writer(model: Any, converter: Converter) -> Callable[[Any], dict[str, object]]:
     """Write what a model has, and then what is in `extra`; an empty list yields to a value there that did not fit."""
-    how: dict[str, Any] = {
-        field.name: override(omit=field.name == "extra", omit_if_default=field.default != ())
-        for field in attrs.fields(model)
-    }
-    write_fields: Callable[[object], dict[str, object]] = make_dict_unstructure_fn(model, converter, **how)
+    kinds = {field.name: _bare(field.type) for field in attrs.fields(model) if field.name != "extra"}
+    writers = [(name, converter.get_unstructure_hook(kind)) for name, kind in kinds.items()]
 
     def write(instance: Any) -> dict[str, object]:
-        members = write_fields(instance)
-        document = {name: members[name] for name in how if name in members}  # in the order of the fields
-        for name, value in instance.extra.items():
-            if document.get(name, []) == []:
-                document[name] = value
-        return document
+        values = ((name, hook, getattr(instance, name)) for name, hook in writers)
+        document = {name: hook(value) for name, hook, value in values if value is not None}
+        return document | {name: value for name, value in instance.extra.items() if document.get(name, []) == []}
 
     return write
 
 
-def _bare(kind: type[Any] | None) -> type[Any]:
+def _bare(kind: Any) -> Any:
     """Return the type of a field that may be `None`: `str` for `str | None`."""
-    return get_args(kind)[0] if isinstance(kind, UnionType) else cast("type[Any]", kind)
+    return get_args(kind)[0] if isinstance(kind, UnionType) else kind
 
 
 def _as_is(accepted: tuple[type, ...], value: object, _: type) -> object:
@@ -243,7 +219,7 @@ def _as_is(accepted: tuple[type, ...], value: object, _: type) -> object:
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}\d*[1-9]")
 
 
-def _instant(value: object, _: type) -> datetime:
+def _read_time(value: object, _: type) -> datetime:
     if type(value) is not str or _FINER_THAN_MICROSECONDS.search(value):
         raise ValueError(f"$ must be an RFC 3339 time in microseconds; got {_shown(value)}")
     time = datetime.fromisoformat(value.upper())  # RFC 3339, section 5.6: `t` and `z` too
@@ -252,57 +228,27 @@ def _instant(value: object, _: type) -> datetime:
     return time
 
 
-def _rfc_3339(time: datetime) -> str:
-    return re.sub(r"\+00:00\Z", "Z", time.isoformat())
-
-
-@cache
-def _writes_as_made(converter: Converter) -> bool:
-    """Return whether no hook of a user's takes part in writing a persona."""
-    made = make_converter()
-    kinds = {field.type for model in _MODELS for field in attrs.fields(model) if field.name != "extra"}
-    hooks = [
-        (converter.get_unstructure_hook(kind), made.get_unstructure_hook(kind))
-        for kind in kinds.union(map(_bare, kinds), _MODELS)
-    ]
-    return all(getattr(hook, "__code__", hook) is getattr(own, "__code__", own) for hook, own in hooks)
-
-
 def _persona_clips_reader(_: type, converter: Converter) -> _Hook:
     read = converter.get_structure_hook(PersonaClip)
-    read_all = partial(_persona_clips, read)
-    return read_all if _is_ours(read) else lambda value, kind: read_all(value, kind)
 
+    def read_all(value: object, _: type) -> tuple[object, ...]:
+        if type(value) is not list:
+            raise ValueError(f"$ must be a list; got {_shown(value)}")
+        return tuple([read(item, PersonaClip) for item in value])
 
-def _persona_clips(read: _Hook, value: object, _: type) -> tuple[object, ...]:
-    if type(value) is not list:
-        raise ValueError(f"$ must be a list; got {_shown(value)}")
-    return tuple([read(item, PersonaClip) for item in value])
+    return read_all
 
 
 def _shown(value: object) -> str:
     """Return a JSON value as an error shows it."""
-    match value:
-        case None:
-            return "null"
-        case dict():
-            return "an object"
-        case list():
-            return "a list"
-        case str() if len(value) > 40:
-            return f"a text of {len(value)} characters"
-        case _:
-            return repr(value)
-
-
-def _reject_number(literal: str) -> float:
-    raise ValueError(f"{literal}, which is not a JSON number")
+    return {dict: "an object", list: "a list", type(None): "null"}.get(type(value)) or shown(value)
 
 
 def _finite(literal: str) -> float:
     number = float(literal)
-    return number if abs(number) != float("inf") else _reject_number(literal)
+    if not isfinite(number):
+        raise ValueError(f"{literal}, which is not a JSON number")
+    return number
 
 
-converter: Converter = make_converter()
-"""The converter behind `loads` and `dumps`. Register hooks on it before its first use."""
+_OWN = make_converter()

@@ -102,7 +102,8 @@ class _CallError(PersonaError):
         code = "" if self.code is None else f"({self.code})"
         prefix = " ".join(filter(None, (status, code)))
         suffix = "" if self.request_id is None else f" [request id: {self.request_id}]"
-        return f"{prefix}{': ' if prefix else ''}{self.message}{suffix}"
+        attempts = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        return f"{prefix}{': ' if prefix else ''}{self.message}{suffix}{attempts}"
 
 
 class NotCreatedError(_CallError):

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from suno_persona import Clip, ClipMetadata, Persona, dumps, loads
-from suno_persona.conversion import load_usual
+from suno_persona.conversion import read_usual
 
 ADDED: dict[type, dict[str, object]] = {
     Persona: {
@@ -38,7 +38,7 @@ def with_added(example: dict[str, Any]) -> dict[str, Any]:
 def test_added_members_are_fields_and_take_the_fast_path(example: dict[str, Any]) -> None:
     """Each is in its field, `extra` is empty, and the fast path reads the response."""
     document = with_added(example)
-    persona = load_usual(json.dumps(document))
+    persona = read_usual(json.dumps(document))
     assert persona is not None
     assert persona == loads(json.dumps(document))
     assert persona.clip is not None

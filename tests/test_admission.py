@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,16 +13,14 @@ from support.calls import KEY, requests
 from support.virtual_loop import VirtualLoop
 
 from suno_persona import (
-    ConnectionFailedError,
-    ConnectionLostError,
     NotCreatedError,
     OutcomeUnknownError,
     PersonaAPI,
     RetryPolicy,
     UsageError,
 )
-from suno_persona import _transport as transport
-from suno_persona._response import Response
+from suno_persona._response import Exchange
+from suno_persona._transport import Transport
 
 SLOTS = 3
 ROUNDS = 200
@@ -30,10 +29,13 @@ waits = st.one_of(st.none(), st.sampled_from([0, 1, 5, 20, 100]))
 statuses = st.sampled_from([200, 200, 200, 400, 500])
 
 
-def response(status: int, wait: float | None = None) -> Response:
-    """Return a response of the service."""
-    headers = CIMultiDict({} if wait is None else {"Retry-After": str(wait)})
-    return Response(status=status, headers=headers, body=b'{"id": "fd213afd"}' if status == 200 else b"{}")
+@attrs.frozen
+class Response:
+    """A response of the service, or a connection that broke before or after the request was sent."""
+
+    status: int | None
+    wait: float | None = None
+    sent: bool = True
 
 
 class Machine(RuleBasedStateMachine):
@@ -47,31 +49,35 @@ class Machine(RuleBasedStateMachine):
         self.calls: list[asyncio.Task[Any]] = []
         self.is_closed = False
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(transport, "post", self.exchange)
+        self.patch.setattr(Transport, "post", self.exchange)
         policy = RetryPolicy(attempts=3, wait_max=30, retry_unknown=True)
         self.api = PersonaAPI(KEY, base_url="https://gateway.example", max_connections=SLOTS, retry=policy)
 
-    async def exchange(self, *_: object, **__: object) -> Response:
+    async def exchange(self, exchange: Exchange, *_: object) -> None:
         """Replace one HTTP exchange: check that no cool-down is active, and wait until a rule ends it."""
         assert self.loop.time() >= self.cool_down_ends, "no attempt starts within a cool-down"
         assert not self.is_closed, "no attempt starts after close"
         future: asyncio.Future[Response] = self.loop.create_future()
         self.exchanges.append(future)
+        exchange.sent = True
         try:
-            return await future
+            response = await future
+        except asyncio.CancelledError as cancellation:
+            exchange.ending, exchange.cancellation = "cancelled", cancellation
+        else:
+            exchange.status, exchange.sent, exchange.is_whole = response.status, response.sent, True
+            exchange.ending = "lost" if response.status is None else "complete"
+            exchange.headers = CIMultiDict({} if response.wait is None else {"Retry-After": str(response.wait)})
+            exchange.received = b'{"id": "fd213afd"}' if response.status == 200 else b"{}"
         finally:
             self.exchanges.remove(future)
 
-    def end(self, number: int, result: Response | Exception) -> None:
+    def end(self, number: int, response: Response) -> None:
         """End one of the exchanges in flight."""
         future = self.exchanges[number % len(self.exchanges)]
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            if result.status in (429, 503) and "Retry-After" in result.headers:
-                ends = self.loop.time() + float(result.headers["Retry-After"])
-                self.cool_down_ends = max(self.cool_down_ends, ends)
-            future.set_result(result)
+        if response.status in (429, 503) and response.wait is not None:
+            self.cool_down_ends = max(self.cool_down_ends, self.loop.time() + response.wait)
+        future.set_result(response)
         self.loop.run_until_idle()
 
     @rule(count=st.integers(1, 5))
@@ -84,19 +90,19 @@ class Machine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9), status=statuses)
     def respond(self, number: int, status: int) -> None:
         """Let the service create, reject or fail."""
-        self.end(number, response(status))
+        self.end(number, Response(status))
 
     @precondition(lambda self: self.exchanges)
     @rule(number=st.integers(0, 9), status=st.sampled_from([429, 503]), wait=waits)
     def reject(self, number: int, status: int, wait: float | None) -> None:
         """Let the service rate limit or be unavailable."""
-        self.end(number, response(status, wait))
+        self.end(number, Response(status, wait))
 
     @precondition(lambda self: self.exchanges)
-    @rule(number=st.integers(0, 9), kind=st.sampled_from([ConnectionFailedError, ConnectionLostError]))
-    def lose(self, number: int, kind: type[ConnectionFailedError | ConnectionLostError]) -> None:
+    @rule(number=st.integers(0, 9), sent=st.booleans())
+    def lose(self, number: int, sent: bool) -> None:
         """Break a connection, before or after the request was sent."""
-        self.end(number, kind(message="broken"))
+        self.end(number, Response(None, sent=sent))
 
     @precondition(lambda self: self.calls)
     @rule(number=st.integers(0, 99))
@@ -109,7 +115,7 @@ class Machine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 99), status=statuses, passes=st.integers(0, 3))
     def cancel_as_a_response_arrives(self, number: int, status: int, passes: int) -> None:
         """Cancel a call as a response arrives, or a few passes of the loop later, while others are admitted."""
-        self.exchanges[0].set_result(response(status))
+        self.exchanges[0].set_result(Response(status))
         pending = [call for call in self.calls if not call.done()]
         self.cancel_later(pending[number % len(pending)], passes)
         self.loop.run_until_idle()
@@ -133,7 +139,7 @@ class Machine(RuleBasedStateMachine):
         self.is_closed = True
         self.loop.finish(self.api.close())
         while self.exchanges:
-            self.end(0, ConnectionLostError(message="the session was closed"))
+            self.end(0, Response(None))
         assert all(call.done() for call in self.calls)
 
     @invariant()
@@ -145,7 +151,7 @@ class Machine(RuleBasedStateMachine):
         """Let the service succeed from now on: every call ends, and the client works as if it were new."""
         for _ in range(ROUNDS):
             while self.exchanges:
-                self.end(0, response(200))
+                self.end(0, Response(200))
             if all(call.done() for call in self.calls):
                 break
             self.loop.advance(30)
@@ -170,13 +176,13 @@ class Machine(RuleBasedStateMachine):
         for _ in range(SLOTS):
             call = self.loop.create_task(self.api.create(requests(1)[0]))
             self.loop.run_until_idle()
-            self.end(0, response(200))
+            self.end(0, Response(200))
             call.result()
         calls = [self.loop.create_task(self.api.create(request)) for request in requests(SLOTS + 1)]
         self.loop.run_until_idle()
         assert len(self.exchanges) == SLOTS
         while self.exchanges:
-            self.end(0, response(200))
+            self.end(0, Response(200))
         assert all(call.done() for call in calls)
 
 

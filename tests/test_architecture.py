@@ -10,7 +10,6 @@ from support.modules import MODULES, foreign, imports, private_accesses
 DIRECTION = [
     {"cli"},
     {"distributed"},
-    {"_environment"},
     {"_client"},
     {"_batch"},
     {"_engine"},

@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
-from typing import Any, cast
 
 import pytest
 from support.calls import requests
-from support.held_service import HeldService, client
+from support.held_service import HeldService, client, first_outcome
 from support.idle import idle
 
-from suno_persona import CreatePersonaRequest, NotCreatedError, OutcomeUnknownError, PersonaAPI
-from suno_persona._client import open_batch
+from suno_persona import CreatePersonaRequest, OutcomeUnknownError, PersonaAPI
 from suno_persona.testing import FakeSuno
 
 pytestmark = pytest.mark.timeout(30)
@@ -79,12 +77,15 @@ async def test_a_swallowed_cancellation_does_not_cancel_calls_in_flight(service:
                 await asyncio.Event().wait()
             async with aclosing(api.create_many(requests(9))) as outcomes:
                 await anext(outcomes)
+                await anext(outcomes)
 
         reader = asyncio.create_task(read())
         await asyncio.sleep(0)
         reader.cancel()
-        await service.receives(2)
+        await service.receives(1)
         service.respond(0)
+        await service.receives(3)
+        service.respond(1)
         await idle()
         assert not reader.done()
         service.respond_to_all()
@@ -92,43 +93,17 @@ async def test_a_swallowed_cancellation_does_not_cancel_calls_in_flight(service:
     assert len(service.personas) == len(service.received)
 
 
-async def test_an_unexpected_error_of_one_call_is_its_outcome(service: HeldService) -> None:
-    """If a journal raises an unexpected error, the batch still yields an outcome for each request."""
-
-    class Broken:
-        async def __aenter__(self) -> None: ...
-        async def __aexit__(self, kind: object, error: object, traceback: object) -> None: ...
-        async def begin(self, _: object) -> "Broken":
-            return self
-
-        def key(self, body: bytes) -> str:
-            return str(len(body))
-
-        async def claim(self, key: str, body: bytes) -> None:
-            raise KeyError(key)
-
-        def settle(self, *_: object, **__: object) -> asyncio.Future[None]:
-            raise AssertionError("nothing was claimed")
-
-    async with client(service) as api:
-        outcomes = [outcome async for outcome in api.create_many(requests(2), journal=cast("Any", Broken()))]
-    assert [type(outcome.error) for outcome in outcomes] == [NotCreatedError, NotCreatedError]
-    assert "unexpected KeyError" in str(outcomes[0].error)
-    assert service.received == []
-
-
 async def test_a_cancelled_batch_yields_an_outcome_for_each_call_in_flight(service: HeldService) -> None:
     """The command stops at once by this, and still reports which personas may exist."""
-    async with client(service, max_connections=2) as api, open_batch(api, requests(9), None) as batch:
-        first = asyncio.ensure_future(anext(batch))
-        await service.until(2)
+    async with client(service, max_connections=2) as api, api.batch(requests(9)) as batch:
+        await first_outcome(service, batch, 3)
         batch.cancel()
-        outcomes = [await first, *[outcome async for outcome in batch]]
-    assert sorted(outcome.index for outcome in outcomes) == [0, 1]
+        outcomes = [outcome async for outcome in batch]
+    assert sorted(outcome.index for outcome in outcomes) == [1, 2]
     for outcome in outcomes:
         assert isinstance(outcome.error, OutcomeUnknownError)
         assert outcome.error.attempts == 1
-    assert len(service.received) == 2
+    assert len(service.received) == 3
 
 
 async def test_requests_may_come_from_an_async_iterator(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:

@@ -77,9 +77,9 @@ SCENARIOS = {
         [status("308 Moved", "Location: /suno/persona/create")], {CONNECTING, (RESPONSE, 0), (RESPONSE, 1)}
     ),
     "a rate limit": Scenario(
-        [status("308 Moved", "Location: /suno/persona/create")],
+        [status("503 Busy")],
         {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1)},
-        lambda: {"rate_limit": AsyncLimiter(1, 5)},
+        lambda: {"rate_limit": AsyncLimiter(1, 5), "retry": RetryPolicy(wait_initial=0)},
     ),
 }
 

@@ -1,6 +1,5 @@
 """The `suno-persona` command, run as a user runs it."""
 
-import asyncio
 import json
 import re
 import signal
@@ -8,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.command import COMMAND, CREATE, Done, run, start
+from support.command import COMMAND, CREATE, Done, run, run_process, start
+from support.rows import rows, write_file
 
 from suno_persona.testing import FakeSuno, Fault
-
-pytestmark = pytest.mark.slow
 
 
 async def test_create_prints_the_id(fake_suno: FakeSuno, env: dict[str, str]) -> None:
@@ -55,8 +53,13 @@ async def test_the_exit_status_shows_whether_a_persona_may_exist(
 @pytest.mark.parametrize(
     ("change", "arguments", "words"),
     [
-        ({"SUNO_API_KEY": ""}, CREATE, "SUNO_API_KEY"),
-        ({"SUNO_BASE_URL": ""}, CREATE, "SUNO_BASE_URL"),
+        ({"SUNO_API_KEY": ""}, CREATE, "SUNO_API_KEY must be the service's key; got none"),
+        ({"SUNO_BASE_URL": ""}, CREATE, "Missing option '--base-url' (env var: 'SUNO_BASE_URL')"),
+        (
+            {"SUNO_BASE_URL": "foo"},
+            CREATE,
+            "--base-url must be an address such as 'https://gateway.example'; got no https://",
+        ),
         ({"SUNO_BASE_URL": "http://gateway.example"}, CREATE, "https://"),
         ({}, (*CREATE, "--name", ""), "name must be non-empty text"),
         ({}, CREATE[:-2], "--description"),
@@ -74,6 +77,7 @@ async def test_a_usage_error_is_reported_before_anything_is_sent(
     assert fake_suno.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("target", [">/dev/full", ">&-"])
 async def test_an_id_that_cannot_be_written_to_stdout_is_not_lost(
@@ -87,28 +91,18 @@ async def test_an_id_that_cannot_be_written_to_stdout_is_not_lost(
     assert done.errors.count("\n") == 1
 
 
+@pytest.mark.slow
 async def test_text_outside_the_encoding_of_stdout_is_replaced(fake_suno: FakeSuno, env: dict[str, str]) -> None:
     """A persona is not lost because its text cannot be encoded."""
     ascii_only = {"PYTHONIOENCODING": "ascii"}
-    done = await run(COMMAND, *CREATE[:-3], "Néon", *CREATE[-2:], "--json", env=env | ascii_only)
+    done = await run_process(COMMAND, *CREATE[:-3], "Néon", *CREATE[-2:], "--json", env=env | ascii_only)
     assert (done.status, done.errors) == (0, "")
     assert fake_suno.personas[0].id in done.output
-    assert (await run(COMMAND, "demo", env=ascii_only)).status == 0
+    assert (await run_process(COMMAND, "demo", env=ascii_only)).status == 0
 
 
-@pytest.mark.posix
-async def test_ctrl_c_warns_that_a_persona_may_exist(fake_suno: FakeSuno, env: dict[str, str]) -> None:
-    """If `create` is interrupted, the outcome is unknown, and the message is one line."""
-    fake_suno.script(Fault.hang(creates=True))
-    process = await start(COMMAND, *CREATE, env=env)
-    while not fake_suno.requests:
-        await asyncio.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    output, errors = await process.communicate()
-    assert (process.returncode, output) == (130, b"")
-    assert errors == b"suno-persona: interrupted: a persona may exist; check before you retry\n"
-
-
+@pytest.mark.slow
+@pytest.mark.slow
 async def test_the_demo_needs_no_configuration() -> None:
     """Without a key or base URL it shows the personas, the rejected clip with its reason, and the next step."""
     done = await run(sys.executable, "-m", "suno_persona", "demo", env={})
@@ -120,6 +114,7 @@ async def test_the_demo_needs_no_configuration() -> None:
     assert max(map(len, done.output.splitlines())) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.posix
 async def test_the_fake_service_serves_until_ctrl_c() -> None:
     """It prints settings that a shell can use, serves clients in other processes, and shows each persona."""
@@ -142,14 +137,16 @@ async def test_a_port_in_use_is_reported_in_one_line(fake_suno: FakeSuno) -> Non
     assert re.fullmatch(r"suno-persona: port must be free; got .+\n", done.errors)
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich", "sqlalchemy"])
-async def test_without_its_extra_the_command_names_it(missing: str) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["click", "rich", "sqlalchemy"])
+async def test_without_its_extra_the_command_names_it(missing: str, env: dict[str, str], tmp_path: Path) -> None:
     """Without the cli extra, the command prints how to install it."""
     code = f"import sys; sys.modules[{missing!r}] = None; from suno_persona.__main__ import main; main()"
-    done = await run(sys.executable, "-c", code, "batch", "rows.csv", env={})
+    done = await run(sys.executable, "-c", code, "batch", write_file(tmp_path, rows(1)), env=env)
     assert done == Done(2, "", "suno-persona: the command needs the cli extra: pip install 'suno-persona[cli]'\n")
 
 
+@pytest.mark.slow
 async def test_another_missing_module_is_not_hidden() -> None:
     """A broken installation shows the missing module."""
     code = "import sys; sys.modules['suno_persona.cli'] = None; from suno_persona.__main__ import main; main()"

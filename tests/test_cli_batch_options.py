@@ -1,22 +1,22 @@
 """The options of `suno-persona batch` beyond its files: stdin, custom ids, a check, and limits."""
 
+import asyncio
 import shlex
 from pathlib import Path
 
 import pytest
 from support.command import COMMAND, Done, run
+from support.held_service import HeldService
 from support.rows import HEADER, read_outcomes, rows, write_file
 
 from suno_persona.testing import FakeSuno, Fault
-
-pytestmark = pytest.mark.slow
 
 JSON_ROW = '{"root_clip_id": "clip", "name": "Voice 0", "description": "Airy pop"}\n'
 
 
 async def piped(content: str, arguments: str, env: dict[str, str]) -> Done:
     """Run the command with this content on its stdin."""
-    return await run("bash", "-c", f"printf %s {shlex.quote(content)} | {COMMAND} {arguments}", env=env)
+    return await run(COMMAND, *shlex.split(arguments), env=env, stdin=content.encode())
 
 
 @pytest.mark.parametrize("content", [rows(1), f"\ufeff{rows(1)}", JSON_ROW, f"\ufeff\n {JSON_ROW}"])
@@ -33,18 +33,35 @@ async def test_stdin_is_read_in_either_format(
 
 
 @pytest.mark.parametrize(
-    ("command", "reason"),
+    ("arguments", "reason"),
     [
-        (f"{COMMAND} batch -", "the journal must be named by --journal or SUNO_JOURNAL_URL where FILE is -"),
-        (f"{COMMAND} batch - --journal j <&-", "FILE must be a readable file; got - (stdin is closed)"),
-        (f"printf 'x\n' | {COMMAND} batch - --journal j", "nothing was sent: 1 of 1 rows"),
-        (f"{COMMAND} batch - --journal j < /dev/null", "stdin:1: the file must have at least one request; got none"),
+        ("batch -", "--journal is missing; stdin has no name for a journal of its own"),
+        ("batch - --journal j", "stdin:1: the file has no request"),
     ],
 )
 async def test_an_unusable_stdin_is_reported_in_one_line(
-    command: str, reason: str, env: dict[str, str], tmp_path: Path
+    arguments: str, reason: str, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The status is 2, and no file is created."""
+    monkeypatch.chdir(tmp_path)
+    done = await piped("", arguments, env)
+    assert done.status == 2
+    assert reason in done.errors
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (f"{COMMAND} batch - --journal j <&-", "suno-persona: stdin is closed"),
+        (f"printf 'x\n' | {COMMAND} batch - --journal j", "nothing was sent: 1 of 1 row is not a valid request"),
+    ],
+)
+async def test_a_stdin_of_the_shell_that_is_unusable_is_reported(
+    command: str, reason: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    """A closed stdin and a pipe with bad rows have the status 2, and no file is created."""
     done = await run("bash", "-c", f"cd {tmp_path} && {command}", env=env)
     assert done.status == 2
     assert reason in done.errors
@@ -53,7 +70,7 @@ async def test_an_unusable_stdin_is_reported_in_one_line(
 
 async def test_a_stopped_batch_from_stdin_prints_the_command_to_resume(env: dict[str, str], tmp_path: Path) -> None:
     """The command has all options of the first run, and needs the same stdin."""
-    options = f"--journal {tmp_path}/j.journal --limit 2 --max-unknown 3 --timeout 30 --max-connections 4"
+    options = f"--journal {tmp_path}/j.journal --limit 2 --max-failures 3 --timeout 30 --max-connections 4"
     done = await piped(rows(3), f"batch - {options}", env)
     assert f"to resume, with the same stdin: suno-persona batch - {options}\n" in done.errors
     done = await piped(rows(3), f"batch - {options}", env)
@@ -72,13 +89,12 @@ async def test_a_custom_id_is_in_the_output_and_is_not_sent(
 ) -> None:
     """It is in each line of output, and not part of the key: without it the rows are the same requests."""
     file, output = write_file(tmp_path, content, name), tmp_path / "out.jsonl"
-    command = (COMMAND, "batch", file, "--output", str(output), "--max-connections", "1")
-    assert (await run(*command, env=env)).status == 0
-    assert [line["custom_id"] for line in read_outcomes(output.read_text())] == ["a 1", None]
+    options = ("--output", str(output), "--max-connections", "1", "--allow-duplicates")
+    for custom_id in ("a 1", "b 2"):
+        write_file(tmp_path, content.replace("a 1", custom_id), name)
+        assert (await run(COMMAND, "batch", file, *options, env=env)).status == 0
+        assert [line["custom_id"] for line in read_outcomes(output.read_text())] == [custom_id, None]
     assert b"custom_id" not in fake_suno.requests[0].body
-    write_file(tmp_path, content.replace("a 1", "b 2"), name)
-    assert (await run(*command, env=env)).status == 0
-    assert [line["custom_id"] for line in read_outcomes(output.read_text())] == ["a 1", None, "b 2"]
     assert len(fake_suno.requests) == 2
 
 
@@ -94,53 +110,54 @@ async def test_a_custom_id_must_be_text(value: str, env: dict[str, str], tmp_pat
 async def test_a_check_sends_nothing_and_shows_what_a_run_would_do(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """It counts the requests to send and those with an outcome, and names rows that look like duplicates."""
+    """It counts the requests that are new and those with an outcome."""
     file = write_file(tmp_path, rows(2))
     fresh = await run(COMMAND, "batch", file, "--check", env=env)
-    assert fresh == Done(0, "2 rows; nothing was sent\n  2 to send\n", "")
+    assert fresh == Done(0, "2 rows; a run would do this:\n  2 new: sent\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
     fake_suno.script(Fault.response(404), Fault.lost_answer())
     await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
     await run(COMMAND, "batch", write_file(tmp_path, HEADER + "c,Neon,Night,,\n"), env=env)
     sent = len(fake_suno.requests)
-    content = (
-        rows(2)
-        + "c,Neon,Night,,\nc,Neon,\x1b[2JDay,,\nc,Neo\u202en,Day,,\nc,Neo\u202en,Day,,\n"
-        + rows(32)[len(rows(2)) :]
-    )
+    content = rows(2) + "c,Neon,Night,,\nc,Fog,Slow,,\n"
     done = await run(COMMAND, "batch", write_file(tmp_path, content), "--check", env=env)
-    head, *lines = done.output.splitlines()
-    assert (done.status, done.errors, head) == (0, "", "36 rows; nothing was sent")
-    assert lines[:5] == [
-        "  33 to send",
-        "   1 not created: to send again",
-        "   1 created: not sent again",
-        "   1 unknown: not sent again: check",
-        "   2 possible duplicates among those to send",
-    ]
-    assert f"{file}:5: looks like a duplicate: 'Neon' was created from this clip with other members: " in done.output
-    assert f"{file}:7: looks like a duplicate: the same row as in line 6" in done.output
-    assert len(fake_suno.requests) == sent
+    assert done == Done(
+        0,
+        "4 rows; a run would do this:\n"
+        "  1 new: sent\n"
+        "  1 not created: sent again\n"
+        "  1 created: not sent\n"
+        "  1 unknown: not sent: check\n",
+        "",
+    )
     again = await run(COMMAND, "batch", file, "--check", "--retry-unknown", "--accept-new-key", env=env)
-    assert "unknown: to send again (--retry-unknown)" in again.output
-    many = await run(COMMAND, "batch", write_file(tmp_path, HEADER + "c,N,D,,\n" * 30), "--check", env=env)
-    assert many.output.splitlines()[-1] == "and 9 more"
+    assert "unknown: retried (--retry-unknown)" in again.output
+    assert len(fake_suno.requests) == sent
 
 
-async def test_a_check_needs_what_a_run_needs(env: dict[str, str], tmp_path: Path, postgres_url: str) -> None:
-    """It needs the same settings, valid rows and the journal of the same account, which may be a database."""
-    file = write_file(tmp_path, rows(1))
-    for change, reason in (
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
         ({"SUNO_API_KEY": ""}, "SUNO_API_KEY must be the service's key"),
         ({"SUNO_API_KEY": "sk-other-0123456789"}, "the journal belongs to another API key"),
         ({"SUNO_BASE_URL": "http://127.0.0.1:9"}, "and this client sends to http://127.0.0.1:9"),
-    ):
-        await run(COMMAND, "batch", file, env=env)
-        done = await run(COMMAND, "batch", file, "--check", env=env | change)
-        assert done.status == 2
-        assert reason in done.errors
-    done = await run(COMMAND, "batch", file, "--check", "--journal", postgres_url, env=env)
-    assert done == Done(0, "1 rows; nothing was sent\n  1 to send\n", "")
+    ],
+)
+async def test_a_check_needs_what_a_run_needs(
+    change: dict[str, str], reason: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    """It needs the same settings, and the journal of the same account."""
+    file = write_file(tmp_path, rows(1))
+    await run(COMMAND, "batch", file, env=env)
+    done = await run(COMMAND, "batch", file, "--check", env=env | change)
+    assert done.status == 2
+    assert reason in done.errors
+
+
+async def test_a_check_may_read_a_database(env: dict[str, str], tmp_path: Path, postgres_url: str) -> None:
+    """The journal may be a database."""
+    done = await run(COMMAND, "batch", write_file(tmp_path, rows(1)), "--check", "--journal", postgres_url, env=env)
+    assert done == Done(0, "1 row; a run would do this:\n  1 new: sent\n", "")
 
 
 async def test_a_limit_is_never_exceeded(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
@@ -160,21 +177,61 @@ async def test_a_limit_is_never_exceeded(fake_suno: FakeSuno, env: dict[str, str
     assert "stopped" not in last.errors
 
 
-async def test_a_failing_service_stops_the_batch(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
-    """A number of consecutive unknown outcomes stops it, with the reason; those of earlier runs do not count."""
-    file = write_file(tmp_path, rows(30))
-    command = (COMMAND, "batch", file, "--max-connections", "1", "--max-unknown", "3")
-    fake_suno.script(*[Fault.lost_answer()] * 2, Fault.response(404), *[Fault.server_error()] * 3)
-    done = await run(*command, env=env)
-    sent = len(fake_suno.requests)
+@pytest.mark.parametrize(
+    ("status", "options", "most"),
+    [
+        *((status, "--max-failures 1 ", 1) for status in (401, 402, 403, 404, 429, 503)),
+        (500, "--max-failures 3 ", 3),
+        (401, "", 20),
+    ],
+)
+async def test_a_service_that_rejects_everything_stops_the_batch(
+    status: int, options: str, most: int, fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
+) -> None:
+    """A revoked key, an empty balance or a wrong path costs no more requests than the limit; the reason is named."""
+    file = write_file(tmp_path, rows(300))
+    fake_suno.script(*[Fault.response(status)] * 300)
+    done = await run(COMMAND, "batch", file, *options.split(), "--attempts", "1", env=env)
+    assert len(fake_suno.requests) == most
+    assert done.status == (3 if status == 500 else 1)
+    several = "a failure" if most == 1 else f"{most} failures in a row"
+    assert f"suno-persona: stopped after {several} (--max-failures); the last one: HTTP {status}" in done.errors
+    assert f"suno-persona: to resume: suno-persona batch {file} {options}--attempts 1\n" in done.errors
+
+
+async def test_a_service_that_breaks_leaves_no_more_unknown_than_were_in_flight(
+    service: HeldService, tmp_path: Path
+) -> None:
+    """Once the window is open, the limit stops the batch at what was in flight."""
+    file = write_file(tmp_path, rows(300))
+    options = ("--max-failures", "1", "--max-connections", "8", "--attempts", "1")
+    running = asyncio.create_task(run(COMMAND, "batch", file, *options, env=service.env))
+    for number in range(3):  # each persona doubles the window
+        await service.until(number + 1)
+        service.respond(number)
+    await service.until(3 + 8)
+    for number in range(3, 3 + 8):
+        service.reject(number, status=500, retry_after=None)
+    service.respond_to_all()
+    done = await running
     assert done.status == 3
-    assert 6 <= sent <= 7  # calls in flight finish
-    reason = "stopped, as 3 outcomes in a row are unknown (--max-unknown); the last one: HTTP 500 (internal)"
-    assert reason in done.errors
-    assert "to resume: " in done.errors
-    assert (await run(*command, env=env)).status == 3
-    assert len(fake_suno.requests) == 31  # all, and the rejected one again
-    fake_suno.script(*[Fault.server_error()] * 40)
-    (tmp_path / "rows.csv.journal").unlink()
-    await run(*command[:3], "--max-connections", "1", env=env)
-    assert 31 + 20 <= len(fake_suno.requests) <= 31 + 21  # the default
+    assert len(service.received) <= 3 + 8 + 2  # two are claimed ahead
+    assert "stopped after a failure (--max-failures); the last one: HTTP 500" in done.errors
+
+
+async def test_only_failures_of_this_run_in_a_row_count(
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Those of earlier runs do not count, and a persona ends a row."""
+    file = write_file(tmp_path, rows(9))
+    command = (COMMAND, "batch", file, "--max-connections", "1", "--max-failures", "3")
+    faults = [Fault.lost_answer(), Fault.lost_answer(), None, Fault.lost_answer(), Fault.server_error()]
+    for fault in faults[:2]:
+        fake_suno.script(fault or Fault.lost_answer())
+    done = await run(*command, "--limit", "3", env=env)
+    assert "--max-failures)" not in done.errors
+    for fault in faults[3:]:
+        fake_suno.script(fault or Fault.lost_answer())
+    done = await run(*command, env=env)
+    assert "stopped" not in done.errors
+    assert len(fake_suno.requests) == 9

@@ -13,8 +13,6 @@ from support.rows import HEADER, read_outcomes, rows, write_file
 from suno_persona import ConnectionLostError
 from suno_persona.testing import FakeSuno, Fault
 
-pytestmark = pytest.mark.slow
-
 
 async def of_journal(command: str, journal: str, *arguments: str) -> Done:
     """Run a command on a journal."""
@@ -24,11 +22,11 @@ async def of_journal(command: str, journal: str, *arguments: str) -> Done:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["k"], "either --persona-id ID or --not-created; got neither"),
-        (["k", "--persona-id", "p", "--not-created"], "either --persona-id ID or --not-created; got both"),
-        (["--not-created"], "by KEY, or by --from FILE; got neither"),
-        (["k", "--from", "f"], "--from must be used without KEY"),
-        (["--not-created", "--from", "f"], "--from must be used without KEY"),
+        (["k"], "pass either --persona-id ID or --not-created; got neither"),
+        (["k", "--persona-id", "p", "--not-created"], "pass either --persona-id ID or --not-created; got both"),
+        (["--not-created"], "KEY or --from FILE is missing"),
+        (["k", "--from", "-"], "--from cannot be combined with KEY, --persona-id or --not-created"),
+        (["--not-created", "--from", "-"], "--from cannot be combined with KEY, --persona-id or --not-created"),
     ],
 )
 async def test_resolving_requires_one_decision(tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -112,9 +110,9 @@ async def test_single_records_are_shown(tmp_path: Path) -> None:
 
 async def test_input_requires_a_key(tmp_path: Path) -> None:
     """Without a record to show, --input is an error."""
-    done = await of_journal("show", str(tmp_path / "j"), "--input", "rows.csv")
+    done = await of_journal("show", str(tmp_path / "j"), "--input", "-")
     assert (done.status, done.output) == (2, "")
-    assert "--input must be used with at least one KEY" in done.errors
+    assert "--input requires at least one KEY" in done.errors
 
 
 async def test_a_key_prefix_must_be_unambiguous(tmp_path: Path) -> None:

@@ -128,11 +128,11 @@ async def test_arguments_win_over_the_environment(
         ({"api_key": b"sk-0123456789"}, "api_key must be a str; got a value of type bytes"),
         (
             {"api_key": "sk-0123456789\n"},
-            "api_key must be visible ASCII characters; got a space or control character at position 14 of 14",
+            "api_key contains a space or control character at position 14; only visible ASCII is allowed",
         ),
         (
             {"api_key": "sk-ü123456789"},
-            "api_key must be visible ASCII characters; got a character that is not ASCII at position 4 of 13",
+            "api_key contains a character that is not ASCII at position 4; only visible ASCII is allowed",
         ),
         ({"base_url": None}, "base_url must be the service's address, as base_url= or in SUNO_BASE_URL; got none"),
         ({"base_url": ""}, "base_url must be the service's address, as base_url= or in SUNO_BASE_URL; got none"),

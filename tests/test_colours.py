@@ -46,17 +46,6 @@ async def test_no_color_is_honoured(commands: list[list[str]], env: dict[str, st
     assert CURSOR.search(text)
 
 
-async def test_installing_the_completion_honours_no_color(tmp_path: Path) -> None:
-    """The message about the installed completion has no colours, either."""
-    script = f'PATH="{Path(COMMAND).parent}:$PATH"; suno-persona --install-completion; exit $?'
-    env = {"HOME": str(tmp_path), "NO_COLOR": "1"}
-    async with terminal("bash", "--norc", "-c", script, env=env) as (screen, process):
-        pass
-    assert process.returncode == 0
-    assert "installed" in screen.text
-    assert not COLOUR.search(screen.shown.decode())
-
-
 async def test_a_dumb_terminal_gets_plain_text(commands: list[list[str]], env: dict[str, str]) -> None:
     """With TERM=dumb there is no escape sequence at all."""
     assert "\x1b" not in await shown(commands, {**env, "TERM": "dumb"})

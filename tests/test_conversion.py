@@ -5,14 +5,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import attrs
-import cattrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.contract import CONTRACT_EXAMPLE
 
-from suno_persona import Clip, ClipMetadata, Persona, PersonaClip, dumps, loads
-from suno_persona.conversion import configure_converter, make_converter
+from suno_persona import Clip, ClipMetadata, Persona, PersonaClip, dumps, loads, to_dict
+from suno_persona.conversion import make_converter, to_persona
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -61,6 +60,7 @@ def test_every_document_with_an_id_is_read_and_nothing_is_lost(document: dict[st
     persona = loads(json.dumps(document))
     assert persona.id == document["id"]
     assert is_whole(document, json.loads(dumps(persona)))
+    assert json.loads(json.dumps(to_dict(persona))) == json.loads(dumps(persona))
     assert loads(dumps(persona)) == persona
 
 
@@ -160,11 +160,12 @@ def test_times_are_read_in_each_form_of_rfc_3339(time: str) -> None:
         (b"", "$ must be a JSON document; got nothing"),
         (b"[]", "$ must be an object; got a list"),
         (b"12", "$ must be an object; got 12"),
-        (b"{}", "$.id must be non-empty text; got null"),
-        (b'{"id": ""}', "$.id must be non-empty text; got ''"),
-        (b'{"id": 12}', "$.id must be non-empty text; got 12"),
-        (b'{"id": {}}', "$.id must be non-empty text; got an object"),
-        (b'"' + b"x" * 99 + b'"', "$ must be an object; got a text of 99 characters"),
+        (b"{}", "$.id must be non-empty text or an integer; got null"),
+        (b'{"id": ""}', "$.id must be non-empty text or an integer; got ''"),
+        (b'{"id": true}', "$.id must be non-empty text or an integer; got True"),
+        (b'{"id": 12.0}', "$.id must be non-empty text or an integer; got 12.0"),
+        (b'{"id": {}}', "$.id must be non-empty text or an integer; got an object"),
+        (b'"' + b"x" * 99 + b'"', f"$ must be an object; got '{'x' * 58}…"),
         (b"[" * 100_000, "$ must not be nested so deep"),
     ],
 )
@@ -173,6 +174,14 @@ def test_loads_names_the_path_of_an_invalid_value(document: bytes, message: str)
     with pytest.raises(ValueError, match=r"^\$") as caught:
         loads(document)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("number", [12, -1, 0, 11288925, 2**64])
+def test_an_id_that_is_an_integer_is_read_as_its_digits(number: int) -> None:
+    """It must not be lost; only the persona's own id is read so."""
+    persona = loads(json.dumps({"id": number, "clip": {"id": number}}))
+    assert persona == Persona(id=str(number), clip=Clip(extra={"id": number}))
+    assert loads(dumps(persona)) == persona
 
 
 @pytest.mark.parametrize(
@@ -211,38 +220,65 @@ def test_a_custom_converter_can_have_hooks() -> None:
     assert (persona.name, persona.clip, persona.extra) == ("Neon", None, {"clip": {"id": "c"}})
 
 
-def test_an_existing_converter_can_be_configured() -> None:
-    """`configure_converter` makes it read and write personas, also within other classes, without coercion."""
+def test_a_converter_also_reads_other_classes_without_coercion() -> None:
+    """A persona may be a part of a class of the user's."""
 
     @attrs.frozen
     class Song:
         persona: Persona
         plays: int
 
-    converter = cattrs.Converter(detailed_validation=False)
-    configure_converter(converter)
+    converter = make_converter()
     song = converter.structure({"persona": {"id": "x", "name": 12}, "plays": 1}, Song)
     assert song.persona.extra == {"name": 12}
     assert converter.unstructure(song) == {"persona": {"id": "x", "persona_clips": [], "name": 12}, "plays": 1}
-    with pytest.raises(ValueError, match="must be int; got '1'"):
+    with pytest.raises(Exception, match="Song") as caught:
         converter.structure({"persona": {"id": "x"}, "plays": "1"}, Song)
+    assert caught.group_contains(ValueError, match="must be int; got '1'")
 
 
-def test_loads_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does so even for a document in the contract's shape."""
+def test_hooks_of_one_converter_change_no_other() -> None:
+    """Neither the functions of the package nor other converters use them."""
     converter = make_converter()
     converter.register_structure_hook(str, lambda value, _: str(value).upper())
-    monkeypatch.setattr("suno_persona.conversion.converter", converter)
-    assert loads('{"id": "fd213afd", "name": "Neon"}') == Persona(id="FD213AFD", name="NEON")
+    document = {"id": "fd213afd", "name": "Neon"}
+    assert to_persona(document, converter) == Persona(id="FD213AFD", name="NEON")
+    assert to_persona(document) == to_persona(document, make_converter()) == loads(json.dumps(document))
 
 
-def test_dumps_uses_hooks_of_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does so even for a persona without anything unusual."""
+def test_a_hook_for_a_field_that_raises_costs_only_the_field() -> None:
+    """The value as received is in `extra`, whatever the hook raises."""
     converter = make_converter()
-    converter.register_unstructure_hook(datetime, lambda time: int(time.timestamp()))
-    monkeypatch.setattr("suno_persona.conversion.converter", converter)
-    persona = Persona(id="fd213afd", clip=Clip(created_at=datetime(2024, 12, 23, tzinfo=UTC)))
-    assert json.loads(dumps(persona))["clip"] == {"created_at": 1734912000}
+
+    def fail(value: object, _: object) -> Clip:
+        raise KeyError(value)
+
+    converter.register_structure_hook(Clip, fail)
+    persona = to_persona({"id": "x", "clip": {"id": "c"}, "persona_clips": [{"id": 1, "clip": {}}]}, converter)
+    assert persona == Persona(
+        id="x", extra={"clip": {"id": "c"}}, persona_clips=(PersonaClip(id=1, extra={"clip": {}}),)
+    )
+
+
+def test_what_a_hook_for_the_persona_raises_propagates() -> None:
+    """The caller of `to_persona` decides what becomes of it."""
+    converter = make_converter()
+
+    def fail(value: object, _: object) -> Persona:
+        raise KeyError(value)
+
+    converter.register_structure_hook(Persona, fail)
+    with pytest.raises(KeyError):
+        to_persona({"id": "x"}, converter)
+
+
+def test_a_persona_is_a_dict_of_json_values(example: dict[str, Any]) -> None:
+    """`to_dict` returns what `dumps` writes: times are text, unset fields are left out, members of `extra` are not."""
+    persona = loads(json.dumps(example | {"mood": "blue", "name": None}))
+    document = to_dict(persona)
+    assert set(document) == set(example) - {"name"} | {"mood"}
+    assert is_whole(example | {"mood": "blue", "name": None}, document)
+    assert json.loads(json.dumps(document)) == json.loads(dumps(persona))
 
 
 def test_an_offset_with_seconds_is_kept_as_received() -> None:
@@ -260,7 +296,7 @@ def test_a_users_own_time_is_written_without_rounding() -> None:
 
 
 def test_fields_of_a_subclass_are_written() -> None:
-    """`dumps` writes a user's own class as the converter does."""
+    """`dumps` writes a class of the user's, too."""
 
     @attrs.frozen(kw_only=True)
     class Singer(Persona):

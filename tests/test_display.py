@@ -2,11 +2,12 @@
 
 import re
 
+import attrs
 import pytest
 from support.calls import requests
 
 from suno_persona import NotCreatedError, Outcome, OutcomeUnknownError, Persona, PersonaError
-from suno_persona.cli._display import Display
+from suno_persona.cli._progress import Display
 
 (REQUEST,) = requests(1)
 
@@ -67,6 +68,16 @@ def test_rate_and_time_left_count_only_requests_to_send(
     counts = "2 created now, 99 already there, 0 not created, 0 unknown"
     assert line.startswith(f"101 of 10099: {counts}; 0.2/s, ")
     assert line.endswith("h 53 min left" if limit is None else "45 s left")
+
+
+def test_names_are_shown_as_they_are(now: Now, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither markup nor emoji codes mean anything."""
+    display = Display(1, clock=now)
+    request = attrs.evolve(REQUEST, name="Sing :smile: [bold]")
+    error = NotCreatedError(message="no :boom: [red]")
+    display.add(Outcome(0, request, None, error), 2, is_recorded=False)
+    display.print_summary(None)
+    assert "  line 2, 'Sing :smile: [bold]': no :boom: [red]\n" in capsys.readouterr().err
 
 
 def test_the_failures_of_this_run_are_named_first(now: Now, capsys: pytest.CaptureFixture[str]) -> None:

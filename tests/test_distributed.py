@@ -107,10 +107,10 @@ async def test_enqueueing_again_adds_missing_jobs(app: PersonaApp, fake_suno: Fa
 async def test_an_unexpected_error_is_an_outcome(app: PersonaApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """The outcome is unknown, with the error as its reason, and the job has ended."""
 
-    async def fail(*_: object, **__: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("suno_persona._transport.post", fail)
+    monkeypatch.setattr("suno_persona._response.Reader.read", fail)
     await enqueue(app, requests(1))
     await work(app)
     assert "unexpected RuntimeError: a bug" in str((await results(app))[0].error)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.command import COMMAND, Done, run, start
+from support.command import COMMAND, Done, run, run_process, start
 from support.rows import HEADER, read_outcomes, rows, write_file
 
 from suno_persona.testing import FakeSuno
@@ -117,6 +117,6 @@ async def test_a_missing_extra_is_reported_in_one_line(command: str, env: dict[s
     (tmp_path / "procrastinate.py").write_text("raise ModuleNotFoundError('no', name='procrastinate')")
     env |= {"SUNO_JOURNAL_URL": "postgresql://host/x", "PYTHONPATH": str(tmp_path)}
     file = [] if command == "worker" else [write_file(tmp_path, rows(1))]
-    done = await run(COMMAND, command, *file, env=env)
+    done = await run_process(COMMAND, command, *file, env=env)
     hint = "batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'"
     assert done == Done(2, "", f"suno-persona: {hint}\n")

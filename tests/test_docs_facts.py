@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import aiohttp
 import pytest
-import typer
 from aiohttp import web
 from packaging.requirements import Requirement
 from support.modules import defined
@@ -23,7 +22,7 @@ import suno_persona.journal
 import suno_persona.testing
 from suno_persona import ConnectionLostError, NotFoundError, PersonaAPI, UsageError
 from suno_persona.cli import app
-from suno_persona.cli._running import reporting_errors, status_of
+from suno_persona.cli._running import status_of, status_of_error
 
 OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
 FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
@@ -53,12 +52,14 @@ for _name, _thing in public():
     if callable(_thing):
         TAKES.setdefault(_name, set()).update(inspect.signature(_thing).parameters)
 PARAMETERS = set().union(*TAKES.values())
-DEFINED = defined()
+DEFINED = defined() | {
+    str(parameter.envvar) for command in app.commands.values() for parameter in command.params if parameter.envvar
+}
 NAMED = {  # other names: dependencies, extras, commands, and words of Python and JSON
     *(Requirement(line).name for lines in (PROJECT["project"]["dependencies"], *EXTRAS.values()) for line in lines),
     *(Requirement(line).name for group in PROJECT["dependency-groups"].values() for line in group),
     *EXTRAS,
-    *typer.main.get_group(app).commands,
+    *app.commands,
     *(marker.partition(":")[0] for marker in PROJECT["tool"]["pytest"]["ini_options"]["markers"]),
     *("await", "bool", "int", "str", "true", "false"),
 }
@@ -90,7 +91,7 @@ def test_only_values_that_vary_between_runs_are_masked_in_output() -> None:
 def test_the_names_in_inline_code_exist(page: str) -> None:
     """These are environment variables, arguments, errors, and every other plain name."""
     for code in inline(page):
-        assert set(re.findall(r"SUNO_\w+", code)) <= DEFINED, code
+        assert set(re.findall(r"\bSUNO_\w+", code)) <= DEFINED, code
         assert set(re.findall(r"(?<![\w.-])([a-z_]\w*)=(?!=)", code)) <= PARAMETERS | OTHERS, code
         for name, argument in calls(code):
             assert argument in TAKES[name], code
@@ -117,21 +118,14 @@ def test_the_reference_states_after_which_errors_a_persona_may_exist() -> None:
             assert getattr(suno_persona, name).may_have_created is (may_have_created == "**yes**"), name
 
 
-def ending(error: BaseException) -> int:
-    """Return the exit status of a command that ends with this error."""
-    with pytest.raises(typer.Exit) as ended, reporting_errors():
-        raise error
-    return ended.value.exit_code
-
-
 ENDINGS = {
     status_of({"unknown": 0, "not_created": 0}): r"(every persona|all personas|the persona) (was|were) created",
     status_of({"unknown": 0, "not_created": 1}): r"certainly (not|none)|some were not",
-    ending(NotFoundError(message="no such clip")): r"certainly (not|none)|some were not",
-    ending(UsageError(message="closed")): r"cannot be used",
+    status_of_error(NotFoundError(message="no such clip")): r"certainly (not|none)|some were not",
+    status_of_error(UsageError(message="closed")): r"cannot be used|invalid",
     status_of({"unknown": 1, "not_created": 1}): r"unknown|may be one",
-    ending(ConnectionLostError(message="lost")): r"unknown|may be one",
-    ending(KeyboardInterrupt()): r"Ctrl-C|interrupted",
+    status_of_error(ConnectionLostError(message="lost")): r"unknown|may be one",
+    128 + signal.SIGINT: r"Ctrl-C|interrupted",
 }
 
 

@@ -112,8 +112,11 @@ def test_errors_are_made_with_keywords_only(error: type[PersonaError]) -> None:
 
 
 def test_the_text_of_an_error_has_what_support_asks_for(request_: CreatePersonaRequest) -> None:
-    """The text has status, code, message and request id, and advice if the outcome is unknown."""
-    assert str(full(RejectedError, request_)) == "HTTP 404 (clip_not_found): no such clip [request id: r-1]"
+    """The text has status, code, message, request id, several attempts, and advice if the outcome is unknown."""
+    assert (
+        str(full(RejectedError, request_))
+        == "HTTP 404 (clip_not_found): no such clip [request id: r-1] after 2 attempts"
+    )
     assert str(ConnectionFailedError(message="refused")) == "refused"
     assert str(ConnectionLostError(message="lost")) == "lost (a persona may exist: check before retrying)"
     assert "a persona may exist with the id fd213afd" in str(full(ServerError, request_))

@@ -5,6 +5,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import struct
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.command import COMMAND, run
 from support.exports import HOSTILE, SONGS, a_persona, a_request, export, fill, many, sample
 from support.journals import entries
 
@@ -99,7 +101,8 @@ async def test_a_request_is_shown_with_its_outcome(tab: Tab, tmp_path: Path) -> 
     assert all(description in item for description, item in zip(SONGS.values(), items, strict=True))
     assert all(f"line {line}" in item for line, item in enumerate(items, start=2))
     assert "ConnectionLostError: the connection broke" in items[2]
-    assert re.search(r"suno-persona journal resolve [0-9a-f]{12}:1", items[2])
+    (command,) = re.findall(r"suno-persona (journal resolve [0-9a-f]{12}:1 --journal \S+)", items[2])
+    assert (await run(COMMAND, *shlex.split(command), "--not-created", env={})).status == 0
     assert "NotFoundError, HTTP 404: the clip does not exist" in items[4]
     assert "No outcome was recorded" in items[5]
     links = tab.page.get_by_role("link", name="Audio of Neon Drive")
@@ -262,6 +265,19 @@ async def test_the_page_fits_the_screen(tab: Tab, tmp_path: Path, width: int, sc
     assert await tab.page.evaluate("document.documentElement.scrollWidth") == width
     paper = await tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", paper))) < 384) is (scheme == "dark")
+
+
+async def test_every_state_is_visible_on_a_phone(tab: Tab, tmp_path: Path) -> None:
+    """The filter and the buttons of all states fit its width, without scrolling."""
+    journal, _ = await sample(tmp_path)
+    await tab.page.set_viewport_size({"width": 390, "height": 844})
+    await tab.open(journal)
+    assert await tab.page.evaluate("document.documentElement.scrollWidth") == 390
+    for control in await tab.page.locator("#filter, .states span, #covers").all():
+        box = await control.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
 
 
 async def test_the_keyboard_reaches_everything_in_order(tab: Tab, tmp_path: Path) -> None:

@@ -175,10 +175,8 @@ async def failing_hook(request: CreatePersonaRequest) -> None:
         raise KeyError("no such hook")
 
     made.register_structure_hook(Persona, fail)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "converter", made)
-        async with client(BrokenService()) as api:
-            await api.create(request)
+    async with client(BrokenService(), converter=made) as api:
+        await api.create(request)
 
 
 WAYS: dict[str, tuple[Way, type[PersonaError], int]] = {

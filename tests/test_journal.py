@@ -110,17 +110,23 @@ async def test_an_id_that_was_found_is_recorded(journal_url: str, fake_suno: Fak
 async def test_a_request_that_another_run_claimed_is_not_sent(journal_url: str, service: HeldService) -> None:
     """Of two concurrent runs on one journal, the second reports the claims of the first."""
     async with client(service) as api, client(service) as other:
-        first = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url)))
-        await service.receives(2)
-        second = await run_batch(other, requests(2), Journal(journal_url))
-        assert [type(outcome.error) for outcome in second.values()] == [OutcomeUnknownError] * 2
-        assert "no outcome was recorded" in str(second[0].error)
+        first = asyncio.create_task(run_batch(api, requests(3), Journal(journal_url)))
+        await service.receives(1)
         service.respond(0)
+        await service.receives(3)
+        second = await run_batch(other, requests(3), Journal(journal_url))
+        assert [type(second[index].error) for index in range(3)] == [
+            type(None),
+            OutcomeUnknownError,
+            OutcomeUnknownError,
+        ]
+        assert "no outcome was recorded" in str(second[1].error)
         service.respond(1)
+        service.respond(2)
         assert all(outcome.persona for outcome in (await first).values())
-        last = await run_batch(other, requests(2), Journal(journal_url))
+        last = await run_batch(other, requests(3), Journal(journal_url))
         assert all(outcome.persona for outcome in last.values())
-        await service.receives(2)
+        await service.receives(3)
 
 
 async def test_concurrent_runs_share_the_work(journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:

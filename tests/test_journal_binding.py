@@ -12,24 +12,8 @@ from support.held_service import HeldService, client
 from support.journals import entries, run_batch, states
 
 from suno_persona import JournalError, PersonaAPI
-from suno_persona._engine import Call
 from suno_persona.journal import Journal
-from suno_persona.journal._states import Keys
 from suno_persona.testing import FakeSuno
-
-VERSION_1 = """
-    CREATE TABLE suno_persona_schema (version INTEGER NOT NULL);
-    INSERT INTO suno_persona_schema VALUES (1), (1);
-    CREATE TABLE suno_persona_requests (
-        key VARCHAR(80) NOT NULL PRIMARY KEY, body TEXT NOT NULL, state VARCHAR(16) NOT NULL,
-        claimed_at VARCHAR(32) NOT NULL, claimed_by VARCHAR(300) NOT NULL, settled_at VARCHAR(32), persona TEXT,
-        persona_id TEXT, reason TEXT, holder VARCHAR(32) NOT NULL, place INTEGER
-    );
-    INSERT INTO suno_persona_requests VALUES (
-        '{key}', '{body}', 'created', '2026-01-01T00:00:00.000000+00:00', 'host', '2026-01-01T00:00:01.000000+00:00',
-        '{{"id":"p-1"}}', 'p-1', NULL, 'holder', 3
-    );
-"""
 
 
 def execute(url: str, script: str) -> list[tuple[object, ...]]:
@@ -158,19 +142,3 @@ async def test_the_fingerprint_does_not_reveal_the_key(
     assert len(str(fingerprint)) >= 32
     ((another,),) = execute(other_url, "SELECT fingerprint FROM suno_persona_schema")
     assert fingerprint != another
-
-
-async def test_a_journal_of_version_1_is_upgraded_and_binds_at_its_next_run(
-    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI, other: FakeSuno
-) -> None:
-    """Its recorded requests are not sent again, and from then on it belongs to the client's account."""
-    body = Call(requests(1)[0]).body
-    execute(journal_url, VERSION_1.format(key=Keys().next(body), body=body.decode()))
-    async with Journal(journal_url) as journal:
-        (entry,) = [entry async for entry in journal.entries()]
-        assert (entry.state, entry.index, entry.request_id) == ("created", 3, None)
-    found = await run_batch(persona_api, requests(2), Journal(journal_url))
-    assert [found[0].result().id, len(fake_suno.requests)] == ["p-1", 1]
-    async with PersonaAPI(other.api_key, base_url=other.base_url) as api:
-        with pytest.raises(JournalError, match="belongs to"):
-            await run_batch(api, requests(1), Journal(journal_url))

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.command import COMMAND, run, start
+from support.command import COMMAND, run, run_process, start
 
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
@@ -94,7 +94,7 @@ async def test_two_concurrent_processes_send_nothing_twice(
     """They share the work, beginning with the creation of the journal, and a last run reports all outcomes."""
     file, output = rows(tmp_path), tmp_path / "out.jsonl"
     command = (COMMAND, "batch", file, "--journal", journal_url)
-    done = await asyncio.gather(run(*command, env=env), run(*command, env=env))
+    done = await asyncio.gather(run_process(*command, env=env), run_process(*command, env=env))
     assert {one.status for one in done} <= {1, 3}, done
     assert len(sent(fake_suno)) == ROWS
     # A request that was rejected before the other process began may be retried by that process.

@@ -9,7 +9,16 @@ from typing import Any, get_args
 import attrs
 import pytest
 
-from suno_persona import ConnectionFailedError, Persona, RejectedError, ServerError, dumps
+from suno_persona import (
+    ConnectionFailedError,
+    NotCreatedError,
+    OutcomeUnknownError,
+    Persona,
+    RejectedError,
+    ServerError,
+    dumps,
+)
+from suno_persona._response import Ended
 from suno_persona.journal import State
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._states import (
@@ -31,7 +40,7 @@ EARLIER, BEGAN, LATER, NOW = "2026-01-01", "2026-01-02", "2026-01-03", "2026-01-
 KEY, BODY = "0" * 64 + ":1", "{}"
 OLD = Record(key=KEY, body=BODY, state="claimed", claimed_at=EARLIER, claimed_by="host", holder="holder", index=7)
 
-CREATED = settlement(Persona(id="p"), may_have_created=True, request_id="r")
+CREATED = settlement(Ended(Persona(id="p"), "r"))
 NOT_CREATED = {"state": "not_created", "reason": "no"}
 UNKNOWN = {"state": "unknown", "reason": "lost"}
 QUEUED = {"state": "queued", "reason": "429"}
@@ -245,17 +254,19 @@ def test_an_index_is_recorded_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "in_flight", "state", "reason"),
+    ("error", "state", "reason"),
     [
-        (RejectedError(message="no\0 \ud800", status=400, request_id="r"), True, "not_created", "HTTP 400: no\ufffd ?"),
-        (ServerError(message="lost", persona_id="p", request_id="r"), False, "unknown", "ServerError: lost"),
-        (RuntimeError("a bug"), True, "unknown", "RuntimeError while its request was in flight"),
-        (KeyboardInterrupt(), False, "not_created", "cancelled before it was sent"),
+        (RejectedError(message="no\0 \ud800", status=400), "not_created", "RejectedError, HTTP 400: no\ufffd ?"),
+        (ServerError(message="lost", persona_id="p"), "unknown", "ServerError: lost"),
+        (OutcomeUnknownError(message="cancelled while in flight"), "unknown", "cancelled while in flight"),
+        (NotCreatedError(message="cancelled before it was sent"), "not_created", "cancelled before it was sent"),
     ],
 )
-def test_an_error_is_recorded_with_its_reason(error: BaseException, in_flight: bool, state: State, reason: str) -> None:
-    """The error itself shows whether a persona may exist; otherwise the call does."""
-    members = settlement(error, may_have_created=in_flight, request_id="r")
+def test_an_error_is_recorded_with_its_reason(
+    error: NotCreatedError | OutcomeUnknownError, state: State, reason: str
+) -> None:
+    """The error shows whether a persona may exist; the record has the service's id of the exchange, too."""
+    members = settlement(Ended(error, "r"))
     assert (members["state"], members["request_id"]) == (state, "r")
     assert reason in members["reason"]
     assert members["persona_id"] == getattr(error, "persona_id", None)
@@ -264,14 +275,14 @@ def test_an_error_is_recorded_with_its_reason(error: BaseException, in_flight: b
 def test_only_a_request_that_was_not_created_is_requeued() -> None:
     """A job that ends without a persona leaves its request to a redelivery."""
     unsent, lost = ConnectionFailedError(message="refused"), ServerError(message="lost")
-    assert settlement(unsent, may_have_created=False, request_id=None, requeue=True)["state"] == "queued"
-    assert settlement(lost, may_have_created=True, request_id=None, requeue=True)["state"] == "unknown"
+    assert settlement(Ended(unsent), requeue=True)["state"] == "queued"
+    assert settlement(Ended(lost), requeue=True)["state"] == "unknown"
 
 
 def test_a_persona_is_recorded_whole() -> None:
     """The record has the persona as `dumps` writes it."""
     persona = Persona(id="p\0", name="N\ud800")
-    members = settlement(persona, may_have_created=True, request_id=None)
+    members = settlement(Ended(persona))
     assert (members["persona"], members["persona_id"]) == (dumps(persona).decode(), "p\ufffd")
 
 

@@ -24,12 +24,12 @@ def lines(log: pytest.LogCaptureFixture, level: int) -> list[str]:
 async def test_each_attempt_is_one_debug_line(
     fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
 ) -> None:
-    """The line has the number of the attempt, the status, the request id and the seconds."""
+    """The line has the root clip, the number of the attempt, the status, the request id and the seconds."""
     fake_suno.script(Fault.rate_limited(0))
     await persona_api.create(request_)
     first, second = lines(log, logging.DEBUG)
-    assert re.fullmatch(r"attempt 1: HTTP 429, request id [0-9a-f]{32}, \d+\.\d{3} s", first)
-    assert re.fullmatch(r"attempt 2: HTTP 200, request id [0-9a-f]{32}, \d+\.\d{3} s", second)
+    assert re.fullmatch(r"54834687: attempt 1: HTTP 429, request id [0-9a-f]{32}, \d+\.\d{3} s", first)
+    assert re.fullmatch(r"54834687: attempt 2: HTTP 200, request id [0-9a-f]{32}, \d+\.\d{3} s", second)
 
 
 async def test_an_attempt_without_a_response_is_logged_too(
@@ -40,7 +40,7 @@ async def test_an_attempt_without_a_response_is_logged_too(
     with pytest.raises(PersonaError):
         await persona_api.create(request_)
     (line,) = lines(log, logging.DEBUG)
-    assert line.startswith("attempt 1: no response, request id None, ")
+    assert line.startswith("54834687: attempt 1: no response, request id None, ")
 
 
 async def test_each_retry_is_one_info_line(

@@ -87,6 +87,5 @@ async def test_a_call_that_need_not_wait_is_admitted_at_once() -> None:
     from suno_persona._admission import Admission
 
     admission = Admission(1, RetryPolicy(), None)
-    for step in (admission.slots.acquire(), admission.acquire()):
-        with pytest.raises(StopIteration):
-            step.send(None)
+    assert admission.start()
+    assert not admission.start()

@@ -153,7 +153,7 @@ FAULTS = [
     Fault(
         "creates, and promises more bytes than it sends",
         wrapped("Content-Length: 999", by=bytes),
-        LOST,
+        Persona,
         personas=1,
     ),
     Fault("creates, and promises fewer bytes than it sends", wrapped("Content-Length: 9", by=bytes), UNREADABLE, personas=1),
@@ -172,7 +172,7 @@ FAULTS = [
         Persona,
         personas=1,
     ),
-    Fault("creates, and never ends the chunks", wrapped("Transfer-Encoding: chunked", by=chunks), LOST, personas=1),
+    Fault("creates, and never ends the chunks", wrapped("Transfer-Encoding: chunked", by=chunks), Persona, personas=1),
     Fault(
         "creates, and sends a chunk without a size",
         wrapped("Transfer-Encoding: chunked", by=lambda body: b"zz\r\n" + body),

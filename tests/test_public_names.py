@@ -36,6 +36,7 @@ NAMES = [
     "UsageError",
     "dumps",
     "loads",
+    "to_dict",
 ]
 
 

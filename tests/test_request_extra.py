@@ -1,10 +1,10 @@
 """A request's `extra` holds members that some gateways accept besides the contract's five, in the body and in files."""
 
 import copy
-import io
 import json
 import math
 import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.command import COMMAND, run
 
-from suno_persona import CreatePersonaRequest, InvalidRequestError, PersonaAPI, conversion
+from suno_persona import CreatePersonaRequest, InvalidRequestError, PersonaAPI
 from suno_persona._checks import REQUEST_MEMBERS
-from suno_persona.cli._rows import Row, read_rows
+from suno_persona.cli._rows import Row, _csv_rows, _json_rows
 from suno_persona.conversion import dump_request, parse_json, to_request
 from suno_persona.testing import FakeSuno
 
@@ -48,16 +48,13 @@ async def test_extra_members_are_sent_after_the_contracts_own(once: PersonaAPI, 
 
 @given(extras)
 def test_equal_requests_have_the_same_body_and_are_read_from_it(extra: dict[str, Any]) -> None:
-    """Neither the order of members nor the shortcut changes the body, of which a journal's key is a hash."""
+    """The order of members does not change the body, of which a journal's key is a hash."""
     made = request(extra=extra)
     assert made.extra == extra
     body = dump_request(made)
     assert to_request(parse_json(body)) == made
     turned = json.loads(json.dumps(extra), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
     assert dump_request(request(extra=turned)) == body
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "encode", lambda _: None)
-        assert dump_request(made) == body
 
 
 def test_a_request_without_extra_has_the_body_that_it_always_had() -> None:
@@ -75,7 +72,7 @@ def test_extra_is_a_read_only_copy() -> None:
     members["singer"]["skills"].append("high")
     assert made.extra == {"singer": {"skills": ["low"]}}
     with pytest.raises(TypeError, match="read-only"):
-        made.extra["singer"] = 1  # type: ignore[index]  # what must not be done
+        made.extra["singer"] = 1
 
 
 def test_a_request_with_extra_works_like_any_other() -> None:
@@ -91,44 +88,35 @@ def test_a_request_with_extra_works_like_any_other() -> None:
 
 CYCLE: list[object] = []
 CYCLE.append(CYCLE)
-DEEP: object = 1
-for _ in range(70):
-    DEEP = {"a": DEEP}
 
 
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         ([], "extra must be a mapping of names to JSON values; got [] (list)"),
-        ({1: 2}, "extra must be an object, whose members have names of text; got 1 (int)"),
-        ({"\ud83d": 1}, "extra must be text without lone surrogates; got '\\ud83d' (str)"),
-        ({"a": math.nan}, "extra['a'] must be made of JSON values; got nan (float)"),
-        ({"a": [1, {"b": -math.inf}]}, "extra['a'] must be made of JSON values; got -inf (float)"),
-        ({"a": b"vox"}, "extra['a'] must be made of JSON values; got b'vox' (bytes)"),
-        ({"a": {"b": {1, 2}}}, "extra['a'] must be made of JSON values; got {1, 2} (set)"),
-        ({"a": {"b": {1: 2}}}, "extra['a'] must be an object, whose members have names of text; got 1 (int)"),
-        ({"a": ["\ud83d"]}, "extra['a'] must be text without lone surrogates; got '\\ud83d' (str)"),
-        ({"a": {"\ud83d": 1}}, "extra['a'] must be text without lone surrogates; got '\\ud83d' (str)"),
-        ({"a": CYCLE}, "extra['a'] must be nested at most 64 levels deep; got [[...]] (list)"),
-        ({"a": [CYCLE, CYCLE]}, "extra['a'] must be nested at most 64 levels deep; got [[...]] (list)"),
-        (
-            {"a": DEEP},
-            "extra['a'] must be nested at most 64 levels deep; got {'a': {'a': {'a': {'a': {'a': {'a': 1}}}}}} (dict)",
-        ),
+        ({1: 2}, "extra must be a mapping whose names are text; got 1 (int)"),
+        ({"\ud83d": 1}, "extra['\\ud83d'] cannot be written as JSON: "),
+        ({"a": math.nan}, "extra['a'] cannot be written as JSON: "),
+        ({"a": [1, {"b": -math.inf}]}, "extra['a'] cannot be written as JSON: "),
+        ({"a": b"vox"}, "extra['a'] cannot be written as JSON: Object of type bytes is not JSON serializable"),
+        ({"a": {"b": {1, 2}}}, "extra['a'] cannot be written as JSON: Object of type set is not JSON serializable"),
+        ({"a": {"b": 1, 2: 3}}, "extra['a'] cannot be written as JSON: "),
+        ({"a": ["\ud83d"]}, "extra['a'] cannot be written as JSON: "),
+        ({"a": {"\ud83d": 1}}, "extra['a'] cannot be written as JSON: "),
+        ({"b": 1, "a": CYCLE}, "extra['a'] cannot be written as JSON: Circular reference detected"),
     ],
 )
 def test_extra_that_json_cannot_represent_is_an_error(extra: Any, message: str) -> None:
     """The error names the member."""
     with pytest.raises(InvalidRequestError) as caught:
         request(extra=extra)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
 
 
-def test_a_number_beyond_any_double_is_an_error() -> None:
-    """Few services could read such a number."""
-    assert request(extra={"a": 2**1023}).extra == {"a": 2**1023}
-    with pytest.raises(InvalidRequestError, match=r"^extra\['a'\] must be made of JSON values; got 17976931"):
-        request(extra={"a": 2**1024})
+def test_long_numbers_are_sent_as_they_are() -> None:
+    """They are digits in the body, whatever their length."""
+    made = request(extra={"a": 2**1024})
+    assert to_request(parse_json(dump_request(made))) == made
 
 
 @pytest.mark.parametrize("name", ["root_clip_id", "name", "description", "clips", "is_public"])
@@ -140,15 +128,15 @@ def test_extra_cannot_hold_a_member_of_the_contract(name: str) -> None:
 
 def rows(text: str, suffix: str) -> list[Any]:
     """Return the requests in a file, or the reasons why its rows are invalid."""
-    return [row.request if isinstance(row, Row) else row.reason for row in read_rows(_file(text), suffix)]
-
-
-def _file(text: str) -> io.BytesIO:
-    return io.BytesIO(text.encode())
+    read = _csv_rows if suffix == ".csv" else _json_rows
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode())
+        file.seek(0)
+        return [row.request if isinstance(row, Row) else row.reason for row in read(file, False)]
 
 
 def test_columns_with_the_prefix_are_extra_members() -> None:
-    """A cell is JSON if possible, or else text; an empty cell is no member."""
+    """A cell is JSON if possible, or else text; an empty cell and a null are no members."""
     found = rows(
         "root_clip_id,name,description,extra.persona_type,extra.vocal_start_s,extra.singer\n"
         '54834687,Neon,Night drive,vox,1.5,"{""skills"": [""low""]}"\n'
@@ -158,7 +146,7 @@ def test_columns_with_the_prefix_are_extra_members() -> None:
     )
     assert found == [
         request(extra={"persona_type": "vox", "vocal_start_s": 1.5, "singer": {"skills": ["low"]}}),
-        request(extra={"persona_type": "12", "vocal_start_s": True, "singer": None}),
+        request(extra={"persona_type": "12", "vocal_start_s": True}),
         request(extra={"singer": "NaN"}),
     ]
 
@@ -179,10 +167,10 @@ def test_other_columns_and_members_are_errors(name: str) -> None:
     """A misspelt one is not sent by accident, and one of the contract's is not sent twice."""
     own = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"}
     assert rows(json.dumps({**own, name: {}}), ".jsonl") == [
-        f"the members of a request must be {MEMBERS}; got {name!r}"
+        f"the members of a request must be {MEMBERS}; got {name!r} (--ignore-other-columns ignores it)"
     ]
     assert rows(f"{','.join(own)},{name}\n{','.join(own.values())},x\n", ".csv") == [
-        f"a column of the header must be one of {MEMBERS}; got {name!r}"
+        f"a column of the header must be one of {MEMBERS}; got {name!r} (--ignore-other-columns ignores it)"
     ]
 
 
@@ -203,22 +191,10 @@ async def test_a_batch_sends_the_extra_members_of_its_file(
         ({"name": " \t\n"}, "name must be text that is not blank; got ' \\t\\n' (str)"),
         ({"description": "\u3000\u00a0"}, "description must be text that is not blank; got '\\u3000\\xa0' (str)"),
         ({"root_clip_id": " "}, "root_clip_id must be text that is not blank; got ' ' (str)"),
-        ({"root_clip_id": " 54834687"}, "root_clip_id must be an id without white space; got ' 54834687' (str)"),
-        ({"clips": ["a", "b c"]}, "clips[1] must be an id without white space; got 'b c' (str)"),
-        ({"clips": ["a\u2003b"]}, "clips[0] must be an id without white space; got 'a\\u2003b' (str)"),
-        (
-            {"root_clip_id": "https://x/s/5"},
-            "root_clip_id must be the id of a clip, which is a part of its URL; got 'https://x/s/5' (str)",
-        ),
     ],
 )
-def test_blank_text_and_invalid_ids_are_errors(fields: dict[str, Any], message: str) -> None:
+def test_blank_text_is_an_error(fields: dict[str, Any], message: str) -> None:
     """`InvalidRequestError` is raised before the request costs a call."""
     with pytest.raises(InvalidRequestError) as caught:
         request(**fields)
     assert str(caught.value) == message
-
-
-def test_unusual_ids_are_valid() -> None:
-    """Only text that certainly is no id is an error."""
-    assert request(root_clip_id="urn:clip:ä\u200d").root_clip_id == "urn:clip:ä\u200d"

@@ -16,7 +16,7 @@ from suno_persona.distributed import enqueue, make_app
 
 pytestmark = pytest.mark.slow
 
-NO_WORKER = "no worker is alive: start one with suno-persona worker"
+NO_WORKER = "no worker is running: start one with suno-persona worker"
 
 
 async def test_it_says_that_no_worker_is_alive(env: dict[str, str], postgres_url: str) -> None:
@@ -40,7 +40,7 @@ async def test_a_terminal_shows_what_it_waits_for(service: HeldService, postgres
     env = service.env | {"SUNO_JOURNAL_URL": postgres_url}
     async with terminal(COMMAND, "results", env=env) as (screen, process):
         await screen.until("0/3")
-        await screen.until("3 queued, 0 in flight; no worker is alive")
+        await screen.until("3 queued, 0 in flight; no worker is running")
         worker = await start(COMMAND, "worker", "--max-connections", "2", "--grace", "0", env=env)
         await screen.until("1 queued, 2 in flight")
         screen.type(CTRL_C)
@@ -90,7 +90,7 @@ async def test_rows_that_were_not_enqueued_are_reported(env: dict[str, str], pos
     worker.terminate()
     await worker.communicate()
     assert done.status == 1
-    assert f"1 rows of {file} are not enqueued; to enqueue them: suno-persona enqueue {file}\n" in done.errors
+    assert f"1 row of {file} is not enqueued; to enqueue it: suno-persona enqueue {file}\n" in done.errors
     assert [line["line"] for line in sorted(read_outcomes(done.output), key=lambda line: line["line"])] == [2, 3]
 
 

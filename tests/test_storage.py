@@ -2,24 +2,20 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime
 from itertools import count, product
 from typing import Any
 
 import attrs
 import pytest
-from support.calls import requests
-from support.journals import run_batch
 
-from suno_persona import Persona, PersonaAPI, dumps
-from suno_persona.conversion import make_converter
-from suno_persona.journal import Journal
+from suno_persona import Persona
+from suno_persona._response import Ended
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._database import database_url
 from suno_persona.journal._states import Claim, Decision, Enqueue, Event, Record, Settle, settlement
 from suno_persona.journal._storage import Storage
 
-CREATED = settlement(Persona(id="p"), may_have_created=True, request_id="r")
+CREATED = settlement(Ended(Persona(id="p"), "r"))
 NOT_CREATED: dict[str, Any] = {"state": "not_created", "reason": "no"}
 OUTCOMES: tuple[dict[str, Any], ...] = (
     CREATED,
@@ -68,20 +64,6 @@ def test_an_outcome_is_decided_on_the_current_record(journal_url: str, change: s
             commit(own, records, sorted(outcomes, key=lambda event: event.key))
             stored = own.page("", (), prefix=key)
             assert {record.key: timeless(record) for record in stored} == records
-
-
-async def test_the_users_own_hooks_write_what_is_recorded(
-    journal_url: str, persona_api: PersonaAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A persona is recorded as `dumps` writes it, although the response's own document would do without hooks."""
-    converter = make_converter()
-    converter.register_unstructure_hook(datetime, lambda time: f"{time:%Y-%m-%dT%H:%M:%S.000000Z}")
-    monkeypatch.setattr("suno_persona.conversion.converter", converter)
-    outcomes = await run_batch(persona_api, requests(1), Journal(journal_url))
-    with closing(Storage(database_url(journal_url))) as storage:
-        (record,) = storage.page("", ())
-    assert record.persona == dumps(outcomes[0].result()).decode()
-    assert ".000000Z" in (record.persona or "")
 
 
 def commit(storage: Storage, records: dict[str, Record], events: list[Event]) -> None:

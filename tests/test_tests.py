@@ -1,11 +1,15 @@
 """The rules that the tests themselves follow."""
 
 import ast
+import logging
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.command import COMMAND, CREATE, run
 
 TESTS = Path(__file__).parent
 HEAVY = ("aioresponses", "psycopg", "sqlalchemy")
@@ -31,6 +35,31 @@ def test_no_module_imports_a_test_module_or_conftest() -> None:
 def test_helpers_are_in_one_folder() -> None:
     """Besides the test modules there are only the programs that nox runs."""
     assert {file.name for file in TESTS.glob("[!t]*.py")} == {"built_docs.py", "conftest.py", "soak.py"}
+
+
+def process() -> list[object]:
+    """Return what a command changes in its process."""
+    loggers = [logging.getLogger(), logging.getLogger("suno_persona")]
+    streams = [sys.stdin, sys.stdout, sys.stderr]
+    return [
+        *(dict(os.environ), sys.argv, streams, sys.modules["__main__"], signal.signal, logging.lastResort),
+        *((logger.handlers[:], logger.level, logger.isEnabledFor(logging.DEBUG)) for logger in loggers),
+    ]
+
+
+async def test_a_command_leaves_nothing_behind(env: dict[str, str]) -> None:
+    """A command that runs in the process of the tests changes nothing for the next test."""
+    before = process()
+    for words, status in ((["-v"], 0), (["--attempts", "0"], 2)):
+        assert (await run(COMMAND, *CREATE, *words, env=env)).status == status
+        assert process() == before
+
+
+async def test_a_command_sees_the_environment_of_its_test(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of the package that are set outside of a test do not reach the command."""
+    monkeypatch.setenv("SUNO_ATTEMPTS", "no number")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert (await run(COMMAND, *CREATE, env=env)).status == 0
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Each exception of aiohttp becomes the error that says whether the request was sent."""
+"""Each exception of aiohttp says how an exchange ended, and what was sent decides what that means."""
 
 import inspect
 from typing import Any
@@ -16,34 +16,34 @@ from suno_persona import (
     ConnectionFailedError,
     ConnectionLostError,
     CreatePersonaRequest,
+    NotCreatedError,
+    OutcomeUnknownError,
     PersonaAPI,
     PersonaError,
     ResponseTimeoutError,
     UnreadableResponseError,
-    UsageError,
 )
-from suno_persona.testing import FakeSuno
 
 KEY = ConnectionKey("gateway.example", 443, True, True, None, None, None)
 INFO = aiohttp.RequestInfo(URL("https://gateway.example"), "POST", CIMultiDict(), URL("https://gateway.example"))  # type: ignore[arg-type]  # a proxy is not needed
 REFUSED = OSError(111, "Connection refused")
 
-# Every exception class of aiohttp's client, its arguments, and the error that it becomes.
-EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[PersonaError]]] = {
-    aiohttp.ClientConnectorError: ((KEY, REFUSED), ConnectionFailedError),
-    aiohttp.ClientConnectorDNSError: ((KEY, REFUSED), ConnectionFailedError),
-    aiohttp.ClientConnectorSSLError: ((KEY, REFUSED), ConnectionFailedError),
-    aiohttp.ClientConnectorCertificateError: ((KEY, Exception("expired")), ConnectionFailedError),
-    aiohttp.ClientProxyConnectionError: ((KEY, REFUSED), ConnectionFailedError),
-    UnixClientConnectorError: (("/run/gateway", KEY, REFUSED), ConnectionFailedError),
-    aiohttp.ClientSSLError: ((KEY, REFUSED), ConnectionFailedError),
-    aiohttp.ClientHttpProxyError: ((INFO, ()), ConnectionFailedError),
-    aiohttp.ServerFingerprintMismatch: ((b"a", b"b", "gateway.example", 443), ConnectionFailedError),
-    aiohttp.ConnectionTimeoutError: ((), ConnectionFailedError),
-    aiohttp.InvalidURL: (("x",), ConnectionFailedError),
-    aiohttp.InvalidUrlClientError: (("x",), ConnectionFailedError),
+# Every exception class of aiohttp's client, its arguments, and the error that it becomes once the request was sent.
+EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[OutcomeUnknownError]]] = {
+    aiohttp.ClientConnectorError: ((KEY, REFUSED), ConnectionLostError),  # of a hook's own connection
+    aiohttp.ClientConnectorDNSError: ((KEY, REFUSED), ConnectionLostError),
+    aiohttp.ClientConnectorSSLError: ((KEY, REFUSED), ConnectionLostError),
+    aiohttp.ClientConnectorCertificateError: ((KEY, Exception("expired")), ConnectionLostError),
+    aiohttp.ClientProxyConnectionError: ((KEY, REFUSED), ConnectionLostError),
+    UnixClientConnectorError: (("/run/gateway", KEY, REFUSED), ConnectionLostError),
+    aiohttp.ClientSSLError: ((KEY, REFUSED), ConnectionLostError),
+    aiohttp.ClientHttpProxyError: ((INFO, ()), ConnectionLostError),
+    aiohttp.ServerFingerprintMismatch: ((b"a", b"b", "gateway.example", 443), ConnectionLostError),
+    aiohttp.ConnectionTimeoutError: ((), ResponseTimeoutError),
+    aiohttp.InvalidURL: (("x",), ConnectionLostError),
+    aiohttp.InvalidUrlClientError: (("x",), ConnectionLostError),
     aiohttp.InvalidUrlRedirectClientError: (("x",), ConnectionLostError),
-    aiohttp.NonHttpUrlClientError: (("x",), ConnectionFailedError),
+    aiohttp.NonHttpUrlClientError: (("x",), ConnectionLostError),
     aiohttp.NonHttpUrlRedirectClientError: (("x",), ConnectionLostError),
     aiohttp.ServerTimeoutError: ((), ResponseTimeoutError),
     aiohttp.SocketTimeoutError: ((), ResponseTimeoutError),
@@ -59,14 +59,14 @@ EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[PersonaError]]] = 
     aiohttp.RedirectClientError: (("x",), ConnectionLostError),
     aiohttp.ServerConnectionError: ((), ConnectionLostError),
     aiohttp.ServerDisconnectedError: ((), ConnectionLostError),
-    aiohttp.WSMessageTypeError: ((), UsageError),
-    TimeoutError: ((), ConnectionFailedError),  # `timeout.total`, which here strikes before a byte is written
+    aiohttp.WSMessageTypeError: ((), OutcomeUnknownError),
+    TimeoutError: ((), ResponseTimeoutError),
     ConnectionResetError: ((), ConnectionLostError),
     OSError: ((), ConnectionLostError),
-    # Any other exception before the first byte is written sent nothing.
-    AssertionError: ((), ConnectionFailedError),
-    RuntimeError: (("Session is closed",), UsageError),
-    ValueError: (("Cannot combine AUTHORIZATION header with AUTH argument",), UsageError),
+    # Any other exception is that of a hook, or a bug.
+    AssertionError: ((), OutcomeUnknownError),
+    RuntimeError: (("Session is closed",), OutcomeUnknownError),
+    ValueError: (("Cannot combine AUTHORIZATION header with AUTH argument",), OutcomeUnknownError),
 }
 # Newer than the oldest aiohttp that is supported.
 for name in ("UploadAbortedError",):
@@ -81,34 +81,27 @@ def test_every_exception_of_aiohttp_is_in_the_table() -> None:
     assert {kind for kind in classes if issubclass(kind, aiohttp.ClientError)} <= EXCEPTIONS.keys()
 
 
+@pytest.mark.parametrize("sent", [False, True])
 @pytest.mark.parametrize("kind", EXCEPTIONS, ids=lambda kind: kind.__name__)
-async def test_each_exception_of_aiohttp_says_whether_the_request_was_sent(
-    kind: type[Exception], mocked: aioresponses, request_: CreatePersonaRequest
+async def test_each_exception_says_how_the_call_ended(
+    kind: type[Exception], sent: bool, mocked: aioresponses, request_: CreatePersonaRequest
 ) -> None:
-    """An exception while connecting sent nothing; after any other the request may have been received."""
-    arguments, expected = EXCEPTIONS[kind]
+    """If nothing was sent, nothing was created, whatever the exception; otherwise the outcome is unknown.
+
+    Errors of aiohttp become words, since their frames hold the headers; any other exception is the cause.
+    """
+    arguments, unknown = EXCEPTIONS[kind]
     cause = kind(*arguments)
-    mocked.post("https://gateway.example/suno/persona/create/", exception=cause)
+
+    def fail(_: object, data: Any, **__: object) -> None:
+        data.exchange.sent = sent
+        raise cause
+
+    mocked.post("https://gateway.example/suno/persona/create/", callback=fail)
     async with PersonaAPI("sk-0123456789", retry=ONCE, base_url="https://gateway.example") as api:
         with pytest.raises(PersonaError) as caught:
             await api.create(request_)
-    assert type(caught.value) is expected
+    not_created = NotCreatedError if unknown is OutcomeUnknownError else ConnectionFailedError
+    assert type(caught.value) is (unknown if sent else not_created)
     assert caught.value.request is request_
-    assert caught.value.__cause__ is cause
-
-
-async def test_a_connection_that_fails_after_sending_leaves_the_outcome_unknown(
-    fake_suno: FakeSuno, request_: CreatePersonaRequest
-) -> None:
-    """Here a trace cannot connect to its own backend after the response: the request must not be sent again."""
-
-    async def report(*_: object) -> None:
-        raise aiohttp.ClientConnectorError(KEY, REFUSED)
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_end.append(report)
-    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
-        api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
-        with pytest.raises(ConnectionLostError):
-            await api.create(request_)
-    assert len(fake_suno.requests) == len(fake_suno.personas) == 1
+    assert caught.value.__cause__ is (None if isinstance(cause, aiohttp.ClientError) else cause)

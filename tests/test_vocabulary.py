@@ -29,7 +29,7 @@ RETIRED = {
     r"repeat(s|ed|ing)?|repetition|try again|tried again": "retry, attempt",
     r"under way": "in flight",
     r"(its|the|their|a|free) turns?(?! of)": "slot",
-    r"longest_wait|first_wait|longest wait|first wait": "wait_max, wait_initial",
+    r"longest_wait|first_wait|first wait": "wait_max, wait_initial",
     r"cooling|cools?": "cool-down",
     r"(?<!connection )refus(e|es|ed|ing)": "rejected, rate limited",
     r"answer(s|ed|ing)?": "response",
@@ -60,7 +60,7 @@ def names() -> Iterator[str]:
     for package in PACKAGES:
         for name in getattr(package, "__all__", [name for name in vars(package) if not name.startswith("_")]):
             yield name
-            thing = None if name == "app" else getattr(package, name)  # `app` is made from the environment
+            thing = getattr(package, name)
             members = [member for member in dir(thing) if not member.startswith("_")] if inspect.isclass(thing) else []
             yield from members
             for function in (thing, *(getattr(thing, member) for member in members)):

@@ -113,7 +113,7 @@ async def test_a_worker_that_cannot_work_says_why(env: dict[str, str], postgres_
     early = await run(COMMAND, "worker", env=env)
     assert (early.status, early.errors.count("\n")) == (2, 1)
     assert "`suno-persona enqueue` makes its tables" in early.errors
-    keyless = await run(COMMAND, "worker", env={"SUNO_JOURNAL_URL": postgres_url})
+    keyless = await run(COMMAND, "worker", env=env | {"SUNO_API_KEY": ""})
     assert keyless == Done(2, "", "suno-persona: SUNO_API_KEY must be the service's key; got none\n")
     away = await run(COMMAND, "worker", "--journal", "postgresql://127.0.0.1:1/personas", env=env)
     assert (away.status, away.errors.count("\n")) == (2, 1)

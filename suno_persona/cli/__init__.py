@@ -1,132 +1,84 @@
 """The `suno-persona` command. Results go to stdout, errors to stderr as one line."""
 
+import os
 import sys
-from importlib.metadata import version
-from importlib.resources import files
-from typing import Annotated, Any, cast
 
-import typer
-from typer.core import TyperGroup
+import click
+from click.shell_completion import shell_complete
 
-from suno_persona._client import PersonaAPI
+from suno_persona._version import VERSION
 from suno_persona.cli._batch import batch
 from suno_persona.cli._create import create
-from suno_persona.cli._distributed import enqueue
-from suno_persona.cli._fake import fake
-from suno_persona.cli._journal import journal_app
-from suno_persona.cli._results import results
-from suno_persona.cli._rows import Row, read_rows
-from suno_persona.cli._running import discard_stdout, report, requests_in_words, run, tolerate_stderr
-from suno_persona.cli._settings import Command
-from suno_persona.cli._worker import worker
+from suno_persona.cli._fake import demo, fake
+from suno_persona.cli._fleet import enqueue, results, worker
+from suno_persona.cli._journal import journal
+from suno_persona.cli._running import OrderedGroup, discard_stdout, prepare_streams, report, status_of_error
+from suno_persona.errors import PersonaError
 
-_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)  # typer has no public name for it
-_ORDER = ("create", "batch", "journal", "enqueue", "worker", "results", "demo", "fake")
+_COMPLETE = "_SUNO_PERSONA_COMPLETE"
+_NAME = "suno-persona"
 
 
-class _Commands(TyperGroup):
-    def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(self.commands, key=_ORDER.index)  # typer lists groups last
-
-
-app: typer.Typer = typer.Typer(
-    name="suno-persona",
-    cls=_Commands,
-    help="Turn generated songs into reusable personas.",
+@click.group(
+    _NAME,
+    cls=OrderedGroup,
+    commands={each.name or "": each for each in (create, batch, journal, enqueue, worker, results, demo, fake)},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
     Environment:
       SUNO_API_KEY      the API key
-      SUNO_BASE_URL     the base URL of the service
+      SUNO_BASE_URL     the address of the service
       SUNO_JOURNAL_URL  the journal: a file or a database URL
-      SUNO_*            other settings: see create --help
+      SUNO_*            other options: see create --help
 
     \b
     Exit status:
       0    success: every persona was created
       1    some personas were certainly not created
-      2    usage, settings, input or output cannot be used
+      2    usage, configuration, input or output is invalid
       3    some outcomes are unknown: check before you retry
       130  interrupted""",
-    context_settings={"help_option_names": ["-h", "--help"], "color": False},  # rich colours, and honours NO_COLOR
-    invoke_without_command=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
 )
+@click.version_option(VERSION, message=f"{_NAME} %(version)s")
+def app() -> None:
+    """Turn generated songs into reusable personas."""
 
 
 def main() -> None:
     """Run the command, and report what ends it in one line."""
-    tolerate_stderr()
+    prepare_streams()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command. Returns its exit status."""
     try:
-        status = app(standalone_mode=False)
-    except _UsageError as error:
+        if instruction := os.environ.get(_COMPLETE):
+            return shell_complete(app, {}, _NAME, _COMPLETE, instruction)
+        # `app.main` would end with status 1 if the reader of stdout has left.
+        with app.make_context(_NAME, sys.argv[1:]) as context:
+            status = app.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # while an error can still be reported
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.UsageError as error:
         words = " ".join(error.format_message().split()).removesuffix(".")
         report(f"{words}{f' (see {error.ctx.command_path} --help)' if error.ctx else ''}")
-        status = error.exit_code
+        return error.exit_code
+    except PersonaError as error:
+        report(str(error))
+        return status_of_error(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # as after `| head -1`
+        discard_stdout()
+        return 0
     except OSError as error:
         report(str(error))
         discard_stdout()
-        status = 2
-    sys.exit(status)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"suno-persona {version('suno-persona')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _without_command(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(2)
-
-
-app.command(cls=Command)(create)
-app.command(cls=Command)(batch)
-app.command()(enqueue)
-app.command(cls=Command)(worker)
-app.command()(results)
-app.add_typer(journal_app, name="journal")
-
-
-app.command()(fake)
-
-
-@app.command()
-def demo() -> None:
-    """Create a few personas on the fake service.
-
-    It needs no key and no network.
-    """
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from suno_persona.testing import FakeSuno
-
-    async def work() -> None:
-        with files("suno_persona").joinpath("personas.csv").open("rb") as rows:
-            requests = [row.request for row in read_rows(rows, ".csv") if isinstance(row, Row)]
-        async with FakeSuno() as service, PersonaAPI(service.api_key, base_url=service.base_url) as api:
-            outcomes = [outcome async for outcome in api.create_many(requests)]
-        table = Table(title=f"{requests_in_words(len(requests))} sent with create_many to a fake service")
-        table.add_column("name", no_wrap=True)
-        table.add_column("persona id or error", overflow="fold")
-        for outcome in sorted(outcomes, key=lambda outcome: outcome.index):
-            table.add_row(
-                outcome.request.name, outcome.persona.id if outcome.persona else f"[red]{escape(str(outcome.error))}[/]"
-            )
-        console = Console()
-        console.print(table)
-        created = next(outcome.persona.id for outcome in outcomes if outcome.persona)
-        console.print("Next step: pass an id as persona_id when you generate music:")
-        console.print(f'  {{"persona_id": "{created}", ...}}')
-
-    run(work())
+        return 2
+    return int(status or 0)

@@ -1,85 +1,83 @@
-"""`suno-persona create`: one persona, and a word about it whatever happens."""
+"""`suno-persona create`: one persona, whose id is printed once its response has arrived."""
 
 import asyncio
+import logging
 import signal
 import sys
-from typing import Annotated, cast
+from typing import Any
 
-import typer
+import click
 
-from suno_persona._client import PersonaAPI, engine_of
+from suno_persona._client import PersonaAPI
 from suno_persona._engine import Call
-from suno_persona.cli import _waiting as waiting
-from suno_persona.cli._running import discard_stdout, json_for, printable, report, run
-from suno_persona.cli._settings import Settings, takes_settings
+from suno_persona.cli._client_options import ClientOptions, SendingCommand, client_options
+from suno_persona.cli._running import discard_stdout, print_json, printable, report
 from suno_persona.cli._stopping import stopping
-from suno_persona.conversion import dumps
+from suno_persona.conversion import to_dict
+from suno_persona.errors import NotCreatedError
 from suno_persona.models import CreatePersonaRequest, Persona
 
 
-@takes_settings
-def create(
-    root_clip_id: Annotated[str, typer.Option(metavar="ID", help="The clip to create the persona from.")],
-    name: Annotated[str, typer.Option(metavar="NAME", help="The persona's name.")],
-    description: Annotated[str, typer.Option(metavar="TEXT", help="The voice and style in words.")],
-    settings: Settings,
-    clip: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="A clip of the persona; may be used more than once. Default: the root clip."),
-    ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make the persona public.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the persona as JSON instead of its id.")] = False,
-) -> None:
+@click.command(cls=SendingCommand)
+@click.option("--root-clip-id", required=True, metavar="ID", help="The clip to create the persona from.")
+@click.option("--name", required=True, metavar="NAME", help="The persona's name.")
+@click.option("--description", required=True, metavar="TEXT", help="The voice and style in words.")
+@click.option("--clip", "clips", multiple=True, metavar="ID", help="A clip of the persona; once for each.")
+@click.option("--public", "is_public", is_flag=True, help="Publish the persona.")
+@click.option("--json", "as_json", is_flag=True, help="Print the persona as JSON instead of its id.")
+@click.option("--retry-unknown", is_flag=True, help="Retry unknown outcomes. This may create a second persona.")
+@client_options
+def create(client: ClientOptions, *, clips: tuple[str, ...], as_json: bool, retry_unknown: bool, **members: Any) -> int:
     """Create one persona and print its id.
 
-    The key is read from SUNO_API_KEY.
+    The persona has the root clip alone, unless --clip names others. The key is read from SUNO_API_KEY.
     """
-
-    async def work() -> int:
-        request = CreatePersonaRequest(
-            root_clip_id=root_clip_id,
-            name=name,
-            description=description,
-            clips=clip or [root_clip_id],
-            is_public=public,
-        )
-        return await _create(settings.client(), Call(request), as_json=json)
-
-    raise typer.Exit(run(work()))
+    request = CreatePersonaRequest(clips=clips or (members["root_clip_id"],), **members)
+    client.log(logging.INFO)
+    return asyncio.run(_create(client.client(retry_unknown=retry_unknown), Call(request), as_json=as_json))
 
 
 async def _create(api: PersonaAPI, call: Call, *, as_json: bool) -> int:
     """Create a persona and print it. Returns the exit status."""
-    engine, loop = engine_of(api), asyncio.get_running_loop()
-    task = cast("asyncio.Task[int]", asyncio.current_task())
+    loop = asyncio.get_running_loop()
+    sending = loop.create_task(api.send(call))  # a signal cancels this task alone: nothing else is cut off
 
-    def interrupted() -> tuple[int, list[str]]:
-        found = "a persona may exist; check before you retry" if call.may_have_created else "no persona was created"
-        status = 130 if signals[0] is signal.SIGINT else 3 if call.may_have_created else 1
+    def interrupted(*, is_created: bool = True, persona_id: str | None = None) -> tuple[int, list[str]]:
+        known = f" with the id {persona_id}" if persona_id else ""
+        found = f"a persona may exist{known}; check before you retry" if is_created else "no persona was created"
+        status = 130 if signals[0] is signal.SIGINT else 3 if is_created else 1
         return status, [f"interrupted: {found}"]
 
-    persona: Persona | None = None
-    with stopping(lambda _: loop.call_soon_threadsafe(task.cancel), lambda: None, interrupted) as signals:
-        try:
-            async with api:
-                async with waiting.shown(lambda: waiting.attempt(engine, call)):
-                    persona = await engine.create(call)
-                _print_created(persona, dumps(persona).decode() if as_json else printable(persona.id))
-        except asyncio.CancelledError:
-            if persona is None:
-                status, lines = interrupted()
-                report(*lines)
-                return status
-    return 0
+    with stopping(
+        lambda _: loop.call_soon_threadsafe(sending.cancel),
+        lambda: None,
+        lambda: interrupted(is_created=not call.is_waiting),
+        is_last=True,
+    ) as signals:
+        ended = await sending
+        if isinstance(ended.result, Persona):
+            _print_created(ended.result, as_json=as_json)
+        await api.close()
+    if isinstance(ended.result, Persona):
+        return 0
+    if ended.cancellation is None:
+        raise ended.result
+    is_created = not isinstance(ended.result, NotCreatedError)
+    status, lines = interrupted(is_created=is_created, persona_id=ended.persona_id)
+    report(*lines)
+    return status
 
 
-def _print_created(persona: Persona, text: str) -> None:
-    """Print the text on stdout; if that fails, print the id on stderr, so that it is not lost."""
+def _print_created(persona: Persona, *, as_json: bool) -> None:
+    """Print a persona on stdout; if that fails, print its id on stderr, so that it is not lost."""
     if sys.stdout is None:  # the shell closed it
         report(f"created {persona.id}, but stdout is closed")
         return
     try:
-        print(json_for(sys.stdout, text), flush=True)
+        if as_json:
+            print_json(to_dict(persona))
+        else:
+            print(printable(persona.id), flush=True)
     except OSError as error:
         report(f"created {persona.id}, but stdout cannot be written: {error}")
         discard_stdout()

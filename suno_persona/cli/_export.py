@@ -1,8 +1,8 @@
 """`suno-persona journal export`: what a batch has recorded, as a table, as JSON Lines, or as a page to look at."""
 
+import asyncio
 import csv
 import io
-import os
 import re
 import secrets
 import sys
@@ -10,18 +10,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Annotated, Self
+from typing import IO, TYPE_CHECKING, NamedTuple
 
-import attrs
-import typer
+import click
 
-from suno_persona.cli._output import STDOUT
-from suno_persona.cli._records import Cells, InputOption, InputRow, JournalOption, input_rows, json_line, opened
-from suno_persona.cli._running import run
+from suno_persona.cli import _records as records
+from suno_persona.cli._output import STDOUT, require_different_files
+from suno_persona.cli._records import InputRow, input_option, journal_option
+from suno_persona.cli._running import json_line
 from suno_persona.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,31 +27,23 @@ if TYPE_CHECKING:
 
 _FORMULA = re.compile("[=+\\-@\t\r]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_KIND, _PATH = click.Choice(["csv", "jsonl", "html"]), click.Path(path_type=Path)
 
 
-class Format(StrEnum):
-    """What an export is written as."""
-
-    csv = "csv"
-    jsonl = "jsonl"
-    html = "html"
-
-
-def export(
-    journal: JournalOption,
-    kind: Annotated[
-        Format,
-        typer.Option(
-            "--format",
-            metavar="csv|jsonl|html",
-            help="A table, JSON Lines with all that is known, or a page to look at.",
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option(metavar="FILE", help="The file to write, or - for stdout; an existing file is replaced.")
-    ] = STDOUT,
-    input_file: InputOption = None,
-) -> None:
+@click.command()
+@journal_option
+@click.option(
+    "--format",
+    "kind",
+    type=_KIND,
+    required=True,
+    help="A table, JSON Lines with all that is known, or a page to look at.",
+)
+@click.option(
+    "--output", type=_PATH, metavar="FILE", default=STDOUT, show_default=True, help="A file, or - for stdout."
+)
+@input_option
+def export(*, journal: str, kind: str, output: Path, input_file: Path | None) -> None:
     """Export what a batch has recorded.
 
     Requests are in the order of the input file with --input, otherwise in the order in which they were claimed. In CSV,
@@ -61,131 +51,90 @@ def export(
     """
 
     async def work() -> None:
-        _require_another_file(output, journal, input_file)
-        rows, counts = input_rows(input_file), Counter[str]()
-        form = _form(kind, title=_title(journal, input_file))
-        with _Chunks() as chunks:
-            async with opened(journal) as record:
+        require_different_files(input_file, records.database_file(journal), output)
+        rows, counts, index = records.input_rows(input_file), Counter[str](), list[tuple[int, str, str, int, int]]()
+        form = _form(kind, journal, input_file)
+        with tempfile.TemporaryFile() as chunks:  # they come in another order; memory stays flat
+            async with records.opened(journal) as record:
                 async for entry in record.entries():
-                    row = rows.get(entry.key)
+                    row = rows.get(entry.key, InputRow())
                     counts[entry.state] += 1
-                    order = (sys.maxsize if row is None else row.line, entry.claimed_at.isoformat(), entry.key)
-                    chunks.add(order, form.chunk(entry, row))
+                    data = form.chunk(entry, row).encode()
+                    order = (row.line or sys.maxsize, entry.claimed_at.isoformat(), entry.key)
+                    index.append((*order, chunks.tell(), len(data)))
+                    chunks.write(data)
             with _writing(output) as file:
-                for text in form.document(chunks, counts):
+                for text in form.document(_sorted(chunks, index), counts):
                     file.write(text.encode())
+                file.flush()
 
-    run(work())
+    asyncio.run(work())
 
 
-@attrs.frozen
-class _Form:
+class _Form(NamedTuple):
     """How an export is written: each record as a chunk of text, and the document that they are in."""
 
-    chunk: Callable[["Entry", InputRow | None], str]
+    chunk: Callable[["Entry", InputRow], str]
     document: Callable[[Iterable[str], Counter[str]], Iterable[str]]
 
 
-def _form(kind: Format, title: str) -> _Form:
-    if kind is Format.csv:
-        header = _csv_line(attrs.fields_dict(Cells))
-        return _Form(_row, lambda chunks, _: chain([header], chunks))
-    if kind is Format.jsonl:
-        return _Form(lambda entry, row: f"{json_line(entry, row)}\n", lambda chunks, _: chunks)
-    from suno_persona.cli._page import Page
+def _form(kind: str, journal: str, input_file: Path | None) -> _Form:
+    if kind == "html":
+        from suno_persona.cli._page import Page
 
-    page = Page(title)
-    return _Form(page.item, page.document)
+        # Not the URL of a database, which may have a password.
+        page = Page(
+            input_file.name if input_file else "a database" if "://" in journal else Path(journal).name, journal
+        )
+        return _Form(page.item, page.document)
+    if kind == "jsonl":
+        return _Form(lambda entry, row: f"{json_line(records.document_of(entry, row))}\n", lambda chunks, _: chunks)
+    return _Form(
+        lambda entry, row: _csv_line(records.cells_of(records.document_of(entry, row)).values()),
+        lambda chunks, _: chain([_csv_line(records.COLUMNS)], chunks),
+    )
 
 
-def _row(entry: "Entry", row: InputRow | None) -> str:
-    return _csv_line(attrs.astuple(Cells.of(entry, row)))
-
-
-def _csv_line(cells: Iterable[str | int | bool | None]) -> str:
+def _csv_line(cells: Iterable[object]) -> str:
     line = io.StringIO()
-    csv.writer(line).writerow(_cell(cell) for cell in cells)  # with CRLF (RFC 4180); a cell with either is quoted
+    csv.writer(line).writerow(map(_cell, cells))  # with CRLF (RFC 4180); a cell with either is quoted
     return line.getvalue()
 
 
-def _cell(value: str | int | bool | None) -> str | int | None:
+def _cell(value: object) -> object:
     """Return a cell that a spreadsheet shows and no terminal obeys."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, str):
         value = _CONTROL.sub("\ufffd", value)
         return f"'{value}" if _FORMULA.match(value) else value
-    return value
+    return str(value).lower() if isinstance(value, bool) else value
 
 
-class _Chunks:
-    """Chunks of text that come in any order, and are read back in theirs. They wait in a file: memory stays flat."""
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the chunks
-        self._index: list[tuple[tuple[int, str, str], int, int]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def add(self, order: tuple[int, str, str], text: str) -> None:
-        """Add a chunk."""
-        data = text.encode()
-        self._index.append((order, self._file.tell(), len(data)))
-        self._file.write(data)
-
-    def __iter__(self) -> Iterator[str]:
-        for _, offset, size in sorted(self._index):
-            self._file.seek(offset)
-            yield self._file.read(size).decode()
+def _sorted(chunks: IO[bytes], index: list[tuple[int, str, str, int, int]]) -> Iterator[str]:
+    for *_, offset, size in sorted(index):
+        chunks.seek(offset)
+        yield chunks.read(size).decode()
 
 
 @contextmanager
 def _writing(output: Path) -> Iterator[IO[bytes]]:
-    """Open stdout, or a file that is replaced when it is whole. Raises `ConfigurationError`."""
+    """Open stdout, a device, or a file that is replaced when it is whole. Raises `ConfigurationError`."""
     if output == STDOUT:
         if sys.stdout is None:
             raise ConfigurationError(message="the output must be writable; got a stdout that is closed")
         yield sys.stdout.buffer
         return
     try:
-        if output.exists() and not output.is_file():  # a device or a pipe, which must not be replaced
-            with output.open("wb") as file:
+        is_file = not output.exists() or output.is_file()
+        path = output.resolve()
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}") if is_file else path
+        try:
+            with beside.open("wb") as file:
                 yield file
-        else:
-            with _replacing(output.resolve()) as file:
-                yield file
+            if is_file:
+                beside.replace(path)
+        finally:
+            if is_file:
+                beside.unlink(missing_ok=True)
     except OSError as error:
         message = f"--output must be a writable file; got {output} ({error.strerror})"
         raise ConfigurationError(message=message) from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("xb") as file:
-            yield file
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _require_another_file(output: Path, *others: str | Path | None) -> None:
-    """Raise `ConfigurationError` if the output is the journal or the input, which it would replace."""
-    same = [other for other in others if other is not None and os.path.realpath(other) == os.path.realpath(output)]
-    if same and output != STDOUT:
-        message = f"--output must be another file than --journal and --input; got {output}"
-        raise ConfigurationError(message=message)
-
-
-def _title(journal: str, input_file: Path | None) -> str:
-    """Return what the page is about: the name of a file, but not a URL, which may hold a password."""
-    if input_file is not None:
-        return input_file.name
-    return "a database" if "://" in journal else Path(journal).name

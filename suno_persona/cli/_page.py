@@ -1,12 +1,13 @@
 """The page that `suno-persona journal export --format html` writes: one file, to look at a batch.
 
-It loads nothing until asked to. What comes from the service is escaped, and linked only where it is the URL of a page.
+It loads nothing until asked to. What comes from the service is escaped, and linked only if it is the URL of a page.
 """
 
 import base64
 import hashlib
 import json
 import re
+import shlex
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from suno_persona.cli._records import InputRow, short
+from suno_persona.cli._records import InputRow, resolve_command, short
 
 if TYPE_CHECKING:
     from suno_persona.journal import Entry
@@ -36,7 +37,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 class Page:
     """The page of one export: made from items, each with one record."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, journal: str) -> None:
         environment = Environment(
             loader=PackageLoader("suno_persona.cli", "page"),
             autoescape=True,
@@ -46,10 +47,11 @@ class Page:
             undefined=StrictUndefined,
         )
         self._title = title
+        self._journal = journal
         self._item = environment.get_template("item.html")
         self._page = environment.get_template("page.html")
 
-    def item(self, entry: "Entry", row: InputRow | None) -> str:
+    def item(self, entry: "Entry", row: InputRow) -> str:
         """Return the part of the page that shows a record."""
         name, persona = entry.request.name, entry.persona
         clip = persona and persona.clip
@@ -57,6 +59,7 @@ class Page:
             entry=entry,
             row=row,
             key=short(entry.key),
+            resolve=shlex.join(resolve_command(entry.key, self._journal)),
             label=_LABELS[entry.state],
             initial=next(filter(str.isalnum, name), "?").upper(),
             tone=zlib.crc32(name.encode()) % _TONES,

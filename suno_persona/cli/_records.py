@@ -1,98 +1,106 @@
-"""What a journal holds, as the `journal` commands read and print it. It knows no command."""
+"""A request as it is recorded: found in a journal, resolved, and written as a document. It knows no command."""
 
 import os
-import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import attrs
-import typer
+import click
 
-from suno_persona.cli._rows import checked_rows
-from suno_persona.conversion import converter, dump_json, dump_request, parse_json
-from suno_persona.errors import InvalidRequestError, JournalError
+from suno_persona._checks import REQUEST_MEMBERS
+from suno_persona.cli._rows import INPUT, STDIN, checked_rows, opened_input, read_cells
+from suno_persona.cli._running import counted, journal_arguments, printable
+from suno_persona.conversion import dump_json, dump_request, parse_json, to_dict
+from suno_persona.errors import ConfigurationError, InvalidRequestError, JournalError
+from suno_persona.models import Outcome
 
 if TYPE_CHECKING:
     from suno_persona.journal import Entry, Journal
 
-JournalOption: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--journal",
-        envvar="SUNO_JOURNAL_URL",
-        metavar="PATH_OR_URL",
-        help="The journal: an SQLite file or a database URL.",
-    ),
-]
-"""The journal of a command that needs one that is there."""
+journal_option = click.option(
+    "--journal",
+    required=True,
+    envvar="SUNO_JOURNAL_URL",
+    show_envvar=True,
+    type=click.Path(),
+    metavar="PATH_OR_URL",
+    help="The journal: an SQLite file or a database URL.",
+)
+input_option = click.option(
+    "--input",
+    "input_file",
+    type=INPUT,
+    metavar="FILE",
+    help="The input file of the batch, to show the line of each row.",
+)
 
-InputOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--input", metavar="FILE", help="The input file of the batch; adds the line of each request in it."),
-]
-"""The input file of a command that can do without."""
+COLUMNS = (
+    *("line", "custom_id", "state", "name", "persona_id", "reason", "description", "root_clip_id", "clips"),
+    *("is_public", "extra", "key", "request_id", "claimed_at", "claimed_by", "settled_at", "by_hand"),
+    *("audio_url", "video_url", "image_url"),
+)
+"""The columns of a table of records."""
 
 _SHOWN = 12  # characters of a key: enough for millions of requests
-# What JSON allows in text although a terminal may obey it: DEL, C1 controls, and marks that change the direction.
-_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-@attrs.frozen
-class InputRow:
+class InputRow(NamedTuple):
     """Where the input file of a batch has a request."""
 
-    line: int
+    line: int | None = None
     custom_id: str | None = None
 
 
 def input_rows(file: Path | None) -> dict[str, InputRow]:
-    """Return the rows of an input file by the keys that a journal has for them; without a file, none.
-
-    Raises `ConfigurationError` where the file cannot be read, or has invalid rows, which are printed.
-    """
+    """Return the rows of an input file by their keys, if there is a file. Raises `ConfigurationError`."""
     from suno_persona.journal._states import Keys
 
     if file is None:
         return {}
     keys = Keys()
-    with checked_rows(file) as rows:
+    with checked_rows(file, ignore_others=True) as rows:
         return {keys.next(dump_request(row.request)): InputRow(row.line, row.custom_id) for row in rows}
+
+
+def database_file(url: str) -> str:
+    """Return the SQLite file that a journal's URL or path names, without links; empty if it is another database."""
+    from suno_persona.journal._database import database_url
+
+    parsed = database_url(url)
+    name = (parsed.database or "").removeprefix("file:").partition("?")[0]
+    return os.path.realpath(name) if parsed.get_backend_name() == "sqlite" else ""
 
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator["Journal"]:
-    """Open a journal that must be there. The error hints at one beside the file that is none."""
+    """Open a journal that must exist. For the path of an input file, the error suggests the journal beside it."""
     from suno_persona.journal import Journal
 
-    async with AsyncExitStack() as stack:
-        try:
-            journal = await stack.enter_async_context(Journal.existing(url))
-        except JournalError as error:
-            raise JournalError(message=f"{error}{_hint(url)}") from error
+    journal, beside = Journal.existing(url), f"{url}.journal"
+    try:
+        await journal.__aenter__()
+    except JournalError as error:
+        hint = f" (did you mean {beside}?)" if os.path.isfile(beside) else ""  # noqa: ASYNC240
+        raise JournalError(message=f"{error}{hint}") from error
+    try:
         yield journal
-
-
-def _hint(url: str) -> str:
-    beside = f"{url}.journal"
-    return f" (did you mean {beside}?)" if os.path.isfile(beside) else ""
+    finally:
+        await journal.__aexit__(None, None, None)
 
 
 async def find(journal: "Journal", key: str) -> "Entry":
-    """Return the one record whose key begins so; after a colon, the ordinal must be exact.
+    """Return the one record whose key begins with this text; after a colon, the ordinal must be exact.
 
-    Raises `InvalidRequestError` where there is none, or more than one.
+    Raises `InvalidRequestError` if there is no such record, or more than one.
     """
     digest, colon, ordinal = key.lower().partition(":")
-    found: list[Entry] = []
-    if digest:
-        async for entry in journal.entries(prefix=digest):
-            if not colon or entry.key.endswith(f":{ordinal}"):
-                found.append(entry)
-            if len(found) > 1:
-                some = ", ".join(short(entry.key) for entry in found)
-                raise InvalidRequestError(message=f"KEY must be unambiguous; got {key!r}, which begins {some}")
+    entries = journal.entries(prefix=digest) if digest else None
+    found = [each async for each in entries if not colon or each.key.endswith(f":{ordinal}")] if entries else []
+    if len(found) > 1:
+        some = ", ".join(short(entry.key) for entry in found[:2])
+        raise InvalidRequestError(message=f"KEY must be unambiguous; got {key!r}, which begins {some}")
     if not found:
         raise InvalidRequestError(message=f"KEY must be the beginning of a recorded key; got {key!r}")
     return found[0]
@@ -104,74 +112,112 @@ def short(key: str) -> str:
     return f"{digest[:_SHOWN]}:{ordinal}"
 
 
-@attrs.frozen(kw_only=True)
-class Cells:
-    """A record as the cells of a table, in the order of its columns."""
-
-    line: int | None
-    custom_id: str | None
-    state: str
-    name: str
-    persona_id: str | None
-    reason: str | None
-    description: str
-    root_clip_id: str
-    clips: str
-    is_public: bool
-    extra: str | None
-    key: str
-    request_id: str | None
-    claimed_at: str
-    claimed_by: str
-    settled_at: str | None
-    by_hand: bool
-    audio_url: str | None
-    video_url: str | None
-    image_url: str | None
-
-    @classmethod
-    def of(cls, entry: "Entry", row: InputRow | None) -> Self:
-        """Return the cells of a record, and of its row in the input file."""
-        request, clip = entry.request, None if entry.persona is None else entry.persona.clip
-        return cls(
-            line=None if row is None else row.line,
-            custom_id=None if row is None else row.custom_id,
-            state=entry.state,
-            name=request.name,
-            persona_id=entry.persona_id,
-            reason=entry.reason,
-            description=request.description,
-            root_clip_id=request.root_clip_id,
-            clips=" ".join(request.clips),
-            is_public=request.is_public,
-            extra=dump_json(dict(request.extra)).decode() if request.extra else None,
-            key=entry.key,
-            request_id=entry.request_id,
-            claimed_at=entry.claimed_at.isoformat(),
-            claimed_by=entry.claimed_by,
-            settled_at=None if entry.settled_at is None else entry.settled_at.isoformat(),
-            by_hand=entry.by_hand,
-            audio_url=None if clip is None else clip.audio_url,
-            video_url=None if clip is None else clip.video_url,
-            image_url=None if clip is None else clip.image_url,
-        )
+def resolve_command(key: str, url: str) -> list[str]:
+    """Return the command that resolves a request of a journal, but for the decision."""
+    return ["suno-persona", "journal", "resolve", short(key), *journal_arguments(url)]
 
 
-def json_line(entry: "Entry", row: InputRow | None) -> str:
-    """Return a record as a line of JSON: all that is known of it, and nothing that a terminal obeys."""
-    document = {
-        "key": entry.key,
-        "line": row and row.line,
-        "custom_id": row and row.custom_id,
-        "state": entry.state,
-        "persona_id": entry.persona_id,
-        "request_id": entry.request_id,
-        "request": parse_json(dump_request(entry.request)),
-        "persona": entry.persona and converter.unstructure(entry.persona),
-        "reason": entry.reason,
-        "claimed_at": entry.claimed_at.isoformat(),
-        "claimed_by": entry.claimed_by,
-        "settled_at": entry.settled_at and entry.settled_at.isoformat(),
-        "by_hand": entry.by_hand,
+def state_of(outcome: Outcome) -> Literal["created", "not_created", "unknown"]:
+    """Return the state of a request, as the journal calls it."""
+    if outcome.error is None:
+        return "created"
+    return "unknown" if outcome.error.may_have_created else "not_created"
+
+
+def document_of(entry: "Entry", row: InputRow) -> dict[str, Any]:
+    """Return a record as JSON values."""
+    settled_at = entry.settled_at and entry.settled_at.isoformat()
+    times = {"claimed_at": entry.claimed_at.isoformat(), "claimed_by": entry.claimed_by, "settled_at": settled_at}
+    known = _document(entry, row, entry.state, entry.persona_id)
+    return {**known, "reason": entry.reason, **times, "by_hand": entry.by_hand}
+
+
+def document_of_outcome(outcome: Outcome, row: InputRow) -> dict[str, Any]:
+    """Return an outcome as JSON values: the members that a record has, and its error."""
+    persona, error = outcome.persona, outcome.error
+    known = _document(outcome, row, state_of(outcome), persona.id if persona else getattr(error, "persona_id", None))
+    members = {name: getattr(error, name, None) for name in ("message", "status", "code", "attempts")}
+    found = {name: value for name, value in members.items() if value is not None}
+    return {**known, "error": error and {"type": type(error).__name__, **found}}
+
+
+def _document(known: "Entry | Outcome", row: InputRow, state: str, persona_id: str | None) -> dict[str, Any]:
+    return {
+        "key": known.key,
+        "line": row.line,
+        "custom_id": row.custom_id,
+        "state": state,
+        "persona_id": persona_id,
+        "request_id": known.request_id,
+        "request": parse_json(dump_request(known.request)),  # as it is sent
+        "persona": known.persona and to_dict(known.persona),
     }
-    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", dump_json(document).decode())
+
+
+def cells_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of a record as the cells of a table, by `COLUMNS`."""
+    request, clip = document["request"], (document["persona"] or {}).get("clip")
+    extra = {name: value for name, value in request.items() if name not in REQUEST_MEMBERS}
+    found = {
+        **document,
+        **{name: request[name] for name in REQUEST_MEMBERS},
+        **({name: clip.get(name) for name in COLUMNS if name.endswith("_url")} if isinstance(clip, dict) else {}),
+        "clips": " ".join(request["clips"]),
+        "extra": dump_json(extra).decode() if extra else None,
+    }
+    return {name: found.get(name) for name in COLUMNS}
+
+
+async def resolve_many(journal: "Journal", file: Path) -> None:
+    """Resolve what the lines of a CSV file name, all of it or nothing.
+
+    Bad lines are printed to stderr, all of them. Raises `ConfigurationError` if there are any.
+    """
+    reasons: dict[int, str] = {}
+    decisions: dict[str, str | None] = {}
+    lines: dict[str, int] = {}
+    total = 0
+    for line, cells in _resolutions(file):
+        total += 1
+        try:
+            prefix, decision = _decision(cells)
+            key = (await find(journal, prefix)).key
+        except InvalidRequestError as error:
+            reasons[line] = error.message
+            continue
+        if key in lines:
+            reasons[line] = f"line {lines[key]} resolves the same request"
+        lines[key], decisions[key] = line, decision
+    if not total:
+        raise ConfigurationError(message=f"{file} has no resolution")
+    rejected = await journal.resolve_all(decisions, dry_run=bool(reasons))
+    reasons |= {lines[key]: reason for key, reason in rejected.items()}
+    for line, reason in sorted(reasons.items()):
+        print(printable(f"{'stdin' if file == STDIN else file}:{line}: {reason}"), file=sys.stderr)
+    if reasons:
+        are = "is not a valid resolution" if len(reasons) == 1 else "are not valid resolutions"
+        raise ConfigurationError(message=f"nothing was resolved: {len(reasons)} of {counted(total, 'line')} {are}")
+    created = sum(decision is not None for decision in decisions.values())
+    print(f"{total} resolved: {created} created, {total - created} not created")
+
+
+def _resolutions(file: Path) -> list[tuple[int, list[str] | InvalidRequestError]]:
+    """Return the rows of a file of resolutions, without its header."""
+    found: list[tuple[int, list[str] | InvalidRequestError]] = []
+    with opened_input(file) as rows:
+        try:
+            for line, cells in read_cells(rows):
+                found.append((line, [cell.strip() for cell in cells] if isinstance(cells, list) else cells))
+        except UnicodeError as error:
+            raise ConfigurationError(message=f"{file} is not valid UTF-16: {error}") from error
+    return [row for row in found if row[1] != ["key", "persona_id"]]
+
+
+def _decision(cells: list[str] | InvalidRequestError) -> tuple[str, str | None]:
+    """Return the key and the decision of a row: the id of the persona, or `None` for not created."""
+    if isinstance(cells, InvalidRequestError):
+        raise cells
+    if len(cells) != 2 or not all(cells):
+        found = ",".join(cells)
+        raise InvalidRequestError(message=f"the row must be KEY,PERSONA_ID or KEY,not_created; got {found!r}")
+    return cells[0], None if cells[1] == "not_created" else cells[1]

@@ -1,257 +1,299 @@
-"""The rows of a batch file, CSV or JSON Lines, as requests; with a reason for each row that is not a request.
+"""The rows of a batch file, CSV or JSON Lines, as requests; with a reason for each row that is not a valid request.
 
 The file is read as a stream: a million rows take no more memory than one.
 """
 
+import ast
+import codecs
 import csv
+import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import IO, Annotated, TypeAlias, cast
+from typing import IO, NamedTuple, TypeAlias
 
 import attrs
-import typer
+import click
 
 from suno_persona._checks import REQUEST_MEMBERS, REQUIRED_MEMBERS
-from suno_persona.cli._running import printable
+from suno_persona.cli._running import counted, printable
 from suno_persona.conversion import parse_json, to_request
 from suno_persona.errors import ConfigurationError, InvalidRequestError
 from suno_persona.models import CreatePersonaRequest
 
-FileArgument: TypeAlias = Annotated[
-    Path,
-    typer.Argument(metavar="FILE", help="The requests: CSV with a header row, or JSON Lines. - is stdin, in either."),
-]
-"""The input file of a command."""
+INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+"""The type of an input file; `-` is stdin."""
 
 STDIN = Path("-")
-"""The input file that is stdin."""
+
+file_argument = click.argument(
+    "file", type=INPUT, metavar="FILE", help="The requests: CSV with a header row, or JSON Lines. - is stdin."
+)
+ignore_option = click.option(
+    "--ignore-other-columns", is_flag=True, help="Ignore columns and members that are not part of a request."
+)
 
 _CUSTOM_ID = "custom_id"
 _EXTRA = "extra."
-_MEMBERS = f"{', '.join(REQUEST_MEMBERS)}, {_CUSTOM_ID} or {_EXTRA}NAME"
+_COLUMNS = f"{', '.join(REQUEST_MEMBERS)}, {_CUSTOM_ID} or {_EXTRA}NAME"
+_HINT = "--ignore-other-columns ignores it"
+_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_JSON_LINES = (".jsonl", ".ndjson")
+_DELIMITERS = ",;\t"
 
-_SUFFIXES = (".csv", ".jsonl", ".ndjson")
+Cells: TypeAlias = tuple[int, list[str] | InvalidRequestError]
+"""A line, and the cells of the row that begins on it, or why it has none."""
 
 
-@attrs.frozen
-class Row:
-    """A row that is a request."""
+class Row(NamedTuple):
+    """A row that is a valid request, and the line that it begins on."""
 
     line: int
-    """The line that it begins on."""
-
     request: CreatePersonaRequest
-
     custom_id: str | None
-    """What the user calls it; it is not sent."""
 
 
-@attrs.frozen
-class BadRow:
-    """A row that is none."""
+class BadRow(NamedTuple):
+    """A row that is not a valid request."""
 
     line: int
     reason: str
 
 
-def read_rows(file: IO[bytes], suffix: str) -> Iterator[Row | BadRow]:
-    """Yield the rows of a file in order. An empty file yields one row with that reason."""
-    empty = True
-    for line, found in _csv_rows(file) if suffix == ".csv" else _json_rows(file):
-        empty = False
-        yield BadRow(line, str(found)) if isinstance(found, InvalidRequestError) else Row(line, *found)
-    if empty:
-        yield BadRow(1, "the file must have at least one request; got none")
-
-
 @attrs.frozen
 class CheckedRows:
-    """A file in which every row was found to be a request; iterate over it for the rows."""
+    """The rows of a file in which every row was found to be a valid request; iterate over it for them."""
 
     name: str
     total: int
-    _file: IO[bytes]
-    _suffix: str
+    _read: Callable[[], Iterator[Row | BadRow]]
 
     def __iter__(self) -> Iterator[Row]:
-        """Read the file again. Raises `InvalidRequestError` if it has changed since it was checked."""
-        number = 0
-        self._file.seek(0)
-        for number, row in enumerate(read_rows(self._file, self._suffix), start=1):
-            if isinstance(row, BadRow):
-                raise InvalidRequestError(
-                    message=f"{self.name}:{row.line}: the file changed during the run: {row.reason}"
-                )
-            if number > self.total:
-                break
-            yield row
-        if number != self.total:
-            found = "more" if number > self.total else number
-            message = f"{self.name}: the file changed during the run: it must have {self.total} rows; got {found}"
-            raise InvalidRequestError(message=message)
+        return (row for row in self._read() if isinstance(row, Row))
 
 
 @contextmanager
-def checked_rows(path: Path) -> Iterator[CheckedRows]:
-    """Open a file and check every row.
+def checked_rows(
+    path: Path, *, ignore_others: bool = False, on_row: Callable[[Row], None] = lambda _: None
+) -> Iterator[CheckedRows]:
+    """Open a file and check every row; `on_row` is called with each that is valid.
 
     Bad rows are printed to stderr, all of them. Raises `ConfigurationError` if there are any, or if the file cannot be
     read.
     """
-    if path != STDIN and path.suffix.lower() not in _SUFFIXES:
-        raise ConfigurationError(message=f"FILE must end in .csv, .jsonl or .ndjson, or be - for stdin; got {path}")
-    try:
-        file = _spooled_stdin() if path == STDIN else path.open("rb")
-    except OSError as error:
-        message = f"FILE must be a readable file; got {path} ({error.strerror})"
-        raise ConfigurationError(message=message) from error
-    with file:
-        if not file.seekable():
-            raise ConfigurationError(message=f"FILE must be a regular file, as it is read twice; got the pipe {path}")
-        suffix = _suffix_of(file) if path == STDIN else path.suffix.lower()
+    suffix = path.suffix.lower()
+    if path != STDIN and suffix not in _SUFFIXES:
+        raise ConfigurationError(message=f"FILE must end in {', '.join(_SUFFIXES)}, or be - for stdin; got {path}")
+    with opened_input(path) as file:
+        is_json = _holds_json(file) if path == STDIN else suffix in _JSON_LINES
         name = "stdin" if path == STDIN else str(path)
-        yield CheckedRows(name, _check(file, suffix, name), file, suffix)
+        read = partial(read_rows, file, is_json=is_json, ignore_others=ignore_others)
+        total = bad = 0
+        for row in read():
+            total += 1
+            if isinstance(row, BadRow):
+                bad += 1
+                print(printable(f"{name}:{row.line}: {row.reason}"), file=sys.stderr)
+            else:
+                on_row(row)
+        if bad:
+            are = "is not a valid request" if bad == 1 else "are not valid requests"
+            raise ConfigurationError(message=f"nothing was sent: {bad} of {counted(total, 'row')} {are}")
+        yield CheckedRows(name, total, read)
 
 
-def _check(file: IO[bytes], suffix: str, name: str) -> int:
-    """Return how many rows there are. Raises `ConfigurationError` where one is bad."""
-    total = bad = 0
-    for row in read_rows(file, suffix):
-        total += 1
-        if isinstance(row, BadRow):
-            bad += 1
-            print(printable(f"{name}:{row.line}: {row.reason}"), file=sys.stderr)
-    if bad:
-        raise ConfigurationError(message=f"nothing was sent: {bad} of {total} rows are not valid requests")
-    return total
+def read_rows(file: IO[bytes], *, is_json: bool, ignore_others: bool = False) -> Iterator[Row | BadRow]:
+    """Yield the rows of a file in order. An empty file yields one row with that reason."""
+    rows = _json_rows(file, ignore_others) if is_json else _csv_rows(file, ignore_others)
+    try:
+        first = next(rows, None)
+        yield BadRow(1, "the file has no request") if first is None else first
+        yield from rows
+    except UnicodeError as error:
+        yield BadRow(1, f"the file is not valid UTF-16: {error}")
 
 
-def _spooled_stdin() -> IO[bytes]:
-    """Return what stdin has as a file, which can be read twice."""
-    if sys.stdin is None:  # the shell closed it
-        raise ConfigurationError(message="FILE must be a readable file; got - (stdin is closed)")
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    shutil.copyfileobj(sys.stdin.buffer, file)
-    file.seek(0)
-    return cast("IO[bytes]", file)
-
-
-def _suffix_of(file: IO[bytes]) -> str:
-    """Return the suffix that the content of a file deserves: an object opens a line of JSON, and no header of CSV."""
-    start = next((line for line in file if line.strip(b"\xef\xbb\xbf \t\r\n")), b"").lstrip(b"\xef\xbb\xbf \t")
-    file.seek(0)
-    return ".jsonl" if start.startswith(b"{") else ".csv"
-
-
-_Found: TypeAlias = tuple[CreatePersonaRequest, str | None] | InvalidRequestError
-
-
-def _json_rows(file: IO[bytes]) -> Iterator[tuple[int, _Found]]:
-    for line, data in enumerate(file, start=1):
-        if line == 1:
-            data = data.removeprefix(b"\xef\xbb\xbf")
-        if not data.strip():
-            continue
+@contextmanager
+def opened_input(path: Path) -> Iterator[IO[bytes]]:
+    """Open a copy of a file or of stdin: what is read twice is the same. Raises `ConfigurationError`."""
+    if path == STDIN and sys.stdin is None:  # the shell closed it
+        raise ConfigurationError(message="stdin is closed")
+    with tempfile.TemporaryFile() as copy:
         try:
-            yield line, _from_members(parse_json(data.decode()))
-        except InvalidRequestError as error:
-            yield line, error
-        except UnicodeDecodeError as error:
-            yield line, _bad(f"the file must be UTF-8; got the byte 0x{data[error.start]:02x}")
-        except ValueError as error:
-            yield line, _bad(str(error))
+            with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as file:
+                shutil.copyfileobj(file, copy)
+        except OSError as error:
+            raise ConfigurationError(message=f"{path} cannot be read: {error.strerror}") from error
+        copy.flush()
+        yield copy
 
 
-def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, _Found]]:
-    reader = csv.reader(_text(file), strict=True)
-    columns: list[str] | None = None
+def read_cells(file: IO[bytes]) -> Iterator[Cells]:
+    """Yield the rows of a CSV file, without the empty ones.
+
+    It is UTF-8, or UTF-16 with a byte order mark. The delimiter is what a first line `sep=;` says, or else the one of
+    comma, semicolon and tab that the first row has most of.
+    """
+    lines = read_lines(file)
+    skipped, first = 0, next(lines, "")
+    while first and not first.strip():
+        skipped, first = skipped + 1, next(lines, "")
+    if separator := re.fullmatch(r'"?sep=(.)"?\s*', first):
+        skipped, delimiter = skipped + 1, separator[1]
+    else:
+        lines, delimiter = chain([first], lines), max(_DELIMITERS, key=first.count)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
-        line = reader.line_num + 1
+        line = skipped + reader.line_num + 1
         try:
             cells = next(reader, None)
             if cells is None:
                 return
-            if not any(cells):  # an empty line, or the commas that a spreadsheet leaves of one
-                continue
-            for cell in cells:
-                cell.encode()
-            if columns is None:
-                columns = _columns(cells)
-            else:
-                yield line, _request(columns, cells)
-        except UnicodeEncodeError as error:
-            byte = ord(error.object[error.start]) - 0xDC00  # undoes `surrogateescape`
-            yield line, _bad(f"the file must be UTF-8; got the byte 0x{byte:02x}")
+            if any(cells):  # spreadsheets leave rows of commas
+                _check_encoding("".join(cells))
+                yield line, cells
         except csv.Error as error:
-            yield line, _bad(f"the row must be valid CSV; got an error: {error}")
+            yield line, _bad(f"the row is not valid CSV: {error}")
         except InvalidRequestError as error:
             yield line, error
-        if columns is None:
-            return  # no row can be read without the header
 
 
-def _text(file: IO[bytes]) -> Iterator[str]:
-    for number, data in enumerate(file):
-        yield data.decode("utf-8" if number else "utf-8-sig", errors="surrogateescape")
+def read_lines(file: IO[bytes]) -> Iterator[str]:
+    """Yield the lines of a file from its beginning. A byte that is not UTF-8 becomes a lone surrogate.
+
+    Raises `UnicodeError` for UTF-16 that cannot be decoded.
+    """
+    descriptor = os.dup(file.fileno())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    is_utf_16 = os.read(descriptor, 2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    encoding, errors = ("utf-16", "strict") if is_utf_16 else ("utf-8-sig", "surrogateescape")
+    with open(descriptor, encoding=encoding, errors=errors, newline="") as lines:
+        yield from lines
 
 
-def _columns(cells: list[str]) -> list[str]:
-    for name in cells:
-        if name != _CUSTOM_ID and not _is_member(name):
-            raise _bad(f"a column of the header must be one of {_MEMBERS}; got {name!r}")
-        if cells.count(name) > 1:
-            raise _bad(f"a column of the header must be unique; got {name!r} {cells.count(name)} times")
-    for name in REQUIRED_MEMBERS:
-        if name not in cells:
-            raise _bad(f"the header must have the column {name}; got {', '.join(cells)}")
-    return cells
-
-
-def _request(columns: list[str], cells: list[str]) -> tuple[CreatePersonaRequest, str | None]:
-    if len(cells) != len(columns):
-        raise _bad(f"the row must have {len(columns)} cells, as the header has; got {len(cells)}")
-    document: dict[str, object] = dict(zip(columns, cells, strict=True))
-    document[_CUSTOM_ID] = document.get(_CUSTOM_ID) or None
-    if clips := document.pop("clips", ""):
-        document["clips"] = str(clips).split()
-    if public := document.pop("is_public", ""):
-        flags = {"true": True, "false": False}
-        if str(public).lower() not in flags:
-            raise _bad(f"is_public must be true or false; got {public!r}")
-        document["is_public"] = flags[str(public).lower()]
-    for name in [name for name in columns if name.startswith(_EXTRA)]:
-        if cell := document.pop(name):
-            document[name] = _value(str(cell))
-    return _from_members(document)
-
-
-def _value(cell: str) -> object:
-    """Return what the cell of an extra member says: JSON, or else text."""
+def _check_encoding(text: str) -> None:
     try:
-        return parse_json(cell)
-    except ValueError:
-        return cell
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = ord(text[error.start]) - 0xDC00  # undoes `surrogateescape`
+        raise _bad(f"the file must be UTF-8; got the byte 0x{byte:02x}") from None
 
 
-def _from_members(document: object) -> tuple[CreatePersonaRequest, str | None]:
-    """Return the request in a row's members, and its id; those with the prefix are the request's `extra`."""
+def _holds_json(file: IO[bytes]) -> bool:
+    """Return whether a file has JSON Lines: no header of CSV begins with a brace."""
+    with suppress(UnicodeError):
+        return next((line for line in read_lines(file) if line.strip()), "").lstrip().startswith("{")
+    return False
+
+
+def _json_rows(file: IO[bytes], ignore_others: bool) -> Iterator[Row | BadRow]:
+    for line, text in enumerate(read_lines(file), start=1):
+        if not text.strip():
+            continue
+        try:
+            _check_encoding(text)
+            yield _row(line, parse_json(text), ignore_others)
+        except ValueError as error:  # an `InvalidRequestError`, too
+            yield BadRow(line, str(error))
+
+
+def _csv_rows(file: IO[bytes], ignore_others: bool) -> Iterator[Row | BadRow]:
+    columns: list[str] = []
+    for line, cells in read_cells(file):
+        try:
+            if isinstance(cells, InvalidRequestError):
+                raise cells
+            if columns:
+                yield _row(line, _document(columns, cells), ignore_others)
+            else:
+                columns = _header(cells, ignore_others)
+        except InvalidRequestError as error:
+            yield BadRow(line, error.message)
+            if not columns:
+                return  # no row can be read without the header
+
+
+def _header(cells: list[str], ignore_others: bool) -> list[str]:
+    columns = [cell.strip() for cell in cells]
+    while not columns[-1]:  # spreadsheets leave empty columns
+        columns.pop()
+    for name in columns:
+        if not (_is_column(name) or ignore_others):
+            raise _bad(f"a column of the header must be one of {_COLUMNS}; got {name!r} ({_HINT})")
+        if _is_column(name) and columns.count(name) > 1:
+            raise _bad(f"a column of the header must be unique; got {name!r} {columns.count(name)} times")
+    for name in REQUIRED_MEMBERS:
+        if name not in columns:
+            raise _bad(f"the header must have the column {name}; got {', '.join(columns)}")
+    return columns
+
+
+def _document(columns: list[str], cells: list[str]) -> dict[str, object]:
+    """Return the members that a row of CSV has. Empty cells of optional columns are absent."""
+    if len(cells) < len(columns) or any(cells[len(columns) :]):
+        raise _bad(f"the row must have {counted(len(columns), 'cell')}, as the header has; got {len(cells)}")
+    document: dict[str, object] = {}
+    for name, cell in zip(columns, cells, strict=False):
+        if cell or name in REQUIRED_MEMBERS:
+            document[name] = _value(name, cell)
+    return document
+
+
+def _value(name: str, cell: str) -> object:
+    if name == "clips":
+        return _clips(cell)
+    if name == "is_public":
+        flags = {"true": True, "false": False}
+        if cell.lower() not in flags:
+            raise _bad(f"is_public must be true or false; got {cell!r}")
+        return flags[cell.lower()]
+    if name.startswith(_EXTRA):
+        try:
+            return parse_json(cell)
+        except ValueError:
+            return cell
+    return cell
+
+
+def _clips(cell: str) -> object:
+    """Return the ids in a cell: separated by spaces, commas or semicolons, or as a list of JSON or Python."""
+    if not cell.lstrip().startswith("["):
+        return re.split(r"[\s,;]+", cell.strip(" \t\r\n,;"))
+    for read in (parse_json, ast.literal_eval):
+        try:
+            return read(cell.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pass
+    raise _bad(f"clips must be ids or a list of ids; got {cell!r}")
+
+
+def _row(line: int, document: object, ignore_others: bool) -> Row:
+    """Return the row with these members; null ones are absent, and those with the prefix are the request's `extra`."""
     if not isinstance(document, dict):
-        return to_request(document), None
-    custom_id = document.pop(_CUSTOM_ID, None)
+        return Row(line, to_request(document), None)
+    members = {name: value for name, value in document.items() if value is not None}
+    if others := [name for name in members if not _is_column(name)]:
+        if not ignore_others:
+            raise _bad(f"the members of a request must be {_COLUMNS}; got {min(others)!r} ({_HINT})")
+        for name in others:
+            del members[name]
+    custom_id = members.pop(_CUSTOM_ID, None)
     if custom_id is not None and (not isinstance(custom_id, str) or not custom_id.strip()):
         raise _bad(f"{_CUSTOM_ID} must be text that is not blank; got {custom_id!r}")
-    if unknown := [name for name in document if not _is_member(name)]:
-        raise _bad(f"the members of a request must be {_MEMBERS}; got {min(unknown)!r}")
-    return to_request({name.removeprefix(_EXTRA): value for name, value in document.items()}), custom_id
+    request = to_request({name.removeprefix(_EXTRA): value for name, value in members.items()})
+    return Row(line, request, custom_id)
 
 
-def _is_member(name: str) -> bool:
+def _is_column(name: str) -> bool:
     extra = name.removeprefix(_EXTRA)
-    return name in REQUEST_MEMBERS or (extra != name and extra not in ("", *REQUEST_MEMBERS))
+    return name in (*REQUEST_MEMBERS, _CUSTOM_ID) or (extra != name and extra not in ("", *REQUEST_MEMBERS))
 
 
 def _bad(reason: str) -> InvalidRequestError:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from suno_persona.cli._running import printable, requests_in_words
+from suno_persona.cli._running import counted, printable
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PATIENCE = 1.5  # seconds
@@ -22,13 +22,15 @@ def stopping(
     second: Callable[[], object],
     abandoned: Callable[[], tuple[int, list[str]]],
     grace: float | None = None,
+    *,
+    is_last: bool = False,
 ) -> Iterator[list[signal.Signals]]:
     """Call a function on the first signal, and one on the second; yield the signals that were received so far.
 
-    Where the block has not ended soon after the second signal, or when there is a third, the process ends: `abandoned`
+    If the block has not ended soon after the second signal, or when there is a third, the process ends: `abandoned`
     returns its exit status, and the lines that say what was left. With `grace`, a process that has not ended so many
     seconds after the first signal is treated as if it had received the second. A signal that is ignored, as SIGHUP is
-    under nohup, stays ignored.
+    under nohup, stays ignored. After a block that is the last, all are ignored: the process is about to end.
     """
     received: list[signal.Signals] = []
     # False: the block has ended. `put` may interrupt itself, as signals do.
@@ -50,7 +52,7 @@ def stopping(
         return None
 
     def watch() -> None:
-        """End the process where nothing else does. The thread that runs this waits for nothing but the alarms."""
+        """End the process if nothing else does. Its thread waits for nothing but the alarms."""
         alarm: bool | None = alarms.get()
         if alarm and grace is not None and (alarm := next_alarm(grace)) is None:
             second()
@@ -65,17 +67,18 @@ def stopping(
         yield received
     finally:
         for which, handler in handlers.items():
-            signal.signal(which, handler)
+            signal.signal(which, signal.SIG_IGN if is_last else handler)
         alarms.put(False)
 
 
-def again(which: signal.Signals) -> str:
-    """Say how to send a second signal."""
-    return "press Ctrl-C again" if which is signal.SIGINT else f"send {which.name} again"
+def again_to_cancel(which: signal.Signals) -> str:
+    """Say what a second signal does, and how to send it."""
+    how = "press Ctrl-C again" if which is signal.SIGINT else f"send {which.name} again"
+    return f"{how} to cancel them"
 
 
 def _abandon(status: int, lines: list[str]) -> None:
-    """End the process, also where stderr takes nothing."""
+    """End the process, even if stderr takes nothing."""
     shows_cursor = "\x1b[?25h" if os.isatty(2) and os.environ.get("TERM") != "dumb" else ""
     text = "".join(f"suno-persona: {printable(line)}\n" for line in lines)
     encoding = getattr(sys.__stderr__, "encoding", "utf-8")
@@ -92,4 +95,4 @@ def _abandon(status: int, lines: list[str]) -> None:
 
 def ended_at_once(in_flight: int) -> str:
     """Say what is left of the requests in flight when the process ends before they have an outcome."""
-    return f"ended at once with {requests_in_words(in_flight)} in flight: claimed in the journal, outcome unknown"
+    return f"ended at once with {counted(in_flight, 'request')} in flight: claimed in the journal, outcome unknown"

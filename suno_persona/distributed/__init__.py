@@ -1,22 +1,18 @@
 """Batches on many machines: a procrastinate job for each request, guarded by a journal in the same database.
 
 The queue delivers a job at least once; the journal ensures that its request is sent once. `suno-persona worker` runs a
-worker, and so does procrastinate's own command: `procrastinate --app=suno_persona.distributed.app worker`.
+worker, and so does procrastinate's own command with an app of your own.
 """
 
-import argparse
-import logging
-import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from suno_persona import _options as options
 from suno_persona._batch import each
 from suno_persona._client import PersonaAPI
 from suno_persona._engine import Call
-from suno_persona._environment import read_settings
-from suno_persona.errors import ConfigurationError
+from suno_persona.conversion import dump_request
 from suno_persona.journal import Journal
 from suno_persona.models import CreatePersonaRequest, Outcome
 
@@ -28,11 +24,7 @@ except ModuleNotFoundError as _error:
     _message = "batches on many machines need the distributed extra: pip install 'suno-persona[distributed]'"
     raise ModuleNotFoundError(_message, name=_error.name) from _error
 
-__all__ = ["PersonaApp", "app", "enqueue", "make_app", "outcomes"]
-
-if TYPE_CHECKING:
-    app: PersonaApp
-    """The app that `SUNO_JOURNAL_URL` and the other variables of the environment name; made when it is first used."""
+__all__ = ["PersonaApp", "enqueue", "make_app", "outcomes"]
 
 _AT_ONCE = 1000  # requests in a transaction
 
@@ -56,7 +48,7 @@ async def enqueue(
     async with Journal(app.journal_url) as journal, aclosing(each(requests)) as source:
         index = 0
         async for request in source:
-            body = Call(request).body
+            body = dump_request(Call(request).request)
             part.append(Enqueue(keys.next(body), body.decode(), index, by, retry_not_created))
             index += 1
             if len(part) == _AT_ONCE:
@@ -99,26 +91,3 @@ def make_app(
         concurrency=options.count("concurrency", concurrency),
         stalled_worker_timeout=options.count("stalled_worker_timeout", stalled_worker_timeout),
     )
-
-
-class _EnvironmentError(ConfigurationError, argparse.ArgumentTypeError):
-    """Procrastinate's command reads `--app` with argparse, which shows the words of this kind of error alone."""
-
-
-def _app_of_environment() -> PersonaApp:
-    if not (url := os.environ.get("SUNO_JOURNAL_URL", "")):
-        raise _EnvironmentError(message="SUNO_JOURNAL_URL must be the URL of a PostgreSQL database; got none")
-    try:
-        settings = read_settings()
-    except ConfigurationError as error:
-        raise _EnvironmentError(message=error.message) from None
-    if settings.is_verbose:
-        logging.getLogger("suno_persona").setLevel(logging.DEBUG)
-    return make_app(url, make_client=settings.client, concurrency=settings.max_connections)
-
-
-def __getattr__(name: str) -> PersonaApp:
-    if name != "app":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = globals()["app"] = _app_of_environment()
-    return made

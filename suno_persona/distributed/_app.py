@@ -14,8 +14,7 @@ from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
 from procrastinate.signals import on_stop
 
-from suno_persona._client import PersonaAPI, engine_of
-from suno_persona._engine import Engine
+from suno_persona._client import PersonaAPI
 from suno_persona.distributed import _queue as queue
 from suno_persona.distributed._job import Redeliver, deliver
 from suno_persona.journal import Journal
@@ -35,7 +34,7 @@ _log = logging.getLogger("suno_persona")
 class PersonaApp(App):
     """A procrastinate app whose task creates personas; `make_app` makes one."""
 
-    _engine: Engine  # while a worker runs
+    _api: PersonaAPI  # while a worker runs
     _run: "Run"
 
     def __init__(
@@ -72,8 +71,8 @@ class PersonaApp(App):
         Raises `JournalError` where the journal belongs to another endpoint or key than the client's.
         """
         async with self._make_client() as client, Journal(self.journal_url) as journal:
-            self._engine = engine_of(client)
-            self._run = await journal.begin(self._engine.account, retry_not_created=False)
+            self._api = client
+            self._run = await journal.begin(client.account, retry_not_created=False)
             while not await self._work(kwargs):
                 _log.error("the worker lost its database, and restarts")
                 await asyncio.sleep(_RESTART_WAIT)
@@ -125,7 +124,7 @@ class PersonaApp(App):
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self.in_flight.add(task)
         try:
-            await deliver(self._engine, self._run, key, body, attempts=context.job.attempts, is_shutdown=is_shutdown)
+            await deliver(self._api.send, self._run, key, body, attempts=context.job.attempts, is_shutdown=is_shutdown)
         finally:
             self.in_flight.discard(task)
 

@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+import attrs
+
 from suno_persona import errors
-from suno_persona._batch import Sent, send_recorded, settle
-from suno_persona._engine import Call, Engine
+from suno_persona._batch import claim_and_send, record
+from suno_persona._engine import Call
+from suno_persona._response import Ended
 from suno_persona._retry import RetryPolicy, backoff
-from suno_persona._shield import until_done
+from suno_persona._shield import uncancelled
 from suno_persona.conversion import parse_json, to_request
-from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError
+from suno_persona.errors import JournalError, NotCreatedError
 from suno_persona.journal import Entry
 from suno_persona.journal._writer import Run
-from suno_persona.models import Persona
 
 MAX = datetime.max.replace(tzinfo=UTC)
 STALE_AFTER = timedelta(minutes=10)  # until then a claim of a batch may be at work
@@ -35,7 +37,7 @@ class Redeliver(Exception):  # noqa: N818 - no error, but how a job is left to a
 
 
 async def deliver(
-    engine: Engine,
+    send: Callable[[Call], Awaitable[Ended]],
     run: Run,
     key: str,
     body: str,
@@ -46,18 +48,17 @@ async def deliver(
     """Create what a job asks for, unless the journal says that it must not be sent.
 
     `attempts` is how many deliveries came before; `is_shutdown` says whether a cancellation comes from the shutdown of
-    the worker. Raises `Redeliver`, also where the journal fails.
+    the worker. Raises `Redeliver`, also if the journal fails.
     """
     began = run.now()
-
     fresh: Entry | None = None
 
-    def redelivery(result: object) -> float | None:
-        match result:
-            case asyncio.CancelledError():
+    def redelivery(ended: Ended) -> float | None:
+        match ended.result:
+            case NotCreatedError() if ended.cancellation is not None:
                 return 0 if is_shutdown() else None
             case errors.ConnectionFailedError() | errors.RateLimitedError() | errors.ServiceUnavailableError():
-                return min(backoff(REDELIVERY, result, attempts + 1), LOOK_AGAIN)
+                return min(backoff(REDELIVERY, ended.result, attempts + 1), LOOK_AGAIN)
             case _:
                 return None
 
@@ -68,34 +69,32 @@ async def deliver(
     # At the first delivery, a claim may be that of a batch at work on the same journal. At a later one, its process was
     # stopped.
     stale_before = MAX if attempts else began - STALE_AFTER
-    run = run.delivery(stale_before, on_recorded, requeues=lambda error: redelivery(error) is not None)
-    call = Call(to_request(parse_json(body)))
+    run = run.delivery(stale_before, on_recorded, requeues=lambda ended: redelivery(ended) is not None)
     try:
-        sent = await send_recorded(engine, run, key, call)
-        recording = asyncio.create_task(_record(run, key, call, sent))
-        await until_done(recording)  # also where this task is cancelled meanwhile
-        recording.result()
+        ended = await claim_and_send(run, key, Call(to_request(parse_json(body))), send)
+        wait = redelivery(ended)  # before a cancellation may come that changes nothing of what is recorded
+        if not ended.is_recorded:
+            recorded, cancellation = await uncancelled(_record(run, key, ended))
+            wait = wait if recorded.result is ended.result else None  # another claim settled the request
+            ended = attrs.evolve(recorded, cancellation=recorded.cancellation or cancellation)
     except JournalError as error:
         raise Redeliver(JOURNAL_WAIT) from error
     if fresh is not None:
         raise Redeliver(min((fresh.claimed_at + STALE_AFTER - began).total_seconds(), LOOK_AGAIN))
-    if (wait := redelivery(sent.result)) is not None:
-        raise Redeliver(wait) from cast("BaseException", sent.result)
-    if not isinstance(sent.result, Persona | NotCreatedError | OutcomeUnknownError):
-        raise sent.result
+    if wait is not None:
+        raise Redeliver(wait) from cast("BaseException", ended.result)
+    if ended.cancellation is not None and not is_shutdown():
+        raise ended.cancellation
 
 
-async def _record(run: Run, key: str, call: Call, sent: Sent) -> None:
-    """Wait for the commit of an outcome, and retry it for about a minute."""
-    committed, waits = sent.committed, iter(RECORD_WAITS)
-    while committed is not None:
+async def _record(run: Run, key: str, ended: Ended) -> Ended:
+    """Commit how a call ended, and retry that for about a minute: a database that restarts loses no outcome."""
+    for wait in (*RECORD_WAITS, None):
         try:
-            await committed
+            return await record(run, key, ended)
         except JournalError as error:
-            if (wait := next(waits, None)) is None:
+            if wait is None:
                 _log.error("the outcome of %s is not recorded: %s", key, error)
                 raise
             await asyncio.sleep(wait)
-            committed = settle(run, key, call, sent.result, sent.request_id)
-        else:
-            committed = None
+    raise AssertionError

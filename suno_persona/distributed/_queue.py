@@ -15,9 +15,7 @@ from suno_persona.errors import JournalError
 if TYPE_CHECKING:
     from suno_persona.journal._states import Record
 
-_HINT = (
-    "; `suno-persona enqueue` makes its tables, or `procrastinate --app=suno_persona.distributed.app schema --apply`"
-)
+_HINT = "; `suno-persona enqueue` makes its tables"
 # `to_regclass` would remember that there were none, whatever another transaction has committed meanwhile.
 _TABLES = "SELECT FROM pg_class WHERE relname = 'procrastinate_jobs' AND pg_table_is_visible(oid)"
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('suno_persona.queue'))"

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from suno_persona import _options as options
+from suno_persona._response import Ended
 from suno_persona.errors import InvalidRequestError, JournalError, UsageError
 from suno_persona.models import Persona
 
@@ -264,7 +265,7 @@ def _resolution(key: str, persona_id: str | None) -> ledger.Settle:
     if persona_id is None:
         members: dict[str, Any] = {"state": "not_created", "reason": "resolved by hand"}
     elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
-        members = ledger.settlement(Persona(id=persona_id), may_have_created=True, request_id=None)
+        members = ledger.settlement(Ended(Persona(id=persona_id)))
     else:
         raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
     return ledger.Settle(key=key, holder="", **members)

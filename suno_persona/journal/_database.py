@@ -26,15 +26,6 @@ LOCKED = 30  # seconds to wait for another process's transaction on an SQLite fi
 CONNECT = 10  # seconds to wait for a server to let us in, unless the URL has `connect_timeout`
 TRANSACTION = 60  # seconds after which a transaction is broken off: the server is frozen, or others hold its locks
 _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
-_FROM_VERSION_1 = (
-    "ALTER TABLE suno_persona_schema ADD COLUMN salt VARCHAR(32)",
-    "ALTER TABLE suno_persona_schema ADD COLUMN endpoint TEXT",
-    "ALTER TABLE suno_persona_schema ADD COLUMN fingerprint TEXT",
-    "ALTER TABLE suno_persona_requests ADD COLUMN request_id TEXT",
-    "ALTER TABLE suno_persona_requests ADD COLUMN doubt TEXT",
-    'ALTER TABLE suno_persona_requests RENAME COLUMN place TO "index"',
-)
-
 _metadata = sql.MetaData()
 schema = sql.Table(
     "suno_persona_schema",
@@ -191,7 +182,7 @@ def comes_of_others(error: BaseException) -> bool:
 
 
 def prepare(connection: sql.Connection, *, create: bool) -> None:
-    """Create the tables, or upgrade them, or see that they are known here."""
+    """Create the tables, or see that they are known here."""
     name = shown(connection.engine.url)
     tables = sql.inspect(connection).get_table_names()
     if schema.name not in tables:
@@ -202,17 +193,9 @@ def prepare(connection: sql.Connection, *, create: bool) -> None:
             raise JournalError(message=message)
         _metadata.create_all(connection, checkfirst=False)
         connection.execute(sql.insert(schema).values(version=VERSION, salt=secrets.token_hex(16)))
-    else:
-        version = connection.scalar(sql.select(schema.c.version).with_for_update())
-        if version == VERSION:
-            return
-        if version != 1:
-            hint = "use the suno_persona that wrote it, or a newer one"
-            message = f"{name}: the journal must have version 1 to {VERSION}; got {version}: {hint}"
-            raise JournalError(message=message)
-        for statement in _FROM_VERSION_1:
-            connection.exec_driver_sql(statement)
-        connection.execute(sql.update(schema).values(version=VERSION, salt=secrets.token_hex(16)))
+    elif (version := connection.scalar(sql.select(schema.c.version))) != VERSION:
+        hint = "use the suno_persona that wrote it"
+        raise JournalError(message=f"{name}: the journal must have version {VERSION}; got {version}: {hint}")
 
 
 def _invalid(found: str) -> ConfigurationError:

@@ -1,12 +1,14 @@
 """What a journal holds of one request, as people see it: the record of the ledger, parsed."""
 
 from datetime import datetime
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 import attrs
 
+from suno_persona._batch import outcome_of
+from suno_persona._response import Ended
 from suno_persona.conversion import loads, parse_json, to_request
-from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError, PersonaError
+from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError
 from suno_persona.journal._states import Record, State
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
@@ -81,17 +83,18 @@ class Entry:
         else:
             reason = self.reason or "no outcome was recorded: it is in flight, or its process was stopped"
             message = f"claimed at {when} by {self.claimed_by}: {reason}"
+        known: dict[str, Any] = {"message": message, "request": self.request, "request_id": self.request_id}
         if self.state in ("queued", "not_created"):
-            raise NotCreatedError(message=message, request=self.request, request_id=self.request_id, attempts=0)
-        raise OutcomeUnknownError(
-            message=message, persona_id=self.persona_id, request=self.request, request_id=self.request_id, attempts=0
-        )
+            raise NotCreatedError(**known)
+        raise OutcomeUnknownError(persona_id=self.persona_id, **known)
+
+    def ended(self) -> Ended:
+        """Return how the call ended, as far as it is recorded."""
+        try:
+            return Ended(self.result(), self.request_id)
+        except (NotCreatedError, OutcomeUnknownError) as error:
+            return Ended(error, self.request_id)
 
     def outcome(self, index: int) -> Outcome:
         """Return the same as the outcome of a request with this index in its batch."""
-        persona, error = None, None
-        try:
-            persona = self.result()
-        except PersonaError as raised:
-            error = raised
-        return Outcome(index, self.request, persona, error, self.key, self.request_id)
+        return outcome_of(self.ended(), index, self.request, self.key)

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from suno_persona._response import Ended
 from suno_persona.conversion import dumps
-from suno_persona.errors import PersonaError
 from suno_persona.models import Persona
 
 State: TypeAlias = Literal["queued", "claimed", "created", "not_created", "unknown"]
@@ -240,38 +240,19 @@ def _stopped(record: Record) -> str:
     return f"no outcome was recorded: {record.claimed_by} was stopped"
 
 
-def settlement(
-    result: Persona | BaseException,
-    *,
-    may_have_created: bool,
-    request_id: str | None,
-    document: bytes | None = None,
-    requeue: bool = False,
-) -> dict[str, Any]:
-    """Return what is recorded of a call that returned a persona or raised an error: members of `Settle`.
-
-    `may_have_created` counts where the error itself does not say. `document` is the persona's, where it was received
-    and need not be written. With `requeue`, what was not created is queued.
-    """
-    members: dict[str, Any] = {"request_id": getattr(result, "request_id", None) or request_id}
+def settlement(ended: Ended, *, requeue: bool = False) -> dict[str, Any]:
+    """Return what is recorded of how a call ended: members of `Settle`. With `requeue`, a failed call is queued."""
+    result, document = ended.result, None
+    members: dict[str, Any] = {"request_id": ended.request_id, "persona_id": ended.persona_id}
     if isinstance(result, Persona):
-        members |= {"state": "created", "persona_id": result.id}
+        members["state"] = "created"
+        # JSON escapes what databases do not store.
+        document = (ended.document or dumps(result)).decode()
     else:
-        members["persona_id"] = getattr(result, "persona_id", None)
-        if isinstance(result, PersonaError):
-            may_have_created = result.may_have_created
-            status: int | None = getattr(result, "status", None)
-            members["reason"] = f"{type(result).__name__}{f', HTTP {status}' if status else ''}: {result.message}"
-        else:
-            what = type(result).__name__ if isinstance(result, Exception) else "cancelled"
-            members["reason"] = (
-                f"{what} {'while its request was in flight' if may_have_created else 'before it was sent'}"
-            )
-        members["state"] = "unknown" if may_have_created else "queued" if requeue else "not_created"
-    members = {name: text and _storable(text) for name, text in members.items()}
-    if isinstance(result, Persona):
-        members["persona"] = (document or dumps(result)).decode()  # JSON escapes what databases do not store
-    return members
+        status = "" if result.status is None else f", HTTP {result.status}"
+        members["reason"] = f"{type(result).__name__}{status}: {result.message}"
+        members["state"] = "unknown" if result.may_have_created else "queued" if requeue else "not_created"
+    return {name: text and _storable(text) for name, text in members.items()} | {"persona": document}
 
 
 def _storable(text: str) -> str:

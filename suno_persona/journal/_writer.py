@@ -8,24 +8,20 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
 
+from suno_persona._response import Ended
 from suno_persona.errors import JournalError
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._entry import Entry
 from suno_persona.journal._states import Decision, Event, Record
 from suno_persona.journal._storage import Storage
-from suno_persona.models import Persona
-
-if TYPE_CHECKING:
-    from suno_persona._batch import Ending
 
 _log = logging.getLogger("suno_persona")
 _P = ParamSpec("_P")
@@ -133,14 +129,14 @@ class Run:
     on_recorded: Callable[[Entry], None] = lambda _: None
     """Called with what is recorded of a request that must not be sent."""
 
-    requeues: Callable[[BaseException], bool] = lambda _: False
-    """Whether a request that ended so, and was not created, is left to a later delivery."""
+    requeues: Callable[[Ended], bool] = lambda _: False
+    """Whether a request whose call ended so, and which was not created, is left to a later delivery."""
 
     holder: str = attrs.field(factory=lambda: uuid.uuid4().hex)
     keys: ledger.Keys = attrs.field(factory=ledger.Keys)
 
     def delivery(
-        self, stale_before: datetime, on_recorded: Callable[[Entry], None], requeues: Callable[[BaseException], bool]
+        self, stale_before: datetime, on_recorded: Callable[[Entry], None], requeues: Callable[[Ended], bool]
     ) -> "Run":
         """Return a run for one delivery of a job, which takes nothing that another one did for its own."""
         terms = {**self.terms, "stale_before": ledger.text(stale_before)}
@@ -155,20 +151,12 @@ class Run:
         return self.keys.next(body)
 
     async def claim(self, key: str, body: bytes) -> Entry | None:
-        """Commit that a request is about to be sent. Returns what is recorded of it where it must not be sent.
+        """Commit that a request is about to be sent. Returns what is recorded of it, if it must not be sent.
 
-        Raises `JournalError` where nothing could be committed. Where the caller is cancelled meanwhile, a claim that
-        was granted is settled as not created.
+        Raises `JournalError` if nothing could be committed.
         """
         claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, **self.terms)
-        claimed = self.writer.submit(claim)
-        try:
-            decision = await claimed
-        except asyncio.CancelledError as error:
-            if claimed.exception() is None and ledger.is_granted(claimed.result()):
-                with suppress(JournalError):
-                    await self.settle(key, error, may_have_created=False, request_id=None)
-            raise
+        decision = await self.writer.submit(claim)
         if ledger.is_granted(decision):
             return None
         if isinstance(decision, ledger.Refusal) and decision.record is None:
@@ -177,24 +165,13 @@ class Run:
         self.on_recorded(entry)
         return entry
 
-    def settle(self, key: str, result: Persona | BaseException, **ending: "Unpack[Ending]") -> "Settling":
-        """Commit what became of a claim, also if nobody waits for it. Awaiting it raises `JournalError`."""
-        requeue = isinstance(result, BaseException) and self.requeues(result)
-        members = ledger.settlement(result, requeue=requeue, **ending)
+    async def settle(self, key: str, ended: Ended) -> Entry | None:
+        """Commit how the call of a claim ended. Returns what is recorded instead, if the outcome is no persona.
+
+        Raises `JournalError`.
+        """
+        members = ledger.settlement(ended, requeue=self.requeues(ended))
         _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
         event = ledger.Settle(key=key, holder=self.holder, **members)
-        return Settling(event, self.writer.submit(event))
-
-
-@attrs.frozen(eq=False)
-class Settling:
-    """The commit of an outcome. Awaiting it returns what is recorded instead, where the outcome is no persona."""
-
-    event: ledger.Settle
-    decided: Uncancelled[Decision]
-
-    def __await__(self) -> Generator[Any, None, Entry | None]:
-        """Wait for the commit."""
-        decision = yield from self.decided
-        record = ledger.recorded_instead(self.event, decision)
+        record = ledger.recorded_instead(event, await self.writer.submit(event))
         return None if record is None else Entry.of(record)

@@ -1,18 +1,20 @@
-"""The same calls, by each of the contenders: `python contenders.py NAME LOOP URL` makes them and prints their cost.
+"""The same calls, by each of the contenders: `python contenders.py NAME URL MODE CALLS` makes some and prints the cost.
 
-It reads a line for each measurement and prints one of JSON: `flight 500` makes 500 calls, 64 of them in flight, and
-returns the seconds of CPU time per call; `gathered 10000` starts 10,000 at once, and also returns the bytes of memory
-that each of them holds while it waits. `LOOP` is `asyncio` or `uvloop`.
+`flight` makes the calls with 64 in flight, and prints the seconds of CPU time per call; `gathered` starts all at once,
+and also prints the bytes of memory that each holds while it waits.
 
 A contender is an async context manager that yields a function which makes one call.
 """
 
 import asyncio
-import json
+import os
 import resource
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
 
 IN_FLIGHT = 64
 WARM_UP = 500
@@ -67,11 +69,11 @@ async def tuned(url: str) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
-async def suno_persona(url: str) -> AsyncIterator[Call]:
-    """Use the package with its default settings."""
+async def suno_persona(url: str, **options: Any) -> AsyncIterator[Call]:
+    """Use the package, with its default settings unless `options` differ."""
     from suno_persona import CreatePersonaRequest, PersonaAPI
 
-    async with PersonaAPI(KEY, base_url=url) as api:
+    async with PersonaAPI(KEY, base_url=url, **options) as api:
 
         async def call() -> object:
             return await api.create(CreatePersonaRequest(**REQUEST))  # type: ignore[arg-type]  # a dict of both
@@ -111,15 +113,22 @@ async def generated(url: str) -> AsyncIterator[Call]:
         yield call
 
 
-CONTENDERS = {function.__name__: function for function in (naive, tuned, suno_persona, httpx, generated)}
+CONTENDERS: dict[str, Callable[[str], AbstractAsyncContextManager[Call]]] = {
+    "naive": naive,
+    "tuned": tuned,
+    "suno_persona": suno_persona,
+    "suno_persona_64": partial(suno_persona, max_connections=IN_FLIGHT),
+    "httpx": httpx,
+    "generated": generated,
+}
 
 
-async def flight(call: Call, calls: int) -> float:
-    """Return the seconds of this process's CPU time for one call, user and system, with 64 in flight."""
-    await make(call, IN_FLIGHT)  # replaces connections that were idle for too long
-    before = cpu()
-    await make(call, calls)
-    return (cpu() - before) / calls
+@contextmanager
+def counted() -> Iterator[None]:
+    """Count the instructions of this block, if `instructions.count` runs this process."""
+    os.getloadavg()  # when this begins, callgrind writes its counts and resets them; nothing else calls it
+    yield
+    os.getloadavg()
 
 
 async def make(call: Call, calls: int) -> None:
@@ -133,22 +142,22 @@ async def make(call: Call, calls: int) -> None:
     await asyncio.gather(*(one_after_another() for _ in range(IN_FLIGHT)))
 
 
-def cpu() -> float:
-    """Return the seconds of CPU time that this process has used."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-async def gathered(call: Call, calls: int) -> tuple[float, float]:
-    """Start all calls at once; return the seconds of CPU time per call, and the bytes that a waiting one holds."""
-    await make(call, IN_FLIGHT)
-    memory, started = resident(), cpu()
-    tasks = [asyncio.ensure_future(call()) for _ in range(calls)]
-    for _ in range(3):
-        await asyncio.sleep(0)
-    held = (resident() - memory) / calls
-    await asyncio.gather(*tasks)
-    return (cpu() - started) / calls, held
+async def main(name: str, url: str, mode: str, number: str) -> None:
+    """Make the calls and print their cost."""
+    calls = int(number)
+    async with CONTENDERS[name](url) as call:
+        await make(call, WARM_UP)
+        memory, started = resident(), time.process_time()
+        if mode == "flight":
+            with counted():
+                await make(call, calls)
+        else:
+            tasks = [asyncio.ensure_future(call()) for _ in range(calls)]
+            for _ in range(3):
+                await asyncio.sleep(0)
+            memory = resident() - memory
+            await asyncio.gather(*tasks)
+        print((time.process_time() - started) / calls, memory / calls)
 
 
 def resident() -> int:
@@ -157,27 +166,5 @@ def resident() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-async def serve(name: str, url: str) -> None:
-    """Make the measurements that stdin asks for; nothing is in flight between two of them."""
-    modes: dict[str, Callable[[Call, int], Awaitable[object]]] = {"flight": flight, "gathered": gathered}
-    async with CONTENDERS[name](url) as call:
-        await make(call, WARM_UP)
-        for line in sys.stdin:
-            mode, calls = line.split()
-            print(json.dumps(await modes[mode](call, int(calls))), flush=True)
-
-
-def main() -> None:
-    """Run one contender until its input ends."""
-    name, loop, url = sys.argv[1:]
-    factory = None
-    if loop == "uvloop":
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serve(name, url))
-
-
 if __name__ == "__main__":
-    main()
+    asyncio.run(main(*sys.argv[1:]))

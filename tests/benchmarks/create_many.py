@@ -2,6 +2,9 @@
 
 Run it as `python tests/benchmarks/create_many.py`. Every figure is a ratio, or a difference, of runs that alternate
 within one invocation, against a service in its own process.
+
+`python tests/benchmarks/create_many.py --instructions sqlite` prints the instructions of a call instead, counted by
+callgrind; `postgresql` and `none` are the other journals.
 """
 
 import asyncio
@@ -12,12 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from contenders import counted
+from instructions import count
 from support.databases import Databases, server
 
 from suno_persona import CreatePersonaRequest, PersonaAPI
@@ -26,6 +31,7 @@ from suno_persona.journal import Journal
 CALLS = 3000  # in a run
 ROUNDS = 15
 CHUNK = 1000  # calls in one `gather`
+WARM_UP, COUNTED, AFTER = 300, 2000, 100  # of a batch whose instructions are counted
 
 
 async def serve(seconds: float) -> None:
@@ -111,6 +117,32 @@ def memory(url: str) -> None:
     print(f"peak of 100,000 requests over that of 1,000: {(peaks[1] - peaks[0]) / 1024:.1f} MB (of {peaks[0] // 1024})")
 
 
+def instructions(kind: str) -> None:
+    """Print how many instructions a call costs with a journal of this kind, or none."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        server() if kind == "postgresql" else nullcontext("") as postgres,
+        Databases(postgres).new() if postgres else nullcontext(f"{folder}/personas.db") as journal,
+        service(0) as url,
+    ):
+        (found,) = count(__file__, "counted", url, "" if kind == "none" else journal)
+    print(f"create_many, journal {kind}: {found / COUNTED / 1e3:.1f} k instructions a call")
+
+
+async def count_calls(url: str, journal: str) -> None:
+    """Count the instructions of a part of a batch, before and after which as many calls are in flight."""
+    async with PersonaAPI("sk-0123456789", base_url=url) as api:
+        source = requests(WARM_UP + COUNTED + AFTER)
+        outcomes = api.create_many(source, journal=Journal(journal) if journal else None)
+        for _ in range(WARM_UP):
+            (await anext(outcomes)).result()
+        with counted():
+            for _ in range(COUNTED):
+                (await anext(outcomes)).result()
+        async for outcome in outcomes:
+            outcome.result()
+
+
 def main() -> None:
     """Measure and print."""
     with server() as postgres:
@@ -139,5 +171,11 @@ if __name__ == "__main__":
             asyncio.run(serve(float(after)))
         case ["peak", address, number_of_calls]:
             asyncio.run(peak(address, int(number_of_calls)))
-        case _:
+        case ["counted", address, journal_url]:
+            asyncio.run(count_calls(address, journal_url))
+        case ["--instructions", ("sqlite" | "postgresql" | "none") as kind_of_journal]:
+            instructions(kind_of_journal)
+        case []:
             main()
+        case _:
+            sys.exit(__doc__)

@@ -9,7 +9,8 @@ from unittest import mock
 
 import attrs
 
-from suno_persona.errors import PersonaError
+from suno_persona._response import Ended
+from suno_persona.errors import OutcomeUnknownError
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._states import (
     Account,
@@ -149,9 +150,9 @@ def _accepts_one_run(bound: Account | None, wanted: Account, *, accept_new_key: 
 def _settles_as(change: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """Record another outcome of a call; `change` returns its state, or `None` for no change."""
 
-    def settlement(result: Any, *, requeue: bool = False, **others: Any) -> dict[str, Any]:
-        members = _settlement(result, requeue=requeue, **others)
-        state = change(result, members["state"], requeue)
+    def settlement(ended: Ended, *, requeue: bool = False) -> dict[str, Any]:
+        members = _settlement(ended, requeue=requeue)
+        state = change(ended.result, members["state"], requeue)
         return members | {"state": state, "persona": None} if state else members
 
     return settlement
@@ -227,7 +228,7 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
         "settlement",
         _settles_as(
             lambda result, state, requeue: (
-                "not_created" if state == "unknown" and isinstance(result, PersonaError) else None
+                "not_created" if state == "unknown" and type(result) is not OutcomeUnknownError else None
             )
         ),
     ),
@@ -236,7 +237,7 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
         "settlement",
         _settles_as(
             lambda result, state, requeue: (
-                "not_created" if state == "unknown" and not isinstance(result, PersonaError) else None
+                "not_created" if state == "unknown" and type(result) is OutcomeUnknownError else None
             )
         ),
     ),

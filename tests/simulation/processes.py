@@ -12,23 +12,22 @@ from unittest import mock
 
 import aiohttp
 import attrs
-from multidict import CIMultiDict
 from yarl import URL
 
 from simulation import service, store
 from simulation.world import Process, World
-from suno_persona import CreatePersonaRequest, JournalError, RetryPolicy, _transport, journal
+from suno_persona import CreatePersonaRequest, JournalError, RetryPolicy, journal
 from suno_persona._admission import Admission
 from suno_persona._batch import Batch
 from suno_persona._engine import Engine
+from suno_persona._response import Exchange, Reader
 from suno_persona._secret import Secret
+from suno_persona._transport import Bounds, Transport
 from suno_persona.journal import Entry, Journal, _writer
 from suno_persona.journal._states import Account
 
 _URLS = {host: URL(f"https://{host}/suno/persona/create/") for host in ("gateway.example", "other.example")}
-_HEADERS: CIMultiDict[str] = CIMultiDict()
 ONCE = RetryPolicy(attempts=1)
-_TIMEOUT = aiohttp.ClientTimeout()
 
 
 @attrs.frozen(kw_only=True)
@@ -60,17 +59,36 @@ class _Key(Secret):
 _KEYS = {account: _Key(account) for account in ("account", "another")}
 
 
+class _Transport:
+    """Sends requests to the simulated service."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def open(self) -> None: ...
+
+    async def post(self, exchange: Exchange, *_: object) -> None:
+        client, url = self._client, exchange.url
+        account = Account(f"https://{url.host}{url.raw_path.rstrip('/')}", client.account)
+        ended = service.send(world_of[0], account, may_repeat=client.policy.retry_unknown)
+        try:
+            await ended
+        except asyncio.CancelledError as cancellation:
+            exchange.sent, exchange.ending, exchange.reason = True, "cancelled", "cancelled while in flight"
+            exchange.cancellation = cancellation
+        if not ended.cancelled():  # what is known counts, although the call is cancelled
+            vars(exchange).update(vars(ended.result()))
+
+
 def engine(client: Client) -> Engine:
     """Return an engine that sends its requests to the simulated service."""
     return Engine(
-        open_session=cast("Callable[[], aiohttp.ClientSession]", lambda: client),
-        url=_URLS[client.host],
-        headers=_HEADERS,
-        key=_KEYS[client.account],
-        timeout=_TIMEOUT,
-        max_response_size=1000,
-        retry=client.policy,
+        transport=cast("Transport", _Transport(client)),
+        reader=Reader(secret=_KEYS[client.account], max_response_size=1000, wait_max=client.policy.wait_max),
         admission=Admission(client.max_connections, client.policy, None),
+        retry=client.policy,
+        bounds=Bounds(None, aiohttp.ClientTimeout()),
+        url=_URLS[client.host],
     )
 
 
@@ -98,7 +116,7 @@ class BatchProcess(Process):
     async def _run(self) -> None:
         client = self.client
         opened = Journal("journal.db", retry_unknown=client.retry_unknown, accept_new_key=client.accept_new_key)
-        batch = Batch(client.requests, engine(client), max_buffered=2 * client.max_connections, journal=opened)
+        batch = Batch(client.requests, engine(client), max_connections=client.max_connections, journal=opened)
         async with batch:
             self._batch = batch
             async for outcome in batch:
@@ -151,15 +169,9 @@ _claim = _writer.Run.claim
 world_of: list[World] = []
 
 
-async def _observed_claim(run: _writer.Run, key: str, body: bytes) -> Any:
+def _observed_claim(run: _writer.Run, key: str, body: bytes) -> Any:
     world_of[0].running.keys[asyncio.current_task()] = key
-    return await _claim(run, key, body)
-
-
-async def _post(session: Any, url: URL, **_: object) -> Any:
-    client: Client = session
-    account = Account(f"https://{url.host}{url.raw_path.rstrip('/')}", client.account)
-    return await service.exchange(world_of[0], account, may_repeat=client.policy.retry_unknown)
+    return _claim(run, key, body)
 
 
 @contextmanager
@@ -169,7 +181,6 @@ def simulated() -> Iterator[None]:
         mock.patch.object(journal, "Storage", store.Storage),
         mock.patch.object(_writer, "ThreadPoolExecutor", _Thread),
         mock.patch.object(journal, "database_url", str),
-        mock.patch.object(_transport, "post", _post),
         mock.patch.object(_writer.Run, "claim", _observed_claim),
         mock.patch.object(logging.getLogger("suno_persona"), "disabled", True),
     ):

@@ -1,19 +1,19 @@
-"""The simulated service and the network to it: replaces `_transport.post`."""
+"""The simulated service, and the transport to it."""
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from multidict import CIMultiDict
+from yarl import URL
 
 from simulation.invariants import Attempt, named
-from suno_persona._response import Response
-from suno_persona.errors import ConnectionFailedError, ConnectionLostError, ResponseTimeoutError
+from suno_persona._response import Exchange
 from suno_persona.journal._states import Account
 
 if TYPE_CHECKING:
     from simulation.world import World
 
+_URL = URL("https://gateway.example/suno/persona/create/")
 _NONE: CIMultiDict[str] = CIMultiDict()
 _SOON: CIMultiDict[str] = CIMultiDict({"Retry-After": "1"})
 _LATE: CIMultiDict[str] = CIMultiDict({"Retry-After": "1000"})
@@ -45,35 +45,49 @@ _REFUSALS = {
 }
 
 
-async def exchange(world: "World", account: Account, *, may_repeat: bool) -> Response:
-    """Send one request of the running process, and return its response."""
+def no_response(ending: Literal["lost", "timeout"], *, sent: bool = True) -> Exchange:
+    """Return an exchange that ended without a response."""
+    ended = Exchange(_URL)
+    ended.sent, ended.ending, ended.reason = sent, ending, f"it is {ending}"
+    return ended
+
+
+def response(status: int, headers: CIMultiDict[str], body: bytes) -> Exchange:
+    """Return an exchange that ended with a response."""
+    ended = Exchange(_URL)
+    ended.sent = ended.is_whole = True
+    ended.status, ended.headers, ended.received = status, headers, body
+    return ended
+
+
+def send(world: "World", account: Account, *, may_repeat: bool) -> "asyncio.Future[Exchange]":
+    """Send one request of the running process, and return a future of what is known of it at its end."""
     process = world.running
     task: Any = asyncio.current_task()
     key = process.keys.get(task)
     attempt = world.checks.sending(process, key, may_repeat=may_repeat)
     if account not in world.store.accounts:
         world.checks.fail(f"{process} sends to {account}, and the journal belongs to {world.store.account}")
-    response = process.loop.create_future()
+    ended: asyncio.Future[Exchange] = process.loop.create_future()
     fault = "none"
     if world.faults and world.random() < world.faults:
         (fault,) = world.rng.choices(_NAMES, _WEIGHTS)
     world.note(process, "sends {}, fault: {}", named(str(key)), fault)
     process.ambushed()
-    _Exchange(world, str(key), attempt, response, fault).begin()
-    result: Response = await response
-    return result
+    _InFlight(world, str(key), attempt, ended, fault).begin()
+    return ended
 
 
-class _Exchange:
+class _InFlight:
     """One request in flight, and its response."""
 
     def __init__(
-        self, world: "World", key: str, attempt: Attempt, response: "asyncio.Future[Response]", fault: str
+        self, world: "World", key: str, attempt: Attempt, ended: "asyncio.Future[Exchange]", fault: str
     ) -> None:
         self._world = world
         self._key = key
         self._attempt = attempt
-        self._response = response
+        self._ended = ended
         self._fault = fault
 
     def begin(self) -> None:
@@ -91,7 +105,7 @@ class _Exchange:
 
     def _arrive(self) -> None:
         world, attempt, fault = self._world, self._attempt, self._fault
-        if (self._response.cancelled() or not attempt.process.is_alive) and world.random() < 0.5:
+        if (self._ended.cancelled() or not attempt.process.is_alive) and world.random() < 0.5:
             attempt.is_over = True  # its connection was closed before the service read it
             return
         attempt.is_over = True
@@ -110,33 +124,26 @@ class _Exchange:
         self._world.note("service", "responds to {}'s {}", self._attempt.process, named(self._key))
         refusal = _REFUSALS.get(self._fault)
         if refusal is not None:
-            status, headers, body = refusal
-            if self._fault != "failed":
-                self._end(lambda: self._response.set_result(Response(status=status, headers=headers, body=body)), True)
-                return
-            response = Response(status=status, headers=headers, body=body)
-        else:
-            response = Response(status=200, headers=_NONE, body=b'{"id":"%s"}' % str(self._attempt.persona_id).encode())
-            if self._fault == "failed after it created":
-                response.status = 500
-            elif self._fault == "cut":
-                response.flaw = ConnectionLostError(message="it is cut")
-            elif self._fault == "unreadable":
-                response.body = b"<html>"
-        self._end(lambda: self._response.set_result(response))
+            self._end(response(*refusal), is_refused=self._fault != "failed")
+            return
+        body = b"<html>" if self._fault == "unreadable" else b'{"id":"%b"}' % str(self._attempt.persona_id).encode()
+        whole = response(500 if self._fault == "failed after it created" else 200, _NONE, body)
+        if self._fault == "cut":
+            whole.received, whole.is_whole, whole.ending, whole.reason = body[:-1], False, "lost", "it is cut"
+        self._end(whole)
 
     def _fail_to_connect(self) -> None:
         self._attempt.is_over = True
-        self._end(lambda: self._response.set_exception(ConnectionFailedError(message="no connection")), True)
+        self._end(no_response("lost", sent=False), is_refused=True)
 
     def _lose(self) -> None:
         self._attempt.is_over = True
-        self._end(lambda: self._response.set_exception(ConnectionLostError(message="it is lost")))
+        self._end(no_response("lost"))
 
     def _time_out(self) -> None:
-        self._end(lambda: self._response.set_exception(ResponseTimeoutError(message="it takes too long")))
+        self._end(no_response("timeout"))
 
-    def _end(self, deliver: Callable[[], None], is_refused: bool = False) -> None:
-        if not self._response.done() and self._attempt.process.is_alive:
+    def _end(self, ended: Exchange, *, is_refused: bool = False) -> None:
+        if not self._ended.done() and self._attempt.process.is_alive:
             self._attempt.is_refused = is_refused
-            deliver()
+            self._ended.set_result(ended)

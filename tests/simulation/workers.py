@@ -124,7 +124,7 @@ class Worker(Process):
         self._running[task] = None
         wait: float | None = None
         try:
-            await deliver(sender, run, job.key, job.body, attempts=attempts, is_shutdown=lambda: self._is_shutdown)
+            await deliver(sender.send, run, job.key, job.body, attempts=attempts, is_shutdown=lambda: self._is_shutdown)
         except Redeliver as redeliver:
             wait = redeliver.wait
             # It began before any claim, and so it could not fail at once: its operator stops it.

@@ -3,15 +3,26 @@
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
-from suno_persona import Clip, ConnectionLostError, CreatePersonaRequest, NotFoundError, Persona, PersonaError
+from suno_persona import (
+    Clip,
+    ConnectionLostError,
+    CreatePersonaRequest,
+    NotCreatedError,
+    NotFoundError,
+    OutcomeUnknownError,
+    Persona,
+)
 from suno_persona._engine import Account
+from suno_persona._response import Ended
 from suno_persona.conversion import dump_request
 from suno_persona.journal import Journal
 
 from .command import COMMAND, Done, run
 from .rows import HEADER
 
+_Result: TypeAlias = Persona | NotCreatedError | OutcomeUnknownError | None
 ACCOUNT = Account("https://gateway.example/suno/persona/create", lambda salt: salt.hex())
 HOSTILE = """<img src=x onerror="alert('1')">"""
 SONGS = {
@@ -49,17 +60,17 @@ def a_persona(
     )
 
 
-async def fill(path: Path, *results: tuple[CreatePersonaRequest, Persona | PersonaError | None]) -> str:
+async def fill(path: Path, *results: tuple[CreatePersonaRequest, _Result]) -> str:
     """Record requests with their results in a journal, as a batch does, and return its path. `None` leaves a claim."""
     async with Journal(path) as journal:
         run = await journal.begin(ACCOUNT)
 
-        async def record(request: CreatePersonaRequest, result: Persona | PersonaError | None) -> None:
+        async def record(request: CreatePersonaRequest, result: _Result) -> None:
             body = dump_request(request)
             key = run.key(body)
             assert await run.claim(key, body) is None
             if result is not None:
-                await run.settle(key, result, may_have_created=False, request_id="5d5f0a9e")
+                await run.settle(key, Ended(result, request_id="5d5f0a9e"))
 
         await asyncio.gather(*(record(request, result) for request, result in results))
     return str(path)
@@ -71,9 +82,7 @@ async def sample(folder: Path) -> tuple[str, str]:
         a_request(name, description, f"{number}b6f7c1e-6a52-4c0e-9a3d-3d1f0a9f2c11")
         for number, (name, description) in enumerate(SONGS.items())
     ]
-    results: list[Persona | PersonaError | None] = [
-        a_persona(0x6F1D20C4 + n * 0x0B3A9D51, each) for n, each in enumerate(requests)
-    ]
+    results: list[_Result] = [a_persona(0x6F1D20C4 + n * 0x0B3A9D51, each) for n, each in enumerate(requests)]
     results[2] = ConnectionLostError(message="the connection broke after the request started to leave")
     results[4] = NotFoundError(message="the clip does not exist", status=404, code="clip_not_found")
     results[5] = None

@@ -47,6 +47,16 @@ class HeldService(BrokenService):
         await idle()
         assert len(self.received) == count
 
+    async def until_batch(self, count: int) -> int:
+        """Respond until a batch has this many requests in flight, and return how many responses that took."""
+        responded = 0
+        while 2**responded < count:
+            await self.until(responded + 1)
+            self.respond(responded)
+            responded += 1
+        await self.until(responded + count)
+        return responded
+
     def respond(self, number: int) -> None:
         """Create the persona that a request asks for, and respond with it."""
         self._responses[number].set_result(None)
@@ -73,9 +83,13 @@ def client(service: BrokenService, **options: Any) -> PersonaAPI:
     return PersonaAPI(KEY, base_url=service.base_url, **options)
 
 
-async def first_outcome(service: HeldService, outcomes: AsyncIterator[Outcome], in_flight: int) -> Outcome:
-    """Start a batch, respond to its first request once this many calls are in flight, and return its outcome."""
+async def first_outcome(service: HeldService, outcomes: AsyncIterator[Outcome], arrived: int) -> Outcome:
+    """Start a batch, respond to its first request, and return its outcome once this many requests have arrived.
+
+    The first request is in flight alone; its persona opens the batch up to two.
+    """
     outcome = asyncio.ensure_future(anext(outcomes))
-    await service.receives(in_flight)
+    await service.receives(1)
     service.respond(0)
+    await service.receives(arrived)
     return await outcome

@@ -1,8 +1,7 @@
 """Batches with a journal, and the records of a journal."""
 
 from suno_persona import CreatePersonaRequest, Outcome, PersonaAPI
-from suno_persona._client import engine_of
-from suno_persona._engine import Call
+from suno_persona.conversion import dump_request
 from suno_persona.journal import Entry, Journal
 
 
@@ -25,6 +24,6 @@ async def states(url: str) -> list[str]:
 async def claim(url: str, request: CreatePersonaRequest, api: PersonaAPI) -> None:
     """Leave a claim behind, as a killed process does."""
     async with Journal(url) as journal:
-        run = await journal.begin(engine_of(api).account)
-        body = Call(request).body
+        run = await journal.begin(api.account)
+        body = dump_request(request)
         assert await run.claim(run.key(body), body) is None

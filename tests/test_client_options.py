@@ -1,0 +1,177 @@
+"""Every argument of a client is an option and a variable of the commands that send."""
+
+import re
+from pathlib import Path
+
+import pytest
+from support.broken_service import BrokenService, Exchange
+from support.command import COMMAND, CREATE, Done, run
+from support.held_service import HeldService
+from support.rows import rows, write_file
+
+from suno_persona.testing import FakeSuno, Fault
+
+KEY = {"SUNO_API_KEY": "sk-secret-0123456789", "SUNO_BASE_URL": "https://gateway.example"}
+BAD = [
+    ("base_url", "gateway", "--base-url must be an address such as 'https://gateway.example'; got no https:// in it"),
+    ("base_url", "https://user:secret@host", "--base-url must be an address without user name and password; got some"),
+    (
+        "base_url",
+        "http://host",
+        "--base-url must be https://, which keeps the key from others on the way, unless --allow-insecure; got http://",
+    ),
+    ("create_path", "persona", "--create-path must be a path that begins with '/', without "),
+    ("proxy", "socks5://user:secret@proxy.example", "proxy must be the URL of an HTTP proxy"),
+    ("timeout", "-1", "Invalid value for '--timeout' (env var: 'SUNO_TIMEOUT'): -1.0 is not in the range x>=0"),
+    ("timeout", "soon", "Invalid value for '--timeout' (env var: 'SUNO_TIMEOUT'): 'soon' is not a valid float"),
+    ("timeout", "nan", "timeout.total must be non-negative seconds"),
+    ("max_connections", "0", "Invalid value for '--max-connections' (env var: 'SUNO_MAX_CONNECTIONS'): 0 is not in"),
+    ("rate_limit", "10", "Invalid value for '--rate-limit' (env var: 'SUNO_RATE_LIMIT'): '10' is not REQUESTS/SECONDS"),
+    ("attempts", "1.5", "Invalid value for '--attempts' (env var: 'SUNO_ATTEMPTS'): '1.5' is not a valid integer"),
+    ("wait_initial", "-1", "Invalid value for '--wait-initial' (env var: 'SUNO_WAIT_INITIAL'): -1.0 is not in"),
+    ("wait_max", "long", "Invalid value for '--wait-max' (env var: 'SUNO_WAIT_MAX'): 'long' is not a valid float"),
+    ("max_response_size", "0", "Invalid value for '--max-response-size' (env var: 'SUNO_MAX_RESPONSE_SIZE'): 0 is"),
+]
+
+
+@pytest.mark.parametrize("is_variable", [False, True])
+@pytest.mark.parametrize(("name", "text", "reason"), BAD)
+async def test_an_invalid_value_is_named_in_one_line(name: str, text: str, reason: str, is_variable: bool) -> None:
+    """The line has the option, and shows no password; nothing is sent."""
+    variable = {f"SUNO_{name.upper()}": text} if is_variable else {}
+    words = [] if is_variable else [f"--{name.replace('_', '-')}", text]
+    done = await run(COMMAND, *CREATE, *words, env={**KEY, **variable})
+    assert (done.status, done.output, done.errors.count("\n")) == (2, "", 1)
+    assert done.errors.startswith(f"suno-persona: {reason}"), done.errors
+    assert "secret" not in done.errors
+
+
+@pytest.mark.parametrize("name", ["allow_insecure", "trust_env", "verbose"])
+async def test_a_variable_of_a_flag_must_be_a_boolean(name: str) -> None:
+    """The line has the option and the variable."""
+    done = await run(COMMAND, *CREATE, env={**KEY, f"SUNO_{name.upper()}": "maybe"})
+    assert done.status == 2
+    assert f"'--{name.replace('_', '-')}'" in done.errors
+    assert "'maybe' is not a valid boolean" in done.errors
+
+
+@pytest.mark.parametrize("variables", [False, True])
+async def test_the_values_reach_the_service(variables: bool, env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """The call uses the path, the attempts and the waits that were set; an option comes before its variable."""
+    values = {
+        "create_path": "/v2/persona/",
+        "attempts": "2",
+        "wait_initial": "0",
+        "wait_max": "0",
+        "rate_limit": "100/1",
+        "timeout": "0",
+        "connect_timeout": "5",
+        "max_response_size": "100000",
+    }
+    words = [word for name, text in values.items() for word in (f"--{name.replace('_', '-')}", text)]
+    own = {f"SUNO_{name.upper()}": text for name, text in values.items()}
+    fake_suno.script(Fault.unavailable(), Fault.unavailable())
+    wrong = {f"SUNO_{name.upper()}": "no such value" for name in values}
+    done = await run(COMMAND, *CREATE, *([] if variables else words), env=env | (own if variables else wrong))
+    assert done.status == 1
+    assert "HTTP 503" in done.errors
+    assert "after 2 attempts" in done.errors
+    assert [request.path for request in fake_suno.requests] == ["/v2/persona/"] * 2
+
+
+async def test_a_long_retry_after_is_named_with_the_limit(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """The line has both numbers."""
+    fake_suno.script(Fault.rate_limited(retry_after=600))
+    done = await run(COMMAND, *CREATE, "--wait-max", "20", env=env)
+    assert done.status == 1
+    assert "600" in done.errors
+    assert "20" in done.errors
+
+
+async def test_unknown_outcomes_are_retried_on_demand(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """The persona of the second attempt is printed."""
+    fake_suno.script(Fault.dropped())
+    done = await run(COMMAND, *CREATE, "--retry-unknown", "--wait-initial", "0", env=env)
+    assert (done.status, done.output) == (0, f"{fake_suno.personas[0].id}\n")
+
+
+async def test_the_timeout_limits_a_slow_service(service: HeldService) -> None:
+    """With a short timeout the outcome is unknown, although a longer one would have shown it."""
+    done = await run(COMMAND, *CREATE, "--timeout", "0.05", env=service.env)
+    assert done.status == 3
+    assert "a persona may exist" in done.errors
+
+
+async def test_a_proxy_is_used(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """The proxy gets its own credentials."""
+    env |= {"SUNO_BASE_URL": "http://gateway.example", "SUNO_ALLOW_INSECURE": "yes"}
+    proxy = fake_suno.base_url.replace("http://", "http://user:word@")
+    assert (await run(COMMAND, *CREATE, "--proxy", proxy, env=env)).status == 0
+    assert (await run(COMMAND, *CREATE, env={**env, "SUNO_PROXY": proxy})).status == 0
+    for request in fake_suno.requests:
+        assert request.headers["Proxy-Authorization"].startswith("Basic ")
+
+
+async def test_the_password_of_a_proxy_is_not_printed(env: dict[str, str], tmp_path: Path) -> None:
+    """The command to resume shows that there is one."""
+    file = write_file(tmp_path, rows(2))
+    proxy = "http://user:hunter22@127.0.0.1:1"
+    env |= {"SUNO_BASE_URL": "https://gateway.example"}
+    done = await run(COMMAND, "batch", file, "--proxy", proxy, "--attempts", "1", "--max-failures", "1", env=env)
+    assert "--proxy 'http://***@127.0.0.1:1'" in done.errors
+    assert "hunter22" not in done.errors + done.output
+
+
+async def test_the_proxies_of_the_environment_are_used_on_demand(
+    env: dict[str, str], fake_suno: FakeSuno, tmp_path: Path
+) -> None:
+    """The service gets its key, whatever a .netrc says, and the proxy gets its own credentials."""
+    (tmp_path / "netrc").write_text("default login somebody password else\n")
+    proxy = fake_suno.base_url.replace("http://", "http://user:word@")
+    env |= {"SUNO_BASE_URL": "http://gateway.example", "http_proxy": proxy, "no_proxy": "localhost"}
+    env |= {"NETRC": str(tmp_path / "netrc"), "SUNO_ALLOW_INSECURE": "yes"}
+    done = await run(COMMAND, *CREATE, "--trust-env", env=env)
+    assert done == Done(0, f"{fake_suno.personas[0].id}\n", "")
+    (request,) = fake_suno.requests
+    assert request.headers["Proxy-Authorization"].startswith("Basic ")
+    assert request.headers["Authorization"] == f"Bearer {fake_suno.api_key}"
+
+
+async def test_a_proxy_for_https_does_not_see_the_key() -> None:
+    """The command asks the proxy for a tunnel; if the proxy rejects that, nothing is sent."""
+
+    async def reject(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
+
+    async with BrokenService(then=reject) as proxy:
+        env = {"https_proxy": proxy.base_url, "no_proxy": "", "SUNO_TRUST_ENV": "true", "SUNO_ATTEMPTS": "1"}
+        done = await run(COMMAND, *CREATE, env=KEY | env)
+    assert done.status == 1
+    assert proxy.requests[0].startswith(b"CONNECT gateway.example:443 ")
+    assert b"secret" not in proxy.requests[0]
+
+
+async def test_attempts_are_logged_on_demand(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """With -v, each is one line on stderr that describes the exchange."""
+    fake_suno.script(Fault.rate_limited(retry_after=0))
+    done = await run(COMMAND, *CREATE, "-v", env=env)
+    assert done == Done(0, f"{fake_suno.personas[0].id}\n", done.errors)
+    first, wait, second = done.errors.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d 54834687: attempt 1: HTTP 429, request id [0-9a-f]{32}, \d\.\d{3} s", first)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d attempt 2 of 4 in 0\.00 s, after: HTTP 429 .+", wait)
+    assert re.search("attempt 2: HTTP 200", second)
+    assert (await run(COMMAND, *CREATE, env=env)).errors == ""
+
+
+async def test_responses_are_logged_without_control_characters(env: dict[str, str]) -> None:
+    """No escape sequence of a request id or a reason reaches the terminal."""
+    head = b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nX-Request-Id: \xc2\x9b31m\r\nContent-Length: 11\r\n\r\n"
+
+    async def reject(exchange: Exchange) -> None:
+        await exchange.send(head + b"\x1b[2Jwait\r\n\x07")
+
+    async with BrokenService(then=reject) as service:
+        env |= {"SUNO_BASE_URL": service.base_url}
+        done = await run(COMMAND, *CREATE, "--verbose", "--attempts", "2", env=env)
+    assert "HTTP 429" in done.errors
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.errors)
