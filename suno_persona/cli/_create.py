@@ -1,9 +1,12 @@
 """`suno-persona create`: one persona, whose id is printed once its response has arrived."""
 
 import asyncio
+import atexit
 import logging
+import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -34,6 +37,7 @@ def create(client: ClientOptions, *, clips: tuple[str, ...], as_json: bool, retr
     """
     request = CreatePersonaRequest(clips=clips or (members["root_clip_id"],), **members)
     client.log(logging.INFO)
+    _keep_output()
     return asyncio.run(_create(client.client(retry_unknown=retry_unknown), Call(request), as_json=as_json))
 
 
@@ -81,3 +85,22 @@ def _print_created(persona: Persona, *, as_json: bool) -> None:
     except OSError as error:
         report(f"created {persona.id}, but stdout cannot be written: {error}")
         discard_stdout()
+
+
+def _keep_output() -> None:
+    """Keep a terminal from discarding, on Ctrl-C, what was printed and is not shown yet (POSIX, NOFLSH)."""
+    if sys.platform == "win32" or sys.stdout is None or not sys.stdout.isatty():
+        return
+    import termios
+
+    terminal = sys.stdout.fileno()
+    with suppress(OSError, termios.error):
+        if os.tcgetpgrp(terminal) != os.getpgrp():
+            return  # a process in the background would be stopped
+        before = termios.tcgetattr(terminal)
+        termios.tcsetattr(terminal, termios.TCSANOW, [*before[:3], before[3] | termios.NOFLSH, *before[4:]])
+
+        @atexit.register  # as late as possible: by then it has shown everything
+        def restore() -> None:
+            with suppress(OSError, termios.error):
+                termios.tcsetattr(terminal, termios.TCSANOW, before)
