@@ -69,6 +69,7 @@ DOCUMENTED_AS = {
     "aiohttp.client.ClientSession": "aiohttp.ClientSession",
     "aiohttp.client.ClientTimeout": "aiohttp.ClientTimeout",
     "cattrs.converters.Converter": "cattrs.Converter",
+    "Converter": "cattrs.Converter",
     "procrastinate.app.App": "procrastinate.App",
     "suno_persona._batch.BatchJournal": "suno_persona.journal.Journal",
     **{name: f"suno_persona.{name}" for name in suno_persona.__all__},
@@ -87,6 +88,11 @@ nitpick_ignore = [
     ("py:class", "WorkerOptions"),  # procrastinate does not document it
     # Internal: batches and workers exchange these with a journal.
     ("py:class", "Account"),
+    ("py:class", "suno_persona._engine.Account"),
+    ("py:class", "suno_persona._engine.Call"),
+    ("py:class", "suno_persona._batch.Batch"),
+    ("py:class", "suno_persona._response.Ended"),
+    ("py:class", "suno_persona.models.Extra"),  # a read-only mapping
     ("py:class", "Record"),
     ("py:class", "suno_persona.journal._states.Enqueue"),
     ("py:class", "suno_persona.journal._states.Record"),
