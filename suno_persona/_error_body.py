@@ -85,7 +85,7 @@ def usable_id(value: object) -> str | None:
 
 _SUCCESS = re.compile(r"(?i)0|ok|success|succeeded|completed?|done|true|2[0-9][0-9]")
 _UNFINISHED = re.compile(
-    r"(?i).*(?:pend|queue|process|progress|runn|submit|start|wait|sched|fail|error|cancel|abort|reject|time).*"
+    r"(?i).*(?:pend|queue|process|progress|running|submit|start|wait|sched|fail|error|cancel|abort|reject|time).*"
 )
 # What only personas have, and what they have at all.
 _PERSONA_ONLY = {"root_clip_id", "clip", "persona_clips", "persona_type", "vox_audio_id", "user_handle", "image_s3_id"}

@@ -249,7 +249,7 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "what is in doubt is delivered again": (
         ledger,
         "settlement",
-        _settles_as(lambda result, state, requeue: "queued" if state == "unknown" and requeue else None),
+        _settles_as(lambda result, state, requeue: "queued" if state == "unknown" else None),
     ),
     "identical requests have one key": (Keys, "next", _key_without_ordinal),
     "each run has its own keys": (Keys, "next", _key_of_this_run),
