@@ -5,49 +5,41 @@ It knows a journal only by the protocols below, and nothing of HTTP.
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, TypeAlias, cast, runtime_checkable
 
 import attrs
 
 from suno_persona._engine import Account, Call, Engine, not_sent
-from suno_persona._response import Ended
+from suno_persona._response import Ended, Failure
 from suno_persona._retry import window_after
-from suno_persona._shield import uncancelled
+from suno_persona._shield import Cancellation
 from suno_persona.conversion import dump_request
 from suno_persona.errors import InvalidRequestError, NotCreatedError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
+Requests: TypeAlias = Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest]
+
 _log = logging.getLogger("suno_persona")
 
 
-class Recorded(Protocol):
-    """What a journal holds of a request."""
-
-    def ended(self) -> Ended:
-        """Return how its call ended, as far as it is recorded."""
-        ...
-
-
-class Run(Protocol):
-    """One run of a batch over a journal."""
+class BatchRun(Protocol):
+    """One run of a batch over a journal. Cancelling its caller undoes no commit: the cancellation is returned."""
 
     def key(self, body: bytes) -> str:
         """Return the key of the next request, by its wire body."""
         ...
 
-    def claim(self, key: str, body: bytes) -> Awaitable[Recorded | None]:
+    async def claim(self, key: str, body: bytes) -> tuple[Ended | None, Cancellation]:
         """Commit that a request is about to be sent; or return what is recorded, and it must not be sent."""
         ...
 
-    def settle(self, key: str, ended: Ended) -> Awaitable[Recorded | None]:
-        """Commit how the call of a claimed request ended.
-
-        What it returns is recorded instead, if the outcome is no persona: another claim may have created one.
-        """
+    async def settle(self, key: str, ended: Ended) -> tuple[Ended | None, Cancellation]:
+        """Commit how a claimed call ended; or return what is recorded instead of a failure: there may be a persona."""
         ...
 
 
@@ -63,51 +55,43 @@ class BatchJournal(Protocol):
     ) -> None:
         """Close it."""
 
-    async def begin(self, account: Account) -> Run:
+    async def begin(self, account: Account) -> BatchRun:
         """Begin a run over a batch. Raises `JournalError` if it belongs to another service or account."""
         ...
 
 
-async def claim_and_send(run: Run, key: str, call: Call, send: Callable[[Call], Awaitable[Ended]]) -> Ended:
-    """Claim a request and send it, unless it is recorded. Whatever was claimed must be settled: see `record`.
-
-    Raises `JournalError` if the claim cannot be committed: nothing was sent.
-    """
-    recorded, cancellation = await uncancelled(run.claim(key, dump_request(call.request)))
+async def claim_and_send(run: BatchRun, key: str, call: Call, send: Callable[[Call], Awaitable[Ended]]) -> Ended:
+    """Claim a request and send it, unless it is recorded. Raises `JournalError` if it cannot be claimed."""
+    recorded, cancellation = await run.claim(key, dump_request(call.request))
     if recorded is not None:
-        return attrs.evolve(recorded.ended(), is_recorded=True, cancellation=cancellation)
-    if cancellation is not None:
-        return not_sent(call.request, cancellation)
-    return await send(call)
+        return recorded if cancellation is None else attrs.evolve(recorded, cancellation=cancellation)
+    return await send(call) if cancellation is None else not_sent(call.request, cancellation)
 
 
-async def record(run: Run, key: str, ended: Ended) -> Ended:
-    """Commit how the call of a claimed request ended, and return what is recorded.
-
-    Raises `JournalError` if it cannot be committed.
-    """
-    instead, cancellation = await uncancelled(run.settle(key, ended))
-    known = ended if instead is None else instead.ended()
-    if isinstance(known.result, Exception) and isinstance(ended.result, Exception) and known is not ended:
-        known.result.__cause__ = ended.result
-    return attrs.evolve(known, cancellation=cancellation or ended.cancellation)
+async def record(run: BatchRun, key: str, ended: Ended) -> Ended:
+    """Commit how a claimed call ended, and return what is recorded. Raises `JournalError` if it cannot be committed."""
+    recorded, cancellation = await run.settle(key, ended)
+    cancellation = cancellation or ended.cancellation
+    if recorded is None:
+        return ended if ended.cancellation is cancellation else attrs.evolve(ended, cancellation=cancellation)
+    if not isinstance(recorded.result, Persona):
+        recorded.result.__cause__ = cast("Failure", ended.result)
+    return attrs.evolve(recorded, cancellation=cancellation)
 
 
 class _Gate:
-    """Lets calls in while there are fewer than `limit`; first come, first served."""
+    """Lets calls in while fewer than `limit` are inside; first come, first served."""
 
     def __init__(self, limit: Callable[[], int]) -> None:
-        self._limit = limit
-        self._inside = 0
+        self._limit, self._inside = limit, 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
         """Wait until there is room."""
-        if self._inside < self._limit() and not self._waiting:
+        if not self._waiting and self._inside < self._limit():
             self._inside += 1
             return
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(admitted)
+        self._waiting.append(admitted := asyncio.get_running_loop().create_future())
         try:
             await admitted
         except asyncio.CancelledError:
@@ -136,22 +120,14 @@ class Batch:
     """
 
     def __init__(
-        self,
-        requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
-        engine: Engine,
-        *,
-        max_connections: int,
-        journal: BatchJournal | None,
+        self, requests: Requests, engine: Engine, *, max_connections: int, journal: BatchJournal | None
     ) -> None:
         if not isinstance(requests, Iterable | AsyncIterable):
             message = f"requests must be an iterable of CreatePersonaRequest; got a {type(requests).__name__}"
             raise InvalidRequestError(message=message)
-        self._requests = requests
-        self._engine = engine
-        self._journal = journal
-        self._run: Run | None = None
-        self._max_connections = max_connections
-        self._window = 1
+        self._requests, self._engine, self._journal = requests, engine, journal
+        self._run: BatchRun | None = None
+        self._max_connections, self._window = max_connections, 1
         self._buffer = asyncio.Semaphore(2 * max_connections)
         # A quarter more calls are claimed than are in flight, so that a free slot finds one whose claim is committed.
         # Not many more: the outcome of each is unknown once the process is killed.
@@ -159,8 +135,7 @@ class Batch:
         self._flights = _Gate(lambda: self._window)
         self._calls: dict[asyncio.Task[None], Call] = {}
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
-        self._is_fed = False
-        self._stopped = False
+        self._is_fed = self._is_stopped = False
         self._failure: BaseException | None = None
         self._cancellations = 0  # of the reader, before it asked for the next outcome
 
@@ -169,8 +144,8 @@ class Batch:
             await self._journal.__aenter__()
             try:
                 self._run = await self._journal.begin(self._engine.account)
-            except BaseException as error:
-                await self._journal.__aexit__(type(error), error, error.__traceback__)
+            except BaseException:
+                await self._journal.__aexit__(*sys.exc_info())
                 raise
         self._feeder = asyncio.create_task(self._feed())
         self._feeder.add_done_callback(self._note_end)
@@ -182,12 +157,10 @@ class Batch:
     async def __anext__(self) -> Outcome:
         self._cancellations = _cancellations()
         outcome = await self._outcomes.get()
-        if outcome is not None:
-            self._buffer.release()
-            return outcome
-        if self._failure is not None:
-            raise self._failure
-        raise StopAsyncIteration
+        if outcome is None:
+            raise self._failure or StopAsyncIteration
+        self._buffer.release()
+        return outcome
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -207,13 +180,16 @@ class Batch:
         if self._journal is not None:
             await self._journal.__aexit__(kind, error, traceback)
         while not self._outcomes.empty():
-            self._warn(self._outcomes.get_nowait())
+            outcome = self._outcomes.get_nowait()
+            # A journal has the outcomes, unless it failed.
+            if outcome is not None and (self._journal is None or self._failure is not None):
+                _warn(outcome)
         if interrupted is not None:
             raise interrupted
 
     def stop(self) -> None:
         """Start no more requests. Calls in flight finish and have their outcomes."""
-        self._stopped = True
+        self._is_stopped = True
         self._feeder.cancel()
         for task, call in self._calls.items():
             call.may_retry = False
@@ -232,46 +208,42 @@ class Batch:
         return sum(not call.is_waiting for call in self._calls.values())
 
     async def _feed(self) -> None:
-        index = 0
         async with aclosing(each(self._requests)) as requests:
+            index = 0
             async for request in requests:
                 await self._buffer.acquire()
                 await self._claims.enter()
-                if self._stopped:  # a source may go on although it was cancelled
+                if self._is_stopped:  # a source may go on although it was cancelled
                     break
-                self._start(index, request)
+                try:
+                    call = Call(request)
+                    task = asyncio.create_task(self._create(index, call, self._key(request)))
+                    self._calls[task] = call
+                    task.add_done_callback(self._note_end)
+                except InvalidRequestError as error:
+                    self._claims.leave()
+                    self._outcomes.put_nowait(Outcome(index, request, None, error))
                 index += 1
 
-    def _start(self, index: int, request: CreatePersonaRequest) -> None:
-        try:
-            call = Call(request)
-        except InvalidRequestError as error:
-            self._claims.leave()
-            self._outcomes.put_nowait(Outcome(index, request, None, error))
-            return
-        key = None if self._run is None else self._run.key(dump_request(request))
-        task = asyncio.create_task(self._create(index, key, call))
-        self._calls[task] = call
-        task.add_done_callback(self._note_end)
+    def _key(self, request: CreatePersonaRequest) -> str | None:
+        return None if self._run is None else self._run.key(dump_request(request))
 
-    async def _create(self, index: int, key: str | None, call: Call) -> None:
-        """Take a call to its outcome. Raises `JournalError`, which ends the batch."""
+    async def _create(self, index: int, call: Call, key: str | None) -> None:
+        """Claim, send and record. Raises `JournalError`, which ends the batch."""
+        run = self._run
         try:
-            if self._run is None or key is None:
-                ended = await self._send(call)
-            else:
-                ended = await claim_and_send(self._run, key, call, self._send)
+            ended = await (claim_and_send(run, key, call, self._send) if run and key else self._send(call))
             if ended.is_recorded and isinstance(ended.result, Persona):
                 self._window = window_after(self._window, self._max_connections, ended.result)
                 self._flights.wake()
         finally:
             self._claims.leave()
         try:
-            if self._run is not None and key is not None and not ended.is_recorded:
-                ended = await record(self._run, key, ended)
+            if run and key and not ended.is_recorded:
+                ended = await record(run, key, ended)
         finally:  # an outcome that cannot be recorded is returned all the same
             if ended.cancellation is None or not isinstance(ended.result, NotCreatedError):
-                self._outcomes.put_nowait(outcome_of(ended, index, call.request, key))
+                self._outcomes.put_nowait(ended.outcome(index, call.request, key))
 
     async def _send(self, call: Call) -> Ended:
         try:
@@ -280,19 +252,11 @@ class Batch:
             return not_sent(call.request, cancellation)
         try:
             ended = await self._engine.send(call)
-            # Before the next call may start, or it would start by the old window.
+            # Before the slot is free, or the next call would start by the old window.
             self._window = window_after(self._window, self._max_connections, ended.result)
             return ended
         finally:
             self._flights.leave()
-
-    def _warn(self, outcome: Outcome | None) -> None:
-        """Log the id of a persona that nobody else will see."""
-        if self._journal is not None or outcome is None:
-            return
-        found = outcome.persona.id if outcome.persona else getattr(outcome.error, "persona_id", None)
-        if found is not None:
-            _log.warning("persona %s was created, and its outcome was not read", found)
 
     def _note_end(self, task: "asyncio.Task[None]") -> None:
         """Note that a call or the feeder ended. The first failure stops the feeder, and is raised after the others."""
@@ -300,41 +264,38 @@ class Batch:
         failure: BaseException | None = None
         if not task.cancelled():
             failure = task.exception()
-        elif not self._stopped:
+        elif not self._is_stopped:
             failure = asyncio.CancelledError()  # the source raised it
         if task is self._feeder:
             self._is_fed = True
-            if self._stopped:  # how a source ends that was cancelled is of no interest
+            if self._is_stopped:  # how a source ends that was cancelled is of no interest
                 failure = None
         if self._failure is None and failure is not None:
-            self._failure = failure
-            self._stopped = True
+            self._failure, self._is_stopped = failure, True
             self._feeder.cancel()
         if self._is_fed and not self._calls:
             self._outcomes.put_nowait(None)
 
 
-def outcome_of(ended: Ended, index: int, request: CreatePersonaRequest, key: str | None = None) -> Outcome:
-    """Return how a call ended as its outcome in a batch."""
-    result = ended.result
-    persona, error = (result, None) if isinstance(result, Persona) else (None, result)
-    return Outcome(index, request, persona, error, key, ended.request_id, ended.is_recorded)
-
-
-async def each(
-    requests: Iterable[CreatePersonaRequest] | AsyncIterable[CreatePersonaRequest],
-) -> AsyncGenerator[CreatePersonaRequest, None]:
+async def each(requests: Requests) -> AsyncGenerator[CreatePersonaRequest, None]:
     """Yield from either kind of iterable; a source that is an async generator is closed at the end."""
-    if isinstance(requests, AsyncIterable):
-        try:
-            async for request in requests:
-                yield request
-        finally:
-            if isinstance(requests, AsyncGenerator):
-                await requests.aclose()
-    else:
+    if not isinstance(requests, AsyncIterable):
         for request in requests:
             yield request
+        return
+    try:
+        async for request in requests:
+            yield request
+    finally:
+        if isinstance(requests, AsyncGenerator):
+            await requests.aclose()
+
+
+def _warn(outcome: Outcome) -> None:
+    """Log the id of a persona that nobody else will see."""
+    found = outcome.persona.id if outcome.persona else getattr(outcome.error, "persona_id", None)
+    if found is not None:
+        _log.warning("persona %s was created, and its outcome was not read", found)
 
 
 def _cancellations() -> int:

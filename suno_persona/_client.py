@@ -9,7 +9,7 @@ import aiohttp
 
 from suno_persona import _options as options
 from suno_persona._admission import Admission
-from suno_persona._batch import Batch, BatchJournal, outcome_of
+from suno_persona._batch import Batch, BatchJournal
 from suno_persona._engine import Account, Call, Engine
 from suno_persona._response import Ended, Reader
 from suno_persona._retry import RetryPolicy
@@ -154,7 +154,7 @@ class PersonaAPI:
         ended = await self._engine.send(call)
         if ended.cancellation is not None:
             raise _cancellation(ended)
-        return outcome_of(ended, 0, request)
+        return ended.outcome(0, request)
 
     async def create_many(
         self,

@@ -35,16 +35,16 @@ class Call:
         if not isinstance(request, CreatePersonaRequest):
             message = f"request must be a CreatePersonaRequest; got a {type(request).__name__}"
             raise InvalidRequestError(message=message, request=request)
-        self.request = request
-        self.bounds = bounds
+        self.request: CreatePersonaRequest = request
+        self.bounds: Bounds | None = bounds
         """The timeouts of each attempt, if they are not those of the client."""
-        self.may_retry = True
+        self.may_retry: bool = True
         """Whether another attempt may follow a failed one."""
-        self.is_waiting = True
+        self.is_waiting: bool = True
         """Whether it has not ended, and no attempt is in flight."""
 
 
-def not_sent(request: CreatePersonaRequest, cancellation: asyncio.CancelledError, attempts: int = 0) -> Ended:
+def not_sent(request: CreatePersonaRequest, cancellation: BaseException, attempts: int = 0) -> Ended:
     """Return how a call ended that was cancelled while it waited."""
     error = NotCreatedError(message="cancelled before it was sent", request=request, attempts=attempts)
     return Ended(error, cancellation=cancellation)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from typing import Any
 
 import attrs
 
@@ -147,7 +148,7 @@ def _candidates(document: object) -> Iterator[tuple[str, dict[str, object]]]:
         yield "", document
 
 
-def persona_in(document: object) -> object:
+def persona_in(document: object) -> dict[str, Any] | None:
     """Return the document of the persona that a success holds, or `None`.
 
     If only its id is known, that is a document with the id and all that surrounds it.

@@ -33,7 +33,7 @@ from suno_persona.errors import (
     UnreadableResponseError,
     UsageError,
 )
-from suno_persona.models import CreatePersonaRequest, Persona
+from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
 Ending: TypeAlias = Literal["complete", "timeout", "lost", "unreadable", "too large", "closed", "cancelled", "raised"]
 """How an exchange ended: with a response, at a bound, by a connection that broke, by a response that is not HTTP or
@@ -78,8 +78,8 @@ class Ended:
     request_id: str | None = None
     """The service's id of the exchange, also of a success."""
 
-    document: bytes | None = None
-    """The persona's document as received, if that is all that was received."""
+    document: bytes | Mapping[str, Any] | None = None
+    """The persona as received: the body, if that is all of it, or else the JSON object."""
 
     cancellation: BaseException | None = None
     """The cancellation of the call, to be raised; the result is what was known by then."""
@@ -91,6 +91,11 @@ class Ended:
     def persona_id(self) -> str | None:
         """The id of the persona, as far as it was received."""
         return self.result.id if isinstance(self.result, Persona) else getattr(self.result, "persona_id", None)
+
+    def outcome(self, index: int, request: CreatePersonaRequest, key: str | None = None) -> Outcome:
+        """Return this as the outcome of a request of a batch."""
+        persona, error = (self.result, None) if isinstance(self.result, Persona) else (None, self.result)
+        return Outcome(index, request, persona, error, key, self.request_id, self.is_recorded)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -125,8 +130,10 @@ class Reader:
         body = self._body(exchange)
         known |= {"status": status, "headers": body.headers, "body": body.shown}
         known |= {"code": says.code_of(body.document), "request_id": body.request_id}
-        result = self._successful(exchange, body, known) if is_success else self._unsuccessful(exchange, body, known)
-        return Ended(result, body.request_id, cancellation=exchange.cancellation)
+        if not is_success:
+            return Ended(self._unsuccessful(exchange, body, known), body.request_id, cancellation=exchange.cancellation)
+        found = says.persona_in(body.document)
+        return Ended(self._successful(exchange, body, known, found), body.request_id, found, exchange.cancellation)
 
     def _body(self, exchange: Exchange) -> "_Body":
         headers = CIMultiDict(
@@ -148,10 +155,12 @@ class Reader:
         request_id = says.request_id(headers, document)
         return _Body(masked, document, flaw or reason, shown, headers, request_id)
 
-    def _successful(self, exchange: Exchange, body: "_Body", known: dict[str, Any]) -> Persona | Failure:
-        """Return what a 2xx means."""
+    def _successful(
+        self, exchange: Exchange, body: "_Body", known: dict[str, Any], found: dict[str, Any] | None
+    ) -> Persona | Failure:
+        """Return what a 2xx means; `found` is the persona in its document, if any."""
         document = body.document
-        if (found := says.persona_in(document)) is not None:
+        if found is not None:
             try:
                 return to_persona(found, self.converter)
             except Exception as error:  # a hook of the caller's may raise anything

@@ -2,24 +2,25 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 _T = TypeVar("_T")
 
+Cancellation: TypeAlias = BaseException | None
+"""The cancellation of a caller that waited for what must be finished; it is to be raised after that."""
 
-async def uncancelled(work: Awaitable[_T]) -> tuple[_T, asyncio.CancelledError | None]:
-    """Return the result of `work`, which runs to its end, and the last cancellation of the caller meanwhile, if any.
 
-    Raise that cancellation once what must not be lost is safe.
-    """
-    task = asyncio.ensure_future(work)
-    cancellation: asyncio.CancelledError | None = None
-    while not task.done():
+async def uncancelled(work: Awaitable[_T]) -> tuple[_T, Cancellation]:
+    """Return the result of `work`, which runs to its end, and the last cancellation of the caller meanwhile, if any."""
+    future = asyncio.ensure_future(work)
+    cancellation: Cancellation = None
+    while True:
         try:
-            await asyncio.wait([task])
+            return await asyncio.shield(future), cancellation
         except asyncio.CancelledError as error:
+            if future.cancelled():
+                raise
             cancellation = error
-    return task.result(), cancellation
 
 
 async def finish(work: Awaitable[_T]) -> _T:

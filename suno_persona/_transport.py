@@ -80,7 +80,7 @@ class Transport:
         self._proxy = proxy
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watches: set[_Watch] = set()
-        self.is_closed = False
+        self.is_closed: bool = False
 
     def open(self) -> None:
         """Open the session. Raises `UsageError` if it is closed, or if it belongs to another event loop."""

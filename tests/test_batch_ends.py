@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from typing import Any, cast
 
 import pytest
 from support.calls import requests
-from support.held_service import HeldService, client, first_outcome
+from support.held_service import OPENING, HeldService, client, opened
 from support.idle import idle
 
 from suno_persona import CreatePersonaRequest, OutcomeUnknownError, PersonaAPI
@@ -75,17 +76,15 @@ async def test_a_swallowed_cancellation_does_not_cancel_calls_in_flight(service:
         async def read() -> None:
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            async with aclosing(api.create_many(requests(9))) as outcomes:
+            async with aclosing(api.create_many(opened(requests(9), 2))) as outcomes:
                 await anext(outcomes)
                 await anext(outcomes)
 
         reader = asyncio.create_task(read())
         await asyncio.sleep(0)
         reader.cancel()
-        await service.receives(1)
+        await service.receives(2)
         service.respond(0)
-        await service.receives(3)
-        service.respond(1)
         await idle()
         assert not reader.done()
         service.respond_to_all()
@@ -93,17 +92,43 @@ async def test_a_swallowed_cancellation_does_not_cancel_calls_in_flight(service:
     assert len(service.personas) == len(service.received)
 
 
+async def test_a_journal_that_raises_ends_the_batch(service: HeldService) -> None:
+    """Whatever it raises, nothing is sent without a claim."""
+
+    class Broken:
+        async def __aenter__(self) -> None: ...
+        async def __aexit__(self, kind: object, error: object, traceback: object) -> None: ...
+        async def begin(self, _: object) -> "Broken":
+            return self
+
+        def key(self, body: bytes) -> str:
+            return str(len(body))
+
+        async def claim(self, key: str, body: bytes) -> None:
+            raise KeyError(key)
+
+        async def settle(self, *_: object) -> None:
+            raise AssertionError("nothing was claimed")
+
+    async with client(service) as api:
+        with pytest.raises(KeyError):
+            [outcome async for outcome in api.create_many(requests(2), journal=cast("Any", Broken()))]
+    assert service.received == []
+
+
 async def test_a_cancelled_batch_yields_an_outcome_for_each_call_in_flight(service: HeldService) -> None:
     """The command stops at once by this, and still reports which personas may exist."""
-    async with client(service, max_connections=2) as api, api.batch(requests(9)) as batch:
-        await first_outcome(service, batch, 3)
+    async with client(service, max_connections=2) as api, api.batch(opened(requests(9), 2)) as batch:
+        assert (await anext(batch)).request.name.startswith(OPENING)
+        first = asyncio.ensure_future(anext(batch))
+        await service.until(2)
         batch.cancel()
-        outcomes = [outcome async for outcome in batch]
+        outcomes = [await first, *[outcome async for outcome in batch]]
     assert sorted(outcome.index for outcome in outcomes) == [1, 2]
     for outcome in outcomes:
         assert isinstance(outcome.error, OutcomeUnknownError)
         assert outcome.error.attempts == 1
-    assert len(service.received) == 3
+    assert len(service.received) == 2
 
 
 async def test_requests_may_come_from_an_async_iterator(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.broken_service import BrokenService
 from support.calls import calls, cancel, requests
 from support.clock import Clock
-from support.held_service import HeldService, client, first_outcome
+from support.held_service import OPENING, HeldService, client, first_outcome, opened
 from support.idle import idle, turns
 from tqdm.asyncio import tqdm
 
@@ -56,8 +56,9 @@ async def test_a_failure_is_an_outcome_among_others(fake_suno: FakeSuno, once: P
 
 async def test_outcomes_are_yielded_as_calls_complete(service: HeldService) -> None:
     """A slow request does not delay the others."""
-    async with client(service) as api, aclosing(api.create_many(requests(3))) as outcomes:
-        await first_outcome(service, outcomes, 3)
+    async with client(service) as api, aclosing(api.create_many(opened(requests(3), 3))) as outcomes:
+        first = await first_outcome(service, outcomes, 3)
+        assert first.result().name == _name(service, 0)
         service.respond(2)
         assert (await anext(outcomes)).result().name == _name(service, 2)
         service.respond(1)
@@ -96,22 +97,20 @@ async def test_the_source_is_read_no_further_than_needed() -> None:
 async def test_a_batch_and_single_calls_share_the_slots(service: HeldService) -> None:
     """At most `max_connections` calls of a client are in flight, whoever made them."""
     async with client(service, max_connections=3) as api:
-        batch = asyncio.create_task(_all(api, requests(7)))
-        for number, arrived in enumerate((1, 3)):  # the batch opens up
-            await service.receives(arrived)
-            service.respond(number)
-        await service.receives(5)
+        batch = asyncio.create_task(_all(api, opened(requests(5), 3)))
+        await service.receives(3)
         single = asyncio.create_task(api.create(requests(1)[0]))
         await idle()
-        for number in range(2, 8):
-            await service.receives(min(3 + number, 8))
+        for number in range(6):
+            await service.receives(min(3 + number, 6))
             service.respond(number)
-        assert len(await batch) == 7
+        assert len(await batch) == 5
         assert (await single).name == "0"
 
 
 async def _all(api: PersonaAPI, source: Any, **options: Any) -> list[Outcome]:
-    return [outcome async for outcome in api.create_many(source, **options)]
+    outcomes = [outcome async for outcome in api.create_many(source, **options)]
+    return [outcome for outcome in outcomes if not getattr(outcome.request, "name", "").startswith(OPENING)]
 
 
 async def test_requests_may_come_from_an_async_iterable(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
@@ -152,7 +151,7 @@ async def test_an_error_of_the_source_is_raised_at_the_end(service: HeldService,
     """Calls in flight finish, and their outcomes are yielded first."""
 
     def source() -> Iterator[CreatePersonaRequest]:
-        yield from requests(2)
+        yield from opened(requests(2), 2)
         raise LookupError("the file ends here")
 
     async def async_source() -> AsyncIterator[CreatePersonaRequest]:
@@ -194,33 +193,32 @@ async def test_a_closed_client_starts_no_batch(persona_api: PersonaAPI) -> None:
 async def test_closing_the_client_ends_the_batch(service: HeldService) -> None:
     """Calls in flight have an unknown outcome, the others are not sent, and every request has an outcome."""
     async with client(service, max_connections=2) as api:
-        batch = asyncio.create_task(_all(api, requests(5)))
-        await service.receives(1)
-        service.respond(0)
-        await service.receives(3)
-    kinds = sorted(type(outcome.persona or outcome.error).__name__ for outcome in await batch)
-    assert kinds == ["ConnectionLostError", "ConnectionLostError", "Persona", "UsageError", "UsageError"]
+        batch = asyncio.create_task(_all(api, opened(requests(5), 2)))
+        await service.receives(2)
+    kinds = sorted(type(outcome.error).__name__ for outcome in await batch)
+    assert kinds == ["ConnectionLostError"] * 2 + ["UsageError"] * 3
 
 
 async def test_a_reader_that_stops_early_lets_calls_in_flight_finish(service: HeldService) -> None:
     """No more requests are sent, and no request in flight is cancelled."""
     async with client(service, max_connections=3) as api:
-        outcomes = api.create_many(requests(10))
+        outcomes = api.create_many(opened(requests(10), 3))
         await first_outcome(service, outcomes, 3)
+        await service.receives(4)
         closing = asyncio.create_task(outcomes.aclose())
         await idle()
         assert not closing.done()
-        for number in (1, 2):
+        for number in (1, 2, 3):
             service.respond(number)
         await closing
-        await service.receives(3)
-        assert len(service.personas) == 3
+        await service.receives(4)
+        assert len(service.personas) == 4
 
 
 async def test_a_reader_that_stops_early_does_not_wait_for_a_cool_down(service: HeldService) -> None:
     """Calls that wait for a retry end at once."""
     async with client(service) as api:
-        outcomes = api.create_many(requests(3))
+        outcomes = api.create_many(opened(requests(3), 3))
         await first_outcome(service, outcomes, 3)
         service.reject(1, retry_after=20)
         service.reject(2, retry_after=20)
@@ -234,18 +232,19 @@ async def test_a_break_stops_a_batch_cleanly(service: HeldService) -> None:
     async with client(service, max_connections=2) as api:
 
         async def first_only() -> None:
-            async for _ in api.create_many(requests(9)):
-                break
+            async for outcome in api.create_many(opened(requests(9), 2)):
+                if not outcome.request.name.startswith(OPENING):
+                    break
 
         reader = asyncio.create_task(first_only())
-        await service.receives(1)
+        await service.receives(2)
         service.respond(0)
         await reader
+        await service.receives(3)
+        service.respond(1)
+        service.respond(2)
         await idle()
-        arrived = len(service.received)
-        service.respond_to_all()
-        await service.receives(arrived)
-        assert arrived <= 3
+        await service.receives(3)
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled"])
@@ -283,7 +282,7 @@ async def test_stopping_a_batch_releases_its_slots(how: str) -> None:
 async def test_a_reader_that_stops_early_retries_nothing(service: HeldService) -> None:
     """A 429 that arrives after the stop is final."""
     async with client(service) as api:
-        outcomes = api.create_many(requests(2))
+        outcomes = api.create_many(opened(requests(2), 2))
         await first_outcome(service, outcomes, 2)
         closing = asyncio.create_task(outcomes.aclose())
         await idle()
@@ -309,15 +308,17 @@ async def test_a_cancelled_reader_cancels_its_calls(service: HeldService, inside
     async with client(service, max_connections=2) as api:
 
         async def read() -> None:
-            async with aclosing(api.create_many(requests(9))) as outcomes:
-                async for _ in outcomes:
-                    await asyncio.Event().wait()
+            async with aclosing(api.create_many(opened(requests(9), 2))) as outcomes:
+                async for outcome in outcomes:
+                    if not outcome.request.name.startswith(OPENING):
+                        await asyncio.Event().wait()
 
         reader: asyncio.Task[Any]
-        reader = asyncio.create_task(read() if inside == "aclosing" else _all(api, requests(9)))
-        await service.receives(1)
-        service.respond(0)
-        await service.receives(3)
+        reader = asyncio.create_task(read() if inside == "aclosing" else _all(api, opened(requests(9), 2)))
+        await service.receives(2)
+        if inside == "aclosing":
+            service.respond(0)
+            await service.receives(3)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
@@ -331,7 +332,7 @@ async def test_a_cancelled_reader_cancels_its_calls(service: HeldService, inside
 async def test_cancelling_aclose_cancels_the_calls_in_flight(service: HeldService) -> None:
     """A reader need not wait for them."""
     async with client(service) as api:
-        outcomes = api.create_many(requests(2))
+        outcomes = api.create_many(opened(requests(2), 2))
         await first_outcome(service, outcomes, 2)
         closing = asyncio.create_task(outcomes.aclose())
         await idle()
@@ -352,19 +353,17 @@ async def test_a_slow_reader_causes_no_timeout(advance: Clock) -> None:
 async def test_a_cool_down_pauses_the_batch(service: HeldService, advance: Clock) -> None:
     """A rate limited call is retried as in `create`, and no other attempt starts meanwhile."""
     async with client(service, max_connections=2) as api:
-        batch = asyncio.create_task(_all(api, requests(4)))
-        await service.receives(1)
-        service.respond(0)
-        await service.receives(3)
-        service.reject(1, retry_after=10)
+        batch = asyncio.create_task(_all(api, opened(requests(3), 2)))
+        await service.receives(2)
+        service.reject(0, retry_after=10)
         await idle()
-        service.respond(2)
-        await service.receives(3)
+        service.respond(1)
+        await service.receives(2)
         advance(11)
+        await service.receives(3)
+        service.respond(2)
         await service.receives(4)
         service.respond(3)
-        await service.receives(5)
-        service.respond(4)
         assert all(outcome.persona for outcome in await batch)
 
 

@@ -107,7 +107,7 @@ async def test_enqueueing_again_adds_missing_jobs(app: PersonaApp, fake_suno: Fa
 async def test_an_unexpected_error_is_an_outcome(app: PersonaApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """The outcome is unknown, with the error as its reason, and the job has ended."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("suno_persona._response.Reader.read", fail)

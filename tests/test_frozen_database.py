@@ -1,18 +1,11 @@
 """A PostgreSQL server that no longer responds, does not accept an option, or is behind a pooler."""
 
 import asyncio
-import os
-import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
 from support.calls import requests
-from support.databases import frozen, needs_linux, own_server
+from support.databases import frozen, needs_linux, needs_pgbouncer, own_server, pooler
 from support.journals import run_batch
 
 from suno_persona import ConfigurationError, JournalError, PersonaAPI
@@ -57,36 +50,7 @@ async def test_the_url_may_have_an_option_of_the_driver(postgres_url: str) -> No
         assert await journal.counts() == {}
 
 
-@contextmanager
-def pooler(url: str, folder: Path) -> Iterator[str]:
-    """Run pgbouncer in transaction mode in front of a database, and yield its URL."""
-    server = make_url(url)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    settings = folder / "pgbouncer.ini"
-    settings.write_text(
-        f"[databases]\n* = host={server.query['host']} user={server.username}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = transaction\ndefault_pool_size = 3\nlogfile = {folder}/log\npidfile = {folder}/pid\n"
-    )
-    command = ["pgbouncer", str(settings)]
-    if os.getuid() == 0:  # it does not run as root, and only the server's user may use the server's socket
-        user = Path(str(server.query["host"])).owner()
-        shutil.chown(folder, user)
-        for parent in folder.parents:
-            parent.chmod(parent.stat().st_mode | 0o011)
-        command[1:1] = ["-u", user]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        try:
-            assert process.stderr is not None
-            while b"process up" not in (line := process.stderr.readline()):
-                assert line, "pgbouncer did not start"
-            yield f"postgresql://postgres@127.0.0.1:{port}/{server.database}"
-        finally:
-            process.terminate()
-
-
-@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="needs pgbouncer")
+@needs_pgbouncer
 async def test_batches_run_through_a_pooler_in_transaction_mode(
     postgres_url: str, fake_suno: FakeSuno, once: PersonaAPI, tmp_path: Path
 ) -> None:

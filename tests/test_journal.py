@@ -24,8 +24,10 @@ from suno_persona import (
     OutcomeUnknownError,
     PersonaAPI,
     UsageError,
+    dumps,
     loads,
 )
+from suno_persona.conversion import make_converter
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno, Fault
 
@@ -110,23 +112,17 @@ async def test_an_id_that_was_found_is_recorded(journal_url: str, fake_suno: Fak
 async def test_a_request_that_another_run_claimed_is_not_sent(journal_url: str, service: HeldService) -> None:
     """Of two concurrent runs on one journal, the second reports the claims of the first."""
     async with client(service) as api, client(service) as other:
-        first = asyncio.create_task(run_batch(api, requests(3), Journal(journal_url)))
-        await service.receives(1)
+        first = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url), 2))
+        await service.receives(2)
+        second = await run_batch(other, requests(2), Journal(journal_url))
+        assert [type(outcome.error) for outcome in second.values()] == [OutcomeUnknownError] * 2
+        assert "no outcome was recorded" in str(second[0].error)
         service.respond(0)
-        await service.receives(3)
-        second = await run_batch(other, requests(3), Journal(journal_url))
-        assert [type(second[index].error) for index in range(3)] == [
-            type(None),
-            OutcomeUnknownError,
-            OutcomeUnknownError,
-        ]
-        assert "no outcome was recorded" in str(second[1].error)
         service.respond(1)
-        service.respond(2)
         assert all(outcome.persona for outcome in (await first).values())
-        last = await run_batch(other, requests(3), Journal(journal_url))
+        last = await run_batch(other, requests(2), Journal(journal_url))
         assert all(outcome.persona for outcome in last.values())
-        await service.receives(3)
+        await service.receives(2)
 
 
 async def test_concurrent_runs_share_the_work(journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
@@ -207,6 +203,34 @@ async def test_a_failed_retry_of_an_unknown_outcome_leaves_it_unknown(
     assert "ConnectionLostError" in str(error)
     assert isinstance(error.__cause__, NotFoundError)
     assert await states(journal_url) == ["unknown"]
+
+
+async def test_a_conflict_after_a_retry_of_an_unknown_outcome_keeps_both_reasons(
+    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """A 409 says that the first attempt had created it; whoever looks needs to know what happened to both."""
+    fake_suno.script(Fault.lost_answer(), Fault.response(409, b'{"error": {"message": "it already exists"}}'))
+    await run_batch(once, requests(1), Journal(journal_url))
+    await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True))
+    error = (await run_batch(once, requests(1), Journal(journal_url)))[0].error
+    (entry,) = await entries(journal_url)
+    assert entry.state == "unknown"
+    for words in (str(error), str(entry.reason)):
+        assert "ConnectionLostError" in words
+        assert "RejectedError, HTTP 409: it already exists" in words
+
+
+async def test_a_persona_that_cannot_be_written_is_recorded_as_received(journal_url: str, fake_suno: FakeSuno) -> None:
+    """A hook of the user's converter made something that is no JSON: the record has the id and what was received."""
+    converter = make_converter()
+    converter.register_structure_hook(datetime, lambda value, _: object())
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, converter=converter) as api:
+        first = (await run_batch(api, requests(1), Journal(journal_url)))[0].result()
+    with pytest.raises((AttributeError, TypeError)):
+        dumps(first)
+    (entry,) = await entries(journal_url)
+    assert (entry.state, entry.persona_id) == ("created", first.id)
+    assert entry.persona == fake_suno.personas[0]
 
 
 async def test_an_abandoned_claim_is_retried_on_demand(journal_url: str, service: HeldService) -> None:

@@ -4,23 +4,17 @@ import asyncio
 import contextlib
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.calls import requests
 from support.cancellation import cancelled_at
 from support.clock import Clock
-from support.held_service import HeldService, client, first_outcome
+from support.held_service import HeldService, client, first_outcome, opened
 from support.idle import idle, turns
 from support.journals import entries, run_batch, states
 
-from suno_persona import (
-    OutcomeUnknownError,
-    Persona,
-    PersonaAPI,
-    UsageError,
-)
-from suno_persona._batch import Run, claim_and_send, record
+from suno_persona import OutcomeUnknownError, Persona, PersonaAPI, UsageError
+from suno_persona._batch import claim_and_send, record
 from suno_persona._engine import Account, Call
 from suno_persona._response import Ended
 from suno_persona.conversion import dump_request
@@ -44,28 +38,59 @@ async def test_an_outcome_is_committed_before_it_is_yielded(
 async def test_a_cancelled_batch_records_what_is_known(journal_url: str, service: HeldService, advance: Clock) -> None:
     """Requests in flight are unknown; those that wait for another attempt or for a slot were not created."""
     async with client(service, max_connections=2) as api:
-        batch = asyncio.create_task(run_batch(api, requests(9), Journal(journal_url)))
-        await service.receives(1)
-        service.respond(0)
-        await service.receives(3)
-        service.reject(1, retry_after=20)
+        batch = asyncio.create_task(run_batch(api, requests(9), Journal(journal_url), 2))
+        await service.receives(2)
+        service.reject(0, retry_after=20)
         await idle()
         batch.cancel()
         with pytest.raises(asyncio.CancelledError):
             await batch
-    assert await states(journal_url) == ["created", "not_created", "unknown"]
+    assert await states(journal_url) == ["not_created", "unknown"]
 
 
 async def test_a_reader_that_stops_early_has_all_outcomes_recorded(journal_url: str, service: HeldService) -> None:
     """Requests that are in flight when the reader stops finish, and are recorded for the next run."""
     async with client(service, max_connections=3) as api:
-        outcomes = api.create_many(requests(9), journal=Journal(journal_url))
+        outcomes = api.create_many(opened(requests(9), 3), journal=Journal(journal_url))
         await first_outcome(service, outcomes, 3)
+        await service.receives(4)
         closing = asyncio.create_task(outcomes.aclose())
-        for number in (1, 2):
+        for number in (1, 2, 3):
             service.respond(number)
         await closing
-    assert await states(journal_url) == ["created"] * 3
+    assert await states(journal_url) == ["created"] * 4
+
+
+async def test_leaving_a_batch_with_a_journal_logs_nothing(
+    journal_url: str, service: HeldService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The journal has the outcomes that nobody read."""
+    async with client(service, max_connections=3) as api:
+        outcomes = api.create_many(opened(requests(9), 3), journal=Journal(journal_url))
+        await first_outcome(service, outcomes, 3)
+        service.respond_to_all()
+        await outcomes.aclose()
+    assert [record for record in caplog.records if record.name == "suno_persona"] == []
+
+
+@pytest.mark.posix
+async def test_an_id_that_neither_the_journal_nor_the_reader_has_is_logged(
+    tmp_path: Path, service: HeldService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here somebody deletes the journal, and the reader leaves."""
+    file = tmp_path / "personas.db"
+    async with client(service, max_connections=2) as api:
+        outcomes = api.create_many(opened(requests(9), 2), journal=Journal(file))
+        await first_outcome(service, outcomes, 2)
+        await service.receives(3)
+        file.unlink()
+        closing = asyncio.create_task(outcomes.aclose())
+        await idle()
+        service.respond_to_all()
+        await closing
+    assert {f"persona {name} was created, and its outcome was not read" for name in ("persona-2", "persona-3")} <= set(
+        caplog.messages
+    )
 
 
 @pytest.mark.parametrize("points", range(0, 60, 3))
@@ -86,26 +111,28 @@ async def test_cancelling_at_any_moment_loses_nothing(points: int, tmp_path: Pat
         assert outcome.persona or isinstance(outcome.error, OutcomeUnknownError)
 
 
+ACCOUNT = Account("https://gateway.example", lambda salt: "fingerprint")
+
+
 @pytest.mark.parametrize("point", range(6))
 async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str, point: int) -> None:
-    """An unsent request is recorded as not created, a sent one as created; no claim is left without an outcome."""
-    call = Call(requests(1)[0])
-    account = Account("https://gateway.example", lambda salt: "fingerprint")
+    """An unsent request is recorded as not created, a sent one as unknown; no claim is left without an outcome."""
+    (request,) = requests(1)
     is_sent = False
 
-    async def send(_: Call) -> Ended:
+    async def send(call: Call) -> Ended:
         nonlocal is_sent
         is_sent = True
-        cancellation: asyncio.CancelledError | None = None
         try:
             await asyncio.sleep(0)
-        except asyncio.CancelledError as error:
-            cancellation = error
-        return Ended(Persona(id="fd213afd"), cancellation=cancellation)
+        except asyncio.CancelledError as cancellation:
+            return Ended(OutcomeUnknownError(message="cancelled", request=call.request), cancellation=cancellation)
+        return Ended(Persona(id="fd213afd"))
 
-    async def create(run: Run) -> None:
-        key = run.key(dump_request(call.request))
-        ended = await claim_and_send(run, key, call, send)
+    async def run_once(journal: Journal) -> None:
+        run = await journal.begin(ACCOUNT)
+        key = run.key(dump_request(request))
+        ended = await claim_and_send(run, key, Call(request), send)
         if not ended.is_recorded:
             ended = await record(run, key, ended)
         if ended.cancellation is not None:
@@ -113,9 +140,14 @@ async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str
 
     async with Journal(journal_url) as journal:
         with contextlib.suppress(asyncio.CancelledError):
-            await cancelled_at(point, create(await journal.begin(account)))
+            await cancelled_at(point, run_once(journal))
     for entry in await entries(journal_url):
-        assert entry.state == ("created" if is_sent else "not_created")
+        assert entry.state in (("unknown", "created") if is_sent else ("not_created",))
+    async with Journal(journal_url) as journal:  # once more, with what is recorded by now
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancelled_at(0, run_once(journal))
+    for entry in await entries(journal_url):
+        assert entry.state != "claimed"
 
 
 @pytest.mark.parametrize("point", range(3))
@@ -129,16 +161,16 @@ async def test_a_cancelled_read_leaves_the_journal_usable(journal_url: str, poin
 
 async def test_closing_a_journal_commits_pending_outcomes(journal_url: str) -> None:
     """Outcomes are committed even if nothing awaits them and the closing task is cancelled meanwhile."""
-    settling: list[asyncio.Future[Any]] = []
 
     async def settle() -> None:
         async with Journal(journal_url) as journal:
-            run = await journal.begin(Account("https://gateway.example", lambda salt: "fingerprint"))
+            run = await journal.begin(ACCOUNT)
             body = dump_request(requests(1)[0])
             key = run.key(body)
-            assert await run.claim(key, body) is None
-            settling.append(asyncio.ensure_future(run.settle(key, Ended(Persona(id="fd213afd")))))
+            assert await run.claim(key, body) == (None, None)
+            settling = asyncio.create_task(run.settle(key, Ended(Persona(id="fd213afd"))))
             await asyncio.sleep(0)
+            settling.cancel()
             asyncio.current_task().cancel()  # type: ignore[union-attr]  # it is in one
 
     with pytest.raises(asyncio.CancelledError):

@@ -15,17 +15,18 @@ import pytest
 from support.calls import requests
 from support.command import COMMAND, run
 from support.databases import Databases
-from support.held_service import HeldService, client
+from support.held_service import OPENING, HeldService, client, opened
 
 from suno_persona import ConfigurationError, JournalError, Outcome, PersonaAPI
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
 
 
-async def take(api: PersonaAPI, journal: Journal, outcomes: list[Outcome], count: int = 50) -> None:
+async def take(api: PersonaAPI, journal: Journal, outcomes: list[Outcome], count: int = 50, in_flight: int = 1) -> None:
     """Run a batch, and append the outcomes that it yields before it fails."""
-    async for outcome in api.create_many(requests(count), journal=journal):
-        outcomes.append(outcome)  # noqa: PERF401 - they are needed even if it fails
+    async for outcome in api.create_many(opened(requests(count), in_flight), journal=journal):
+        if not outcome.request.name.startswith(OPENING):
+            outcomes.append(outcome)  # noqa: PERF401 - they are needed even if it fails
 
 
 async def assert_fails(fake: FakeSuno, api: PersonaAPI, url: str, reason: str) -> None:
@@ -275,7 +276,7 @@ async def test_a_database_that_goes_away_stops_the_batch(
     """Requests in flight finish and are yielded, nothing more is sent, and then the error is raised."""
     async with client(service, max_connections=3) as api:
         outcomes: list[Outcome] = []
-        batch = asyncio.create_task(take(api, Journal(postgres_url), outcomes))
+        batch = asyncio.create_task(take(api, Journal(postgres_url), outcomes, in_flight=3))
         await service.receives(3)
         with databases.away(postgres_url):
             for number in range(3):

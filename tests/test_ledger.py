@@ -17,12 +17,13 @@ from suno_persona import (
     RejectedError,
     ServerError,
     dumps,
+    loads,
 )
-from suno_persona._response import Ended
+from suno_persona._response import Ended, Failure
 from suno_persona.journal import State
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._states import (
-    Account,
+    Binding,
     Claim,
     Enqueue,
     Event,
@@ -222,6 +223,7 @@ def test_a_retry_does_not_end_the_doubt() -> None:
         result = decide(record, settle(reported, "run"))
         assert isinstance(result, Record)
         assert (result.state, result.persona_id, result.doubt) == ("unknown", "seen", "lost")
+        assert result.reason == ("lost" if reported is UNKNOWN else f"lost; a retry: {reported['reason']}")
     created = decide(retried, settle(CREATED, "run"))
     assert created == settled(CREATED, settled_at=NOW, claimed_at=NOW, holder="run")
 
@@ -258,14 +260,12 @@ def test_an_index_is_recorded_once() -> None:
     [
         (RejectedError(message="no\0 \ud800", status=400), "not_created", "RejectedError, HTTP 400: no\ufffd ?"),
         (ServerError(message="lost", persona_id="p"), "unknown", "ServerError: lost"),
-        (OutcomeUnknownError(message="cancelled while in flight"), "unknown", "cancelled while in flight"),
+        (OutcomeUnknownError(message="cancelled"), "unknown", "OutcomeUnknownError: cancelled"),
         (NotCreatedError(message="cancelled before it was sent"), "not_created", "cancelled before it was sent"),
     ],
 )
-def test_an_error_is_recorded_with_its_reason(
-    error: NotCreatedError | OutcomeUnknownError, state: State, reason: str
-) -> None:
-    """The error shows whether a persona may exist; the record has the service's id of the exchange, too."""
+def test_an_error_is_recorded_with_its_reason(error: Failure, state: State, reason: str) -> None:
+    """The error itself shows whether a persona may exist."""
     members = settlement(Ended(error, "r"))
     assert (members["state"], members["request_id"]) == (state, "r")
     assert reason in members["reason"]
@@ -280,10 +280,20 @@ def test_only_a_request_that_was_not_created_is_requeued() -> None:
 
 
 def test_a_persona_is_recorded_whole() -> None:
-    """The record has the persona as `dumps` writes it."""
+    """The record has the persona as it was received, or as `dumps` writes it."""
     persona = Persona(id="p\0", name="N\ud800")
     members = settlement(Ended(persona))
     assert (members["persona"], members["persona_id"]) == (dumps(persona).decode(), "p\ufffd")
+    assert settlement(Ended(persona, document=b'{"id":"p"}'))["persona"] == '{"id":"p"}'
+
+
+@pytest.mark.parametrize("received", [None, {"id": "p", "mood": "blue"}])
+def test_a_persona_that_cannot_be_written_is_recorded_as_received(received: dict[str, object] | None) -> None:
+    """A hook of the user's may have made what is no JSON: it is created all the same, and its id is there."""
+    persona = Persona(id="p", name=object())  # type: ignore[arg-type]  # what a hook may do
+    members = settlement(Ended(persona, document=received))
+    assert (members["state"], members["persona_id"]) == ("created", "p")
+    assert loads(members["persona"]) == (Persona(id="p") if received is None else loads('{"id": "p", "mood": "blue"}'))
 
 
 def test_identical_requests_have_ordinals() -> None:
@@ -298,15 +308,15 @@ def test_identical_requests_have_ordinals() -> None:
     ("bound", "accept_new_key", "reason"),
     [
         (None, False, None),
-        (Account("https://a/", "1"), False, None),
-        (Account("https://a/", "2"), True, None),
-        (Account("https://a/", "2"), False, "another API key of https://a/; accept_new_key=True"),
-        (Account("https://b/", "1"), True, "belongs to https://b/, and this client sends to https://a/"),
+        (Binding("https://a/", "1"), False, None),
+        (Binding("https://a/", "2"), True, None),
+        (Binding("https://a/", "2"), False, "another API key of https://a/; accept_new_key=True"),
+        (Binding("https://b/", "1"), True, "belongs to https://b/, and this client sends to https://a/"),
     ],
 )
-def test_a_journal_belongs_to_one_account(bound: Account | None, accept_new_key: bool, reason: str | None) -> None:
+def test_a_journal_belongs_to_one_account(bound: Binding | None, accept_new_key: bool, reason: str | None) -> None:
     """The first claim binds it; a rotated key is accepted on demand, another endpoint never."""
-    result = bind(bound, wanted := Account("https://a/", "1"), accept_new_key=accept_new_key)
+    result = bind(bound, wanted := Binding("https://a/", "1"), accept_new_key=accept_new_key)
     if reason is None:
         assert result == wanted
     else:

@@ -116,11 +116,10 @@ def worker(*, client: ClientOptions, journal: str, grace: float, accept_new_key:
 
 async def _serve(app: "PersonaApp", api: PersonaAPI, started: str, *, accept_new_key: bool) -> None:
     """Run the worker. Raises `JournalError` if there is no queue, or if it belongs to another account."""
-    from suno_persona.distributed._queue import count_workers
     from suno_persona.journal import Journal
 
+    await app.count_workers()
     async with Journal(app.journal_url, accept_new_key=accept_new_key) as journal:
-        await journal.enqueue([], count_workers)
         await journal.begin(api.account)
     async with app.open_async():
         report(started)
@@ -175,7 +174,7 @@ def results(context: click.Context, *, file: Path | None, journal: str, output: 
     again at any time. The exit status is that of batch.
     """
     with _needing_the_extra():
-        import suno_persona.distributed  # noqa: F401 - so that it is not missed later
+        from suno_persona.distributed import make_app
     from suno_persona.cli._progress import RESULTS, Display  # not at the top: rich takes long to import
 
     async def work() -> int:
@@ -189,7 +188,7 @@ def results(context: click.Context, *, file: Path | None, journal: str, output: 
             return 128 + signals[0], [f"to resume: {typed_again(context)}"]
 
         with opened_output(output) as opened:
-            task = loop.create_task(_follow(journal, rows, display, opened))
+            task = loop.create_task(_follow(make_app(journal), rows, display, opened))
             with stopping(stop, lambda: None, interrupted, grace=0) as signals:
                 await asyncio.wait([task])
         if task.cancelled():
@@ -207,12 +206,12 @@ def results(context: click.Context, *, file: Path | None, journal: str, output: 
     return asyncio.run(work())
 
 
-async def _follow(url: str, rows: dict[str, InputRow], display: "Display", output: Output) -> None:
+async def _follow(app: "PersonaApp", rows: dict[str, InputRow], display: "Display", output: Output) -> None:
     """Write the outcomes until every request has one, and remove their rows. Raises `JournalError` if there is none."""
     from suno_persona.journal import Journal
     from suno_persona.journal._states import PENDING
 
-    async with Journal.existing(url) as journal:
+    async with Journal.existing(app.journal_url) as journal:
         counts = await journal.counts(enqueued=True)
         if not counts:
             raise JournalError(message="no request is enqueued: enqueue a file first: suno-persona enqueue FILE")
@@ -220,7 +219,7 @@ async def _follow(url: str, rows: dict[str, InputRow], display: "Display", outpu
         display.expect(sum(counts.values()))
         display.shows_bar = not output.is_terminal
         with display:
-            waiting = asyncio.create_task(_wait(journal, display))
+            waiting = asyncio.create_task(_wait(app, journal, display))
             try:
                 async for entry in journal.settled():
                     row, outcome = rows.pop(entry.key, InputRow()), entry.outcome(0)
@@ -231,17 +230,15 @@ async def _follow(url: str, rows: dict[str, InputRow], display: "Display", outpu
                 await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def _wait(journal: "Journal", display: "Display") -> None:
+async def _wait(app: "PersonaApp", journal: "Journal", display: "Display") -> None:
     """Show what the requests wait for."""
-    from suno_persona.distributed._queue import count_workers
-
     was_alive = True
     while True:
         counts = await journal.counts(enqueued=True)
         display.expect(sum(counts.values()))
         queued, claimed = counts.get("queued", 0), counts.get("claimed", 0)
         if queued or claimed:
-            is_alive = bool(await journal.enqueue([], count_workers))
+            is_alive = bool(await app.count_workers())
             hint = "" if is_alive else f"; {_NO_WORKER}"
             display.wait(f"{queued} queued, {claimed} in flight{hint}", is_news=is_alive != was_alive)
             was_alive = is_alive

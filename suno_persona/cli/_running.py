@@ -103,7 +103,7 @@ def journal_arguments(url: str) -> list[str]:
     """Return how a printed command names the journal: not if the environment does, or if the URL has a password."""
     from suno_persona.journal import Journal
 
-    has_password = "***" in repr(Journal(url))
+    has_password = Journal(url).has_password
     return [] if has_password or url == os.environ.get("SUNO_JOURNAL_URL") else ["--journal", url]
 
 

@@ -26,7 +26,7 @@ except ModuleNotFoundError as _error:
 
 __all__ = ["PersonaApp", "enqueue", "make_app", "outcomes"]
 
-_AT_ONCE = 1000  # requests in a transaction
+_PART = 1000  # requests in a transaction
 
 
 async def enqueue(
@@ -37,11 +37,12 @@ async def enqueue(
 ) -> int:
     """Enqueue a batch for the workers. Returns how many jobs that made.
 
-    It makes the tables of the journal and of the queue where there are none.
+    It makes the tables of the journal and of the queue if there are none.
+
     `requests` is any iterable or async iterable; it is consumed lazily and written in parts. What has an outcome or a
     job is not enqueued again, so a batch can be enqueued again whatever happened; with `retry_not_created`, what was
-    settled as not created is. Raises `JournalError` where the database fails, and `InvalidRequestError` for what is no
-    request: the parts before it are enqueued then.
+    settled as not created is. Raises `JournalError` if the database fails, and `InvalidRequestError` for an item that
+    is not a request: the parts before it are enqueued then.
     """
     keys, by, made = Keys(), here(), 0
     part: list[Enqueue] = []
@@ -51,7 +52,7 @@ async def enqueue(
             body = dump_request(Call(request).request)
             part.append(Enqueue(keys.next(body), body.decode(), index, by, retry_not_created))
             index += 1
-            if len(part) == _AT_ONCE:
+            if len(part) == _PART:
                 made += await journal.enqueue(part, app.defer_requests)
                 part.clear()
         return made + await journal.enqueue(part, app.defer_requests)
@@ -77,13 +78,15 @@ def make_app(
 ) -> PersonaApp:
     """Make a procrastinate app with the task `create_persona`: for `enqueue`, `outcomes` and procrastinate's workers.
 
+    Procrastinate's own command takes it as `--app`, from a module of yours.
+
     - `journal_url`: the PostgreSQL database that holds both the journal and the queue.
     - `make_client`: makes the one `PersonaAPI` of a worker process, when the worker starts.
     - `concurrency`: how many jobs a worker has in flight, unless its `--concurrency` says otherwise.
     - `stalled_worker_timeout`: seconds without a heartbeat after which other workers take over a worker's jobs. A
       worker sends none during a graceful shutdown, so this must be longer than any call.
 
-    Raises `ConfigurationError` for an argument that cannot be used.
+    Raises `ConfigurationError` for an unusable argument.
     """
     return PersonaApp(
         journal_url,

@@ -111,6 +111,10 @@ class PersonaApp(App):
         job = Job(task_name=self._task, queue=_QUEUE, lock=None, queueing_lock=None)
         return queue.defer(connection, job, queued, pending)
 
+    async def count_workers(self) -> int:
+        """Count the workers that sent a heartbeat lately. Raises `JournalError`, also if there is no queue."""
+        return await asyncio.to_thread(queue.count_workers, postgresql_conninfo(self.journal_url))
+
     def cancel_in_flight(self) -> None:
         """Cancel the jobs in flight: requests that were sent become unknown, all others are queued again."""
         self._is_cut_off = True

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import cast
 
 import attrs
 
@@ -13,27 +12,80 @@ from suno_persona._batch import claim_and_send, record
 from suno_persona._engine import Call
 from suno_persona._response import Ended
 from suno_persona._retry import RetryPolicy, backoff
-from suno_persona._shield import uncancelled
+from suno_persona._shield import Cancellation, uncancelled
 from suno_persona.conversion import parse_json, to_request
 from suno_persona.errors import JournalError, NotCreatedError
-from suno_persona.journal import Entry
 from suno_persona.journal._writer import Run
 
 MAX = datetime.max.replace(tzinfo=UTC)
-STALE_AFTER = timedelta(minutes=10)  # until then a claim of a batch may be at work
+STALE_AFTER = timedelta(minutes=10)  # until then, a batch that claimed a request may be running
 JOURNAL_WAIT = 10  # seconds
-LOOK_AGAIN = 300  # seconds: nothing postpones a job by more, whatever a service or a clock says
+MAX_WAIT = 300  # seconds: nothing postpones a job by more, whatever a service or a clock says
 RECORD_WAITS = (1, 2, 4, 8, 16, 32)  # seconds: a database that restarts loses no outcome
-REDELIVERY = RetryPolicy(wait_initial=1, wait_max=LOOK_AGAIN)
+REDELIVERY = RetryPolicy(wait_initial=1, wait_max=MAX_WAIT)
 _log = logging.getLogger("suno_persona")
 
 
 class Redeliver(Exception):  # noqa: N818 - no error, but how a job is left to a later delivery
-    """A job is to be delivered again after so many seconds."""
+    """A job is to be delivered again after this many seconds."""
 
     def __init__(self, wait: float) -> None:
         super().__init__(f"to be delivered again in {wait:.1f} s")
         self.wait = wait
+
+
+@attrs.define(eq=False)
+class _Delivery:
+    """The journal's run of one delivery, as `claim_and_send` and `record` use it."""
+
+    run: Run
+    attempts: int
+    """How many deliveries came before."""
+
+    is_shutdown: Callable[[], bool]
+    """Return whether a cancellation comes from the shutdown of the worker."""
+
+    began: datetime
+    wait: float | None = None
+    """The seconds until the next delivery, if the request was not created and is queued again."""
+
+    def key(self, body: bytes) -> str:
+        """Return the key of the next request."""
+        return self.run.key(body)
+
+    async def claim(self, key: str, body: bytes) -> tuple[Ended | None, Cancellation]:
+        """Claim the request. Raises `Redeliver` while a batch may be sending it."""
+        found, cancellation = await self.run.try_claim(key, body)
+        if found is not None and found.state == "claimed":
+            age = self.began - datetime.fromisoformat(found.claimed_at)
+            raise Redeliver(min((STALE_AFTER - age).total_seconds(), MAX_WAIT))
+        return None if found is None else found.ended(), cancellation
+
+    async def settle(self, key: str, ended: Ended) -> tuple[Ended | None, Cancellation]:
+        """Settle the claim, and retry that for about a minute: a database that restarts loses no outcome."""
+        self.wait = self._wait_after(ended)
+        cancellation: Cancellation = None
+        for pause in (*RECORD_WAITS, None):
+            try:
+                found, last = await self.run.settle(key, ended, requeue=self.wait is not None)
+            except JournalError as error:
+                if pause is None:
+                    _log.error("the outcome of %s is not recorded: %s", key, error)
+                    raise
+                _, last = await uncancelled(asyncio.sleep(pause))
+                cancellation = last or cancellation
+            else:
+                return found, last or cancellation
+        raise AssertionError
+
+    def _wait_after(self, ended: Ended) -> float | None:
+        match ended.result:
+            case NotCreatedError() if ended.cancellation is not None:
+                return 0 if self.is_shutdown() else None
+            case errors.ConnectionFailedError() | errors.RateLimitedError() | errors.ServiceUnavailableError():
+                return min(backoff(REDELIVERY, ended.result, self.attempts + 1), MAX_WAIT)
+            case _:
+                return None
 
 
 async def deliver(
@@ -47,54 +99,21 @@ async def deliver(
 ) -> None:
     """Create what a job asks for, unless the journal says that it must not be sent.
 
-    `attempts` is how many deliveries came before; `is_shutdown` says whether a cancellation comes from the shutdown of
-    the worker. Raises `Redeliver`, also if the journal fails.
+    `attempts` is how many deliveries came before; `is_shutdown` returns whether a cancellation comes from the shutdown
+    of the worker. Raises `Redeliver`, also if the journal fails.
     """
     began = run.now()
-    fresh: Entry | None = None
-
-    def redelivery(ended: Ended) -> float | None:
-        match ended.result:
-            case NotCreatedError() if ended.cancellation is not None:
-                return 0 if is_shutdown() else None
-            case errors.ConnectionFailedError() | errors.RateLimitedError() | errors.ServiceUnavailableError():
-                return min(backoff(REDELIVERY, ended.result, attempts + 1), LOOK_AGAIN)
-            case _:
-                return None
-
-    def on_recorded(entry: Entry) -> None:
-        nonlocal fresh
-        fresh = entry if entry.state == "claimed" else None
-
-    # At the first delivery, a claim may be that of a batch at work on the same journal. At a later one, its process was
+    # At the first delivery, a batch that runs on the same journal may hold the claim. At a later one, its process was
     # stopped.
     stale_before = MAX if attempts else began - STALE_AFTER
-    run = run.delivery(stale_before, on_recorded, requeues=lambda ended: redelivery(ended) is not None)
+    delivery = _Delivery(run.delivery(stale_before), attempts, is_shutdown, began)
     try:
-        ended = await claim_and_send(run, key, Call(to_request(parse_json(body))), send)
-        wait = redelivery(ended)  # before a cancellation may come that changes nothing of what is recorded
+        ended = await claim_and_send(delivery, key, Call(to_request(parse_json(body))), send)
         if not ended.is_recorded:
-            recorded, cancellation = await uncancelled(_record(run, key, ended))
-            wait = wait if recorded.result is ended.result else None  # another claim settled the request
-            ended = attrs.evolve(recorded, cancellation=recorded.cancellation or cancellation)
+            ended = await record(delivery, key, ended)
     except JournalError as error:
         raise Redeliver(JOURNAL_WAIT) from error
-    if fresh is not None:
-        raise Redeliver(min((fresh.claimed_at + STALE_AFTER - began).total_seconds(), LOOK_AGAIN))
-    if wait is not None:
-        raise Redeliver(wait) from cast("BaseException", ended.result)
-    if ended.cancellation is not None and not is_shutdown():
-        raise ended.cancellation
-
-
-async def _record(run: Run, key: str, ended: Ended) -> Ended:
-    """Commit how a call ended, and retry that for about a minute: a database that restarts loses no outcome."""
-    for wait in (*RECORD_WAITS, None):
-        try:
-            return await record(run, key, ended)
-        except JournalError as error:
-            if wait is None:
-                _log.error("the outcome of %s is not recorded: %s", key, error)
-                raise
-            await asyncio.sleep(wait)
-    raise AssertionError
+    if delivery.wait is not None and isinstance(ended.result, NotCreatedError):
+        raise Redeliver(delivery.wait) from ended.result
+    if ended.cancellation is not None:
+        raise Redeliver(0) if is_shutdown() else ended.cancellation

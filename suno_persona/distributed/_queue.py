@@ -24,15 +24,15 @@ _LIVE = """
     UNION ALL
     SELECT queueing_lock, status FROM procrastinate_jobs WHERE status = 'doing' AND queueing_lock = ANY(%(keys)s)
 """
-# Three times the interval of the heartbeats: one that is late is no death.
+# Three times the interval of the heartbeats: one late heartbeat does not mean a stalled worker.
 _ALIVE = "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - interval '30 seconds'"
 
 
 def defer(connection: object, job: Job, queued: "Sequence[Record]", pending: "Sequence[Record]") -> int:
-    """Make jobs like this one for records, where they have none, in the transaction of psycopg's connection.
+    """Make jobs like this one for records, if they have none, in the transaction of psycopg's connection.
 
     For those that are `queued` in this transaction, a job that a worker has fetched does not count: it is about to end.
-    Makes the tables where there are none. Returns how many jobs that made. Raises `JournalError`.
+    Makes the tables if there are none. Returns how many jobs that made. Raises `JournalError`.
     """
     transaction = cast("psycopg.Connection", connection)
     try:
@@ -51,17 +51,18 @@ def defer(connection: object, job: Job, queued: "Sequence[Record]", pending: "Se
     return len(jobs)
 
 
-def count_workers(connection: object, *_: object) -> int:
-    """Count the workers that sent a heartbeat lately. Raises `JournalError`, also where there is no queue."""
+def count_workers(conninfo: str) -> int:
+    """Count the workers that sent a heartbeat lately. Raises `JournalError`, also if there is no queue."""
     try:
-        ((count,),) = cast("psycopg.Connection", connection).execute(_ALIVE)
+        with psycopg.connect(conninfo, connect_timeout=10) as connection:
+            ((count,),) = connection.execute(_ALIVE)
     except psycopg.Error as error:
         raise failure(error) from error
     return int(count)
 
 
 def failure(error: BaseException) -> JournalError:
-    """Return the error to raise where the queue fails; it says how to make tables that are missing."""
+    """Return the error to raise if the queue fails; it says how to make missing tables."""
     cause = error.__cause__ or error
     hint = _HINT if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction) else ""
     return JournalError(message=f"the queue cannot be read or written: {str(cause).partition(chr(10))[0]}{hint}")

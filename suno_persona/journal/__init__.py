@@ -8,15 +8,17 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import attrs
+
 from suno_persona import _options as options
 from suno_persona._response import Ended
+from suno_persona.conversion import parse_json, to_request
 from suno_persona.errors import InvalidRequestError, JournalError, UsageError
-from suno_persona.models import Persona
+from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
 try:
     from suno_persona.journal import _states as ledger
     from suno_persona.journal._database import database_url, shown
-    from suno_persona.journal._entry import Entry
     from suno_persona.journal._states import Decision, Record, State
     from suno_persona.journal._storage import PAGE, Storage
     from suno_persona.journal._writer import Run, Writer, here
@@ -30,6 +32,69 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Journal", "State"]
 
 _LOOK_BACK = timedelta(minutes=5)
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """What a journal holds of one request."""
+
+    key: str
+    """The SHA-256 of its wire body, a colon, and its ordinal, from 1, among identical requests."""
+
+    state: State
+    """`"created"`, `"not_created"` or `"unknown"`; `"claimed"`: in flight, or its process was stopped before it
+    recorded an outcome; `"queued"`: it waits for a worker."""
+
+    request: CreatePersonaRequest
+    """The request."""
+
+    claimed_at: datetime
+    """When it was enqueued or last claimed, in UTC."""
+
+    claimed_by: str
+    """The host and the process that did."""
+
+    settled_at: datetime | None
+    """When its outcome was recorded, in UTC."""
+
+    persona: Persona | None
+    """The persona; `None` unless it was created."""
+
+    persona_id: str | None
+    """The persona's id, also where it was found in a response that could not be read otherwise."""
+
+    request_id: str | None
+    """The service's id of the exchange, for its support."""
+
+    reason: str | None
+    """Why there is no persona, or why the outcome is unknown."""
+
+    index: int | None
+    """Its index in the batch, where it was enqueued."""
+
+    by_hand: bool
+    """Whether it was resolved by hand, and can be resolved again."""
+
+    _ended: Ended = attrs.field(eq=False, repr=False)
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """Parse a record. Raises `JournalError` if somebody else wrote what cannot be read into the database."""
+        ended = record.ended()
+        fields = {name: value for name, value in vars(record).items() if name not in ("body", "holder", "doubt")}
+        fields["claimed_at"] = datetime.fromisoformat(record.claimed_at)
+        fields["settled_at"] = record.settled_at and datetime.fromisoformat(record.settled_at)
+        fields["persona"] = ended.result if isinstance(ended.result, Persona) else None
+        request = to_request(parse_json(record.body))
+        return cls(request=request, by_hand=record.by_hand, ended=ended, **fields)
+
+    def outcome(self, index: int) -> Outcome:
+        """Return what is recorded as the outcome of a request with this index in its batch.
+
+        Its error says when the request was claimed and by whom: a `NotCreatedError` if there is certainly no persona,
+        and an `OutcomeUnknownError` otherwise.
+        """
+        return self._ended.outcome(index, self.request, self.key)
 
 
 class _RollBack(Exception):  # noqa: N818 - it is no error
@@ -118,6 +183,11 @@ class Journal:
             writer, self._writer = self._writer, None
             await writer.close()
 
+    @property
+    def has_password(self) -> bool:
+        """Whether its URL has a password, which must not be printed."""
+        return "***" in shown(self._url)
+
     if not TYPE_CHECKING:  # for checkers, a plain `with` is an error already
 
         def __enter__(self):
@@ -136,11 +206,11 @@ class Journal:
         """
         writer = self._open()
         begin, accept = writer.storage.begin, self._accept_new_key
-        wanted = await writer.call(begin, account.endpoint, account.fingerprint, accept_new_key=accept)
+        binding = await writer.call(begin, account.endpoint, account.fingerprint, accept_new_key=accept)
         since = ""
         if retry_not_created:
             since = max(ledger.text(writer.storage.now()), await writer.call(writer.storage.latest))
-        terms = {"by": here(), "since": since, "retry_unknown": self._retry_unknown, "account": wanted}
+        terms = {"by": here(), "since": since, "retry_unknown": self._retry_unknown, "binding": binding}
         return Run(writer=writer, terms=terms)
 
     async def counts(self, *, enqueued: bool = False) -> dict[State, int]:
@@ -225,9 +295,11 @@ class Journal:
             )
             raise InvalidRequestError(message=message)
         writer = self._open()
-        made = await writer.submit(_resolution(key, persona_id))
-        if isinstance(made, ledger.Refusal):
-            raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {made.reason}")
+        decision, cancellation = await writer.commit(_resolution(key, persona_id))
+        if cancellation is not None:
+            raise cancellation
+        if isinstance(decision, ledger.Refusal):
+            raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {decision.reason}")
 
     async def resolve_all(self, resolutions: Mapping[str, str | None], *, dry_run: bool = False) -> dict[str, str]:
         """Resolve many requests, or none of them: each key as created with this id, or with `None` as not created.

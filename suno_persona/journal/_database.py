@@ -1,14 +1,17 @@
 """Where a journal is: its URL, its engine, its tables and their versions. SQLite and PostgreSQL differ here alone."""
 
 import importlib
+import operator
 import os
 import re
 import secrets
 import socket
 import sqlite3
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 import attrs
@@ -23,19 +26,24 @@ from suno_persona.journal._states import Record
 
 VERSION = 2
 LOCKED = 30  # seconds to wait for another process's transaction on an SQLite file
-CONNECT = 10  # seconds to wait for a server to let us in, unless the URL has `connect_timeout`
+CONNECT = 10  # seconds to wait for a server to accept a connection, unless the URL has `connect_timeout`
 TRANSACTION = 60  # seconds after which a transaction is broken off: the server is frozen, or others hold its locks
 _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
+_CHECKPOINT = 4 * 1024 * 1024  # bytes of write-ahead log after which it is moved into the main file
+_IN_USE = 0x53554E4F  # "SUNO": the `user_version` of a main file of which the write-ahead log holds a part
+
 _metadata = sql.MetaData()
 schema = sql.Table(
     "suno_persona_schema",
     _metadata,
     sql.Column("version", sql.Integer, nullable=False),
-    sql.Column("salt", sql.String(32)),
+    sql.Column("salt", sql.String(32), nullable=False),
     sql.Column("endpoint", sql.Text),
     sql.Column("fingerprint", sql.Text),
 )
 _TYPES: dict[str, Any] = {"key": sql.String(80), "index": sql.Integer}
+_FIXED = ("key", "body")
+_COUNTED = {"preserve_rowcount": True}
 requests = sql.Table("suno_persona_requests", _metadata)
 for _field in attrs.fields(Record):
     _type = _TYPES.get(_field.name, sql.Text)
@@ -96,7 +104,6 @@ def make_engine(url: sql.URL) -> sql.Engine:
         engine = sql.create_engine(
             url,
             hide_parameters=True,
-            paramstyle="qmark" if is_sqlite else "format",
             pool_reset_on_return=None,  # every transaction here ends itself
             pool_pre_ping=not is_sqlite,  # a server may have been restarted since
             connect_args=options,
@@ -113,9 +120,60 @@ def make_engine(url: sql.URL) -> sql.Engine:
     return engine
 
 
-def insert(dialect: sql.Dialect) -> Any:
-    """Return the dialect's own INSERT of requests, which can have an ON CONFLICT clause."""
-    return importlib.import_module(f"sqlalchemy.dialects.{dialect.name}").insert(requests)  # the other is not imported
+Write: TypeAlias = Callable[[sql.Connection, Sequence[Record]], int]
+"""Writes records in one go, and returns how many were written."""
+
+
+def writes(dialect: sql.Dialect) -> tuple[Write, Write, Write]:
+    """Return how to insert what is new, how to settle what is as its holder claimed it, and how to write anything."""
+    insert: Any = importlib.import_module(f"sqlalchemy.dialects.{dialect.name}").insert(requests)
+    changes = {column.name: insert.excluded[column.name] for column in requests.c if column.name not in _FIXED}
+    insert, write = _by_executemany(insert) if dialect.name == "sqlite" else _as_json(insert)
+    mine, own = requests.c, insert.excluded
+    as_claimed = (mine.state == sql.literal_column("'claimed'")) & (mine.holder == own.holder)
+    as_claimed &= mine.index.is_not_distinct_from(own.index)  # nothing else of a claimed record changes
+    settle = insert.on_conflict_do_update(index_elements=["key"], set_=changes, where=as_claimed)
+    upsert = insert.on_conflict_do_update(index_elements=["key"], set_=changes)
+    return write(insert.on_conflict_do_nothing(), dialect), write(settle, dialect), write(upsert, dialect)
+
+
+def _by_executemany(insert: Any) -> tuple[Any, Callable[[Any, sql.Dialect], Write]]:
+    """SQLite: the driver's own call, as SQLAlchemy's way to it costs more than the database."""
+
+    def write(statement: Any, dialect: sql.Dialect) -> Write:
+        compiled = statement.compile(dialect=dialect)
+        text, values = str(compiled), operator.attrgetter(*compiled.positiontup)
+        return lambda connection, records: (
+            connection.exec_driver_sql(text, list(map(values, records)), execution_options=_COUNTED).rowcount
+        )
+
+    return insert.values({name: sql.bindparam(name) for name in requests.c.keys()}), write  # noqa: SIM118 - no dict
+
+
+def _as_json(insert: Any) -> tuple[Any, Callable[[Any, sql.Dialect], Write]]:
+    """PostgreSQL: all records as one JSON parameter, as a parameter for each member costs five times as much."""
+    columns = [sql.column(column.name, column.type) for column in requests.c]
+    rows = sql.func.json_to_recordset(sql.bindparam("records", type_=sql.JSON)).table_valued(*columns)
+
+    def write(statement: Any, _: sql.Dialect) -> Write:
+        return lambda connection, records: (
+            connection.execute(statement, {"records": list(map(vars, records))}, execution_options=_COUNTED).rowcount
+        )
+
+    return insert.from_select(requests.c.keys(), sql.select(rows.render_derived(with_types=True))), write
+
+
+def begin_write(connection: sql.Connection) -> None:
+    """Begin a transaction that writes, and whose commit survives a power cut."""
+    if connection.dialect.name == "sqlite":
+        # Otherwise two processes read at once, and then one of them cannot write.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        # In each transaction: the server's default may be less, and a pooler may change the connection between two.
+        connection.exec_driver_sql(
+            "SELECT set_config('synchronous_commit', 'on', true)"
+            " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+        )
 
 
 def _check_options(url: sql.URL) -> None:
@@ -154,21 +212,100 @@ def break_off(connection: Any) -> None:
 
 def _configure(connection: DBAPIConnection, _: object) -> None:
     # SQLite does not always wait for another process that turns on the write-ahead log too, and so it never should.
-    # `synchronous` lets a commit survive a power cut (SQLite's manual on WAL).
+    # `synchronous` lets a commit survive a power cut (SQLite's manual on WAL). See `SQLiteFile` for checkpoints.
+    pragmas = ("busy_timeout=0", "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0", _BUSY)
     try:
-        for pragma in ("busy_timeout=0", "journal_mode=WAL", "synchronous=FULL", f"busy_timeout={LOCKED * 1000}"):
+        for pragma in pragmas:
             connection.cursor().execute(f"PRAGMA {pragma}")
     except sqlite3.Error:
         connection.close()
         raise
 
 
-def check_file(file: str, *, create: bool) -> None:
-    """Say what is wrong with the path of an SQLite file, where SQLite itself would not say it clearly."""
+_BUSY = f"busy_timeout={LOCKED * 1000}"
+
+
+class SQLiteFile:
+    """The file of an open SQLite journal: marked as in use, and known again if it is replaced.
+
+    The write-ahead log holds what is not in the main file yet. A checkpoint moves it there, and the last connection to
+    be closed deletes the log. So a copy of the main file alone is whole only after that. The mark shows it: each of our
+    checkpoints writes it to the main file, and it is cleared in the log at once. Whoever moves all of the log to the
+    main file, even SQLite's own command after a kill, moves the cleared mark there, too.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        (self._path,) = (row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
+        if not _is_marked(self._path):
+            self._mark(connection)
+        self.clear(connection)  # a process may have been killed before it did
+        self._identity, self._size = self._stat()
+        self._limit = self._size + _CHECKPOINT
+
+    def check(self) -> None:
+        """Raise `JournalError` if the path names another file than the one that is open."""
+        try:
+            found, self._size = self._stat()
+        except FileNotFoundError as error:
+            raise JournalError(message=f"{error.filename}: the journal's file was deleted while it was open") from None
+        if found != self._identity:
+            raise JournalError(message=f"{self._path}: the journal's file was replaced while it was open")
+
+    def checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Move the write-ahead log into the main file if it has grown enough. Call it before a transaction."""
+        if self._size > self._limit:
+            self._mark(connection)
+            self._limit = self._stat()[1] + _CHECKPOINT
+
+    def clear(self, connection: sqlite3.Connection) -> None:
+        """Clear the mark, in the write-ahead log, if it is still there."""
+        if connection.execute("PRAGMA user_version").fetchone() != (0,):
+            connection.execute("PRAGMA user_version=0")
+
+    def _stat(self) -> tuple[list[tuple[int, int]], int]:
+        """Return the identity of the files, and the size of the write-ahead log."""
+        main, log = os.stat(self._path), os.stat(f"{self._path}-wal")
+        return [(main.st_dev, main.st_ino), (log.st_dev, log.st_ino)], log.st_size
+
+    def _mark(self, connection: sqlite3.Connection) -> None:
+        # Another process may clear the mark between the two, and a reader may keep the log from being moved.
+        for _ in range(5):
+            connection.execute(f"PRAGMA user_version={_IN_USE}")
+            try:
+                connection.execute("PRAGMA busy_timeout=1000")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                connection.execute(f"PRAGMA {_BUSY}")
+                self.clear(connection)
+            if _is_marked(self._path):
+                return
+
+
+def _is_marked(path: str) -> bool:
+    """Return whether the main file alone says that it is in use."""
+    # `immutable` ignores the write-ahead log. Reading the file without SQLite would release SQLite's locks on it.
+    try:
+        with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?immutable=1", uri=True)) as alone:
+            return bool(alone.execute("PRAGMA user_version").fetchone() == (_IN_USE,))
+    except sqlite3.Error:
+        return False
+
+
+def check_file(url: sql.URL, *, create: bool) -> None:
+    """Raise `JournalError` for the file of an SQLite journal that is missing or not whole."""
+    file = str(url.database).partition("?")[0].removeprefix("file:") if "uri" in url.query else str(url.database)
     if os.path.isdir(file):
         raise JournalError(message=f"{file}: the journal must be a file; got a folder")
-    if not create and not os.path.exists(file):
+    if not os.path.exists(file):
+        if create:
+            return
         raise JournalError(message=f"{file}: the journal must exist; got no such file")
+    # Another process may open or close it at this moment: then it is not marked before or after.
+    if _is_marked(file) and not os.path.exists(f"{os.path.realpath(file)}-wal") and _is_marked(file):
+        raise JournalError(
+            message=f"{file}: the journal was copied or killed while in use, and {file}-wal, which holds a part of it, "
+            "is missing: copy that file, too"
+        )
 
 
 def comes_of_others(error: BaseException) -> bool:
@@ -182,7 +319,7 @@ def comes_of_others(error: BaseException) -> bool:
 
 
 def prepare(connection: sql.Connection, *, create: bool) -> None:
-    """Create the tables, or see that they are known here."""
+    """Create the tables, or check their version."""
     name = shown(connection.engine.url)
     tables = sql.inspect(connection).get_table_names()
     if schema.name not in tables:

@@ -4,15 +4,17 @@ It is pure: it knows no database, no clock and no event loop. Nothing else decid
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import count
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 
 from suno_persona._response import Ended
-from suno_persona.conversion import dumps
+from suno_persona.conversion import dumps, loads, parse_json, to_request
+from suno_persona.errors import JournalError, NotCreatedError, OutcomeUnknownError
 from suno_persona.models import Persona
 
 State: TypeAlias = Literal["queued", "claimed", "created", "not_created", "unknown"]
@@ -50,6 +52,30 @@ class Record:
         """Whether it was resolved by hand."""
         return self.state in SETTLED and not self.holder
 
+    def ended(self) -> Ended:
+        """Return how the call of the request ended, as far as it is recorded.
+
+        Raises `JournalError` if somebody else wrote into the database what cannot be read.
+        """
+        try:
+            if self.state not in get_args(State) or (self.state == "created") is (self.persona is None):
+                raise ValueError(f"its state is {self.state!r}, and its persona {self.persona!r}")  # noqa: TRY301
+            request = to_request(parse_json(self.body))
+            if self.persona is not None:
+                return Ended(loads(self.persona), self.request_id, is_recorded=True)
+            when = datetime.fromisoformat(self.claimed_at).isoformat(sep=" ", timespec="seconds")
+        except ValueError as error:
+            raise JournalError(message=f"the journal's record of {self.key} cannot be read: {error}") from error
+        if self.state == "queued":
+            message = f"queued at {when}: {self.reason or 'it waits for a worker'}"
+        else:
+            reason = self.reason or "no outcome was recorded: it is in flight, or its process was stopped"
+            message = f"claimed at {when} by {self.claimed_by}: {reason}"
+        known: dict[str, Any] = {"message": message, "request": request, "request_id": self.request_id}
+        if self.state in ("queued", "not_created"):
+            return Ended(NotCreatedError(**known), self.request_id, is_recorded=True)
+        return Ended(OutcomeUnknownError(persona_id=self.persona_id, **known), self.request_id, is_recorded=True)
+
 
 @attrs.frozen
 class Refusal:
@@ -60,8 +86,8 @@ class Refusal:
 
 
 @attrs.frozen
-class Account:
-    """The service and the account that a journal belongs to."""
+class Binding:
+    """The service and the account that a journal belongs to: an endpoint, and a salted hash of the API key."""
 
     endpoint: str
     fingerprint: str
@@ -82,8 +108,8 @@ class Claim:
     stale_before: str = ""
     """A claim of another run before this time is given up: a job was delivered again, or nobody is at work."""
 
-    account: Account | None = None
-    """Whom the journal must belong to."""
+    binding: Binding | None = None
+    """What the journal must be bound to."""
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -209,7 +235,7 @@ def enqueue(record: Record | None, event: Enqueue, at: str) -> Decision:
     return Refusal("it is enqueued already", record) if index == record.index else attrs.evolve(record, index=index)
 
 
-def bind(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+def bind(bound: Binding | None, wanted: Binding, *, accept_new_key: bool = False) -> Binding | Refusal:
     """Bind a journal to the account of its first claim; on demand, to another key of the same endpoint."""
     if bound is not None and bound.endpoint != wanted.endpoint:
         return Refusal(f"the journal belongs to {bound.endpoint}, and this client sends to {wanted.endpoint}")
@@ -226,7 +252,7 @@ def _opened(event: Claim | Enqueue, at: str, state: State, index: int | None, ho
 
 def _settled(record: Record, event: Settle, at: str) -> Record:
     if record.doubt is not None and event.holder and event.state != "created":
-        reason = event.reason if event.state == "unknown" else record.doubt
+        reason = event.reason if event.state == "unknown" else f"{record.doubt}; a retry: {event.reason}"
         event = attrs.evolve(event, state="unknown", reason=reason, persona_id=event.persona_id or record.persona_id)
     doubt = record.doubt if event.state == "unknown" else None
     return Record(**vars(record) | vars(event) | {"settled_at": at, "doubt": doubt})
@@ -242,17 +268,26 @@ def _stopped(record: Record) -> str:
 
 def settlement(ended: Ended, *, requeue: bool = False) -> dict[str, Any]:
     """Return what is recorded of how a call ended: members of `Settle`. With `requeue`, a failed call is queued."""
-    result, document = ended.result, None
+    result = ended.result
     members: dict[str, Any] = {"request_id": ended.request_id, "persona_id": ended.persona_id}
     if isinstance(result, Persona):
         members["state"] = "created"
-        # JSON escapes what databases do not store.
-        document = (ended.document or dumps(result)).decode()
     else:
         status = "" if result.status is None else f", HTTP {result.status}"
         members["reason"] = f"{type(result).__name__}{status}: {result.message}"
         members["state"] = "unknown" if result.may_have_created else "queued" if requeue else "not_created"
-    return {name: text and _storable(text) for name, text in members.items()} | {"persona": document}
+    members = {name: text and _storable(text) for name, text in members.items()}
+    return members | {"persona": _document(result, ended) if isinstance(result, Persona) else None}
+
+
+def _document(persona: Persona, ended: Ended) -> str:
+    """Return the persona as JSON, which escapes what databases do not store."""
+    if isinstance(ended.document, bytes):
+        return ended.document.decode()
+    try:
+        return dumps(persona).decode()
+    except Exception:  # a hook of the caller's made what cannot be written: record what was received
+        return json.dumps({**(ended.document or {}), "id": str(persona.id)})
 
 
 def _storable(text: str) -> str:

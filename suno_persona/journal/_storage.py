@@ -1,15 +1,14 @@
-"""The transactions of a journal, on SQLAlchemy Core. They hold no rule: what is written is what the ledger decides.
+"""The transactions of a journal, on SQLAlchemy Core. They hold no rule: they write what the ledger decides.
 
 All of it blocks: the open journal calls it in a thread of its own.
 """
 
-import operator
-import re
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -22,20 +21,23 @@ from suno_persona.errors import JournalError, PersonaError
 from suno_persona.journal import _database as database
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._database import requests, schema
-from suno_persona.journal._states import Account, Decision, Event, Record, Refusal, State
+from suno_persona.journal._states import Binding, Decision, Event, Record, Refusal, State
 
 PAGE = 1000  # records
-_ROWS = 64  # in a statement: SQLite before 3.32 has at most 999 parameters
+_MAX_KEYS = 500  # in a statement: SQLite before 3.32 has at most 999 parameters
 _LOCK = (
     sql.select(requests)
     .where(requests.c.key.in_(sql.bindparam("keys", expanding=True)))
     .order_by(requests.c.key)
     .with_for_update()
 )
-_CHANGING = [column.name for column in requests.c if column.name not in ("key", "body")]
 
 _T = TypeVar("_T")
-Decisions: TypeAlias = Sequence[ledger.Decision]
+Decisions: TypeAlias = list[Decision]
+
+
+class _ChangedError(Exception):
+    """Another process changed what was claimed here: roll back, and read it."""
 
 
 class Storage:
@@ -44,35 +46,29 @@ class Storage:
     def __init__(self, url: sql.URL) -> None:
         self.name: str = database.shown(url)
         self._engine = database.make_engine(url)
-        self._bound: set[Account] = set()  # what is known to be committed
-        dialect = self._engine.dialect
-        insert = database.insert(dialect)
-        changes = {name: insert.excluded[name] for name in _CHANGING}
-        self._insert = _Write(insert.on_conflict_do_nothing(), dialect)
-        self._upsert = _Write(insert.on_conflict_do_update(index_elements=["key"], set_=changes), dialect)
-        mine, own = requests.c, insert.excluded
-        as_claimed = (mine.state == sql.literal_column("'claimed'")) & (mine.holder == own.holder)
-        as_claimed &= mine.index.is_not_distinct_from(own.index)  # nothing else of a claimed record changes
-        self._update = _Write(
-            insert.on_conflict_do_update(index_elements=["key"], set_=changes, where=as_claimed), dialect
-        )
+        self._insert, self._settle, self._write = database.writes(self._engine.dialect)
         self._claimed: dict[str, Record] = {}  # what was claimed here, and not settled: very likely still as it was
+        self._file: database.SQLiteFile | None = None
+        self._bound: set[Binding] = set()  # what is known to be committed
         self._clock = datetime.max.replace(tzinfo=UTC)  # what it showed when `time.monotonic` was 0
         self._connection: Any = None  # the driver's; there is one, as there is one thread
-        self._began: float | None = None  # when the transaction that runs did
+        self._began: float | None = None  # when the current transaction did
         self._is_broken_off = False
         hooks.listen(self._engine, "connect", self._connected)
 
     def open(self, *, create: bool) -> None:
-        """Connect, and `create` the tables where there are none."""
-        if self._engine.dialect.name == "sqlite":
-            database.check_file(str(self._engine.url.database), create=create)
+        """Connect, and `create` the tables if there are none."""
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        if is_sqlite:
+            database.check_file(self._engine.url, create=create)
 
         def work(connection: sql.Connection) -> None:
             database.prepare(connection, create=create)
             self._clock = database.clock(connection) - timedelta(seconds=time.monotonic())
 
         self._transaction(work)
+        if is_sqlite:
+            self._file = self._attempt(lambda: database.SQLiteFile(self._connection))
 
     def now(self) -> datetime:
         """Return the time in UTC, by the database's clock when this was opened: hosts' clocks differ, and jump."""
@@ -86,17 +82,20 @@ class Storage:
 
     def close(self) -> None:
         """Disconnect."""
+        if self._file is not None:
+            with suppress(sqlite3.Error):
+                self._file.clear(self._connection)
         self._engine.dispose()
 
-    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Account:
-        """Return a run's account. Raises `JournalError` where the journal belongs to another one."""
-        row = self._transaction(lambda connection: connection.execute(sql.select(schema)).all()[0], write=False)
-        account = Account(endpoint, fingerprint(bytes.fromhex(row.salt)))
+    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Binding:
+        """Return a run's binding. Raises `JournalError` if the journal belongs to another account."""
+        row = self._transaction(lambda connection: connection.execute(sql.select(schema)).one(), write=False)
+        binding = Binding(endpoint, fingerprint(bytes.fromhex(row.salt)))
         if row.endpoint is not None:  # otherwise its first claim binds it
-            refused = self._transaction(lambda one: self._bind(one, {account}, accept_new_key=accept_new_key))
-            if account in refused:
-                raise JournalError(message=f"{self.name}: {refused[account].reason}")
-        return account
+            refused = self._transaction(lambda one: self._bind(one, {binding}, accept_new_key=accept_new_key))
+            if binding in refused:
+                raise JournalError(message=f"{self.name}: {refused[binding].reason}")
+        return binding
 
     def commit(self, events: Sequence[Event], then: Callable[[Any, Decisions], None] | None = None) -> Decisions:
         """Let the ledger decide on events, and write what it decides, in one transaction. Returns its decisions.
@@ -104,13 +103,16 @@ class Storage:
         `then` is called within the transaction, with the driver's connection and the decisions.
         """
 
-        def work(connection: sql.Connection) -> Decisions:
-            decisions = self._decide(connection, events)
+        def work(connection: sql.Connection, claimed: Mapping[str, Record]) -> Decisions:
+            decisions = self._decide(connection, events, claimed)
             if then is not None:
                 then(connection.connection.driver_connection, decisions)
             return decisions
 
-        decisions = self._transaction(work)
+        try:
+            decisions = self._transaction(lambda connection: work(connection, self._claimed))
+        except _ChangedError:
+            decisions = self._transaction(lambda connection: work(connection, {}))
         for event, decision in zip(events, decisions, strict=True):
             if isinstance(event, ledger.Settle):
                 self._claimed.pop(event.key, None)
@@ -118,33 +120,30 @@ class Storage:
                 self._claimed[event.key] = decision
         return decisions
 
-    def counts(self, *, enqueued: bool) -> dict[State, int]:
-        """Count the requests in each state: all of them, or those that were enqueued."""
+    def counts(self, *, enqueued: bool = False) -> dict[State, int]:
+        """Count the records in each state: all of them, or those that were enqueued."""
         query = sql.select(requests.c.state, sql.func.count()).group_by(requests.c.state)
         if enqueued:
             query = query.where(requests.c.index.is_not(None))
-        return self._transaction(lambda connection: dict(connection.execute(query).all()), write=False)
+        return self._transaction(lambda connection: dict(map(tuple, connection.execute(query))), write=False)
 
     def pending(self) -> int:
-        """Count the requests that were enqueued and are not settled."""
-        query = sql.select(sql.func.count()).where(requests.c.state.in_(ledger.PENDING), requests.c.index.is_not(None))
-        return self._transaction(lambda connection: connection.execute(query).scalar_one(), write=False)
+        """Count the enqueued requests that are not settled."""
+        counts = self.counts(enqueued=True)
+        return sum(counts.get(state, 0) for state in ledger.PENDING)
 
     def page(
         self, after: str, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None
     ) -> list[Record]:
-        """Return records in the order of their keys, from the first one `after` a key, in some states or in all.
-
-        With `settled_since`, only those that were enqueued, and settled after this time.
-        """
+        """Return the next records after this key, in the order of the keys."""
         query = sql.select(requests).where(requests.c.key > after).order_by(requests.c.key).limit(PAGE)
-        if prefix:
-            query = query.where(requests.c.key.startswith(prefix, autoescape=True))
         if states:
             query = query.where(requests.c.state.in_(states))
+        if prefix:
+            query = query.where(requests.c.key.startswith(prefix, autoescape=True))
         if settled_since is not None:
             query = query.where(requests.c.index.is_not(None), requests.c.settled_at > settled_since)
-        return self._transaction(lambda connection: list(_records(connection, query).values()), write=False)
+        return self._transaction(lambda connection: list(_records(connection, query)), write=False)
 
     def break_off(self) -> float:
         """Break off a transaction that takes too long. Return the seconds until the next look. Does not block."""
@@ -160,17 +159,30 @@ class Storage:
         self._connection = connection
 
     def _transaction(self, work: Callable[[sql.Connection], _T], *, write: bool = True) -> _T:
-        """Do work in a transaction, again where it failed because of another one: nothing of it was committed then."""
+        """Do work in a transaction."""
+
+        def attempt() -> _T:
+            file = self._file if write else None
+            if file is not None:
+                file.checkpoint(self._connection)
+            with self._engine.begin() as connection:
+                if write:
+                    database.begin_write(connection)
+                result = work(connection)
+                if file is not None:
+                    file.check()
+                return result
+
+        return self._attempt(attempt)
+
+    def _attempt(self, work: Callable[[], _T]) -> _T:
+        """Do work, again if it failed because of another transaction: nothing of it was committed then."""
         began = self._began = time.monotonic()
         self._is_broken_off = False
         try:
             while True:
                 try:
-                    with self._engine.begin() as connection:
-                        if write and connection.dialect.name == "sqlite":
-                            # Otherwise two processes read at once, and then one of them cannot write.
-                            connection.exec_driver_sql("BEGIN IMMEDIATE")
-                        return work(connection)
+                    return work()
                 except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
                     if time.monotonic() > began + database.LOCKED or not database.comes_of_others(error):
                         raise self._failure(error) from error
@@ -186,94 +198,86 @@ class Storage:
             words = f"it took longer than {database.TRANSACTION} s ({words})"
         return JournalError(message=f"{self.name}: the journal cannot be read or written: {words}")
 
-    def _decide(self, connection: sql.Connection, events: Sequence[Event]) -> Decisions:
-        """Decide on events in their order, and write what they change.
+    def _decide(self, connection: sql.Connection, events: Sequence[Event], claimed: Mapping[str, Record]) -> Decisions:
+        """Insert what is new, lock what is there, decide on events in their order, and write what changes.
 
-        Optimistic: what is claimed or enqueued is most likely new, and what is settled is as it was claimed here.
-        Decisions on that are written where it is so. Otherwise, records are locked and read first.
+        What is settled is expected to be as it was `claimed` here. Raises `_ChangedError` if it is not.
         """
-        accounts = {event.account for event in events if isinstance(event, ledger.Claim) and event.account}
-        refused = self._bind(connection, accounts - self._bound)
+        bindings = {event.binding for event in events if isinstance(event, ledger.Claim) and event.binding}
+        refused = self._bind(connection, bindings - self._bound)
         times = list(islice(ledger.times(self.now()), len(events)))
 
-        def decided(records: Mapping[str, Record]) -> tuple[dict[str, Record], Decisions]:
-            """Return the records after all events, and the decision on each."""
-            after, decisions = dict(records), list[Decision]()
-            for event, at in zip(events, times, strict=True):
-                made: Decision
-                if refused and isinstance(event, ledger.Claim) and event.account in refused:
-                    made = refused[event.account]
-                else:
-                    made = ledger.decide(after.get(event.key), event, at)
-                decisions.append(made)
-                if isinstance(made, Record):
-                    after[event.key] = made
-            return after, decisions
+        def decide(record: Record | None, event: Event, at: str) -> Decision:
+            if refused and isinstance(event, ledger.Claim) and event.binding in refused:
+                return refused[event.binding]
+            return ledger.decide(record, event, at)
 
-        keys = {event.key for event in events}
-        settling = {event.key for event in events if isinstance(event, ledger.Settle)}
-        expected = {key: self._claimed[key] for key in settling & self._claimed.keys()}
-        drafts, decisions = decided(expected)
-        new = [draft for key, draft in drafts.items() if key not in expected]
-        changed = [drafts[key] for key, record in expected.items() if drafts[key] is not record]
-        # Nothing is updated before the inserts have locked the rest of the keys, or a lock below might be a deadlock.
-        are_new = self._insert(connection, new) == len(new) and len(new) + len(changed) == len(keys)
-        if are_new and self._update(connection, changed) == len(changed):
+        def settled(current: dict[str, Record]) -> Decisions:
+            """Decide on the events, and change the records accordingly."""
+            decisions: Decisions = []
+            for event, at in zip(events, times, strict=True):
+                decision = decide(current.get(event.key), event, at)
+                decisions.append(decision)
+                if isinstance(decision, Record):
+                    current[event.key] = decision
             return decisions
-        stored = _records(connection, _LOCK, {"keys": list(keys)})
-        if lost := {draft.key for draft in new} - stored.keys():
-            raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
-        # A draft that is there was written now: no other run has its holder.
-        before = {key: record for key, record in stored.items() if record != drafts.get(key)}
-        before |= {key: expected[key] for key in stored.keys() & expected.keys() - before.keys()}
-        after, decisions = decided(before)
-        self._upsert(connection, [record for key, record in after.items() if record != stored.get(key)])
+
+        expected = {
+            event.key: claimed[event.key]
+            for event in events
+            if isinstance(event, ledger.Settle) and event.key in claimed
+        }
+        # What is claimed or enqueued is most likely new.
+        drafts = dict(expected)
+        decisions = settled(drafts)
+        new = [record for key, record in drafts.items() if key not in expected]
+        keys = {event.key for event in events} - expected.keys()
+        if not new or self._insert(connection, _in_key_order(new)) == len(new):
+            keys -= {record.key for record in new}
+        # Lock in key order, as everybody does, to avoid deadlocks.
+        written = drafts
+        if keys:
+            stored = {record.key: record for record in self._locked(connection, sorted(keys))}
+            if lost := keys & drafts.keys() - stored.keys():
+                raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
+            # A record that equals its draft was inserted just now: each run has a holder of its own.
+            current = expected | {key: record for key, record in stored.items() if record != drafts.get(key)}
+            decisions = settled(current)
+            written = {key: record for key, record in drafts.items() if key not in expected} | stored
+            changed = [r for key, r in current.items() if key not in expected and r != written.get(key)]
+            if changed:
+                self._write(connection, _in_key_order(changed))
+            drafts = current
+        outcomes = [record for key, record in drafts.items() if key in expected and record is not expected[key]]
+        if outcomes and self._settle(connection, _in_key_order(outcomes)) < len(outcomes):
+            raise _ChangedError
         return decisions
 
+    def _locked(self, connection: sql.Connection, keys: Sequence[str]) -> Iterator[Record]:
+        for start in range(0, len(keys), _MAX_KEYS):
+            yield from _records(connection, _LOCK, {"keys": keys[start : start + _MAX_KEYS]})
+
     def _bind(
-        self, connection: sql.Connection, accounts: Collection[Account], *, accept_new_key: bool = False
-    ) -> dict[Account, Refusal]:
+        self, connection: sql.Connection, bindings: Collection[Binding], *, accept_new_key: bool = False
+    ) -> Mapping[Binding | None, Refusal]:
         """Bind the journal, unless it belongs to another account. Return the refusals."""
-        refused: dict[Account, Refusal] = {}
-        for account in accounts:
-            row = connection.execute(sql.select(schema).with_for_update()).all()[0]
-            bound = None if row.endpoint is None else Account(row.endpoint, row.fingerprint)
-            made = ledger.bind(bound, account, accept_new_key=accept_new_key)
-            if isinstance(made, Refusal):
-                refused[account] = made
-            elif made == bound:
-                self._bound.add(account)
+        refused: dict[Binding | None, Refusal] = {}
+        for binding in bindings:
+            row = connection.execute(sql.select(schema).with_for_update()).one()
+            bound = None if row.endpoint is None else Binding(row.endpoint, row.fingerprint)
+            decision = ledger.bind(bound, binding, accept_new_key=accept_new_key)
+            if isinstance(decision, Refusal):
+                refused[binding] = decision
+            elif decision == bound:
+                self._bound.add(binding)
             else:
-                connection.execute(sql.update(schema).values(attrs.asdict(made)))
+                connection.execute(sql.update(schema).values(attrs.asdict(decision)))
         return refused
 
 
-class _Write:
-    """A statement that writes many records, compiled once: SQLAlchemy's own way costs more than the database.
-
-    A statement for each record would wait for Python's global lock each time, which takes longer than to write it.
-    """
-
-    def __init__(self, statement: sql.Insert, dialect: sql.Dialect) -> None:
-        compiled = statement.compile(dialect=dialect)
-        self._head, self._row, self._tail = re.split(r"(?<= VALUES )(\([^()]*\))", str(compiled))
-        self._values = operator.attrgetter(*(compiled.positiontup or ()))
-
-    def __call__(self, connection: sql.Connection, records: Collection[Record]) -> int:
-        """Write records in the order of their keys, as all do, to avoid deadlocks. Returns how many were written."""
-        written = 0
-        rows = sorted(map(self._values, records))  # the key comes first
-        for start in range(0, len(rows), _ROWS):
-            part = rows[start : start + _ROWS]
-            text = f"{self._head}{', '.join([self._row] * len(part))}{self._tail}"
-            options = {"preserve_rowcount": True}
-            values = tuple(chain.from_iterable(part))
-            written += connection.exec_driver_sql(text, values, execution_options=options).rowcount
-        return written
+def _in_key_order(records: Collection[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: record.key)
 
 
-def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: Any = None) -> dict[str, Record]:
-    result = connection.execute(query, parameters)
-    names = list(result.keys())
-    records = [Record(**dict(zip(names, row, strict=True))) for row in result.all()]
-    return {record.key: record for record in records}
+def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: Any = None) -> Iterator[Record]:
+    return (Record(**row) for row in connection.execute(query, parameters).mappings())

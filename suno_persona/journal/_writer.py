@@ -1,6 +1,6 @@
-"""A run over the requests of a batch, and the group commit of what runs claim and settle.
+"""The runs that claim and settle requests, and the group commit of their events.
 
-What is due together shares one transaction; while it is being committed, the next one gathers.
+Events that are due together share one transaction; while it is being committed, the next group gathers.
 """
 
 import asyncio
@@ -8,18 +8,18 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
 from suno_persona._response import Ended
+from suno_persona._shield import Cancellation, finish
 from suno_persona.errors import JournalError
 from suno_persona.journal import _states as ledger
-from suno_persona.journal._entry import Entry
 from suno_persona.journal._states import Decision, Event, Record
 from suno_persona.journal._storage import Storage
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("suno_persona")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-MOST_AT_ONCE = 1000  # events in a transaction
+MAX_GROUP = 1000  # events in a transaction
 
 
 def here() -> str:
@@ -35,12 +35,19 @@ def here() -> str:
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
-class Uncancelled(asyncio.Future[_T]):
-    """A future that is never cut off: a task that is cancelled while it awaits one is cancelled when it is done."""
+@attrs.define(eq=False)
+class _Due:
+    """An event to be committed, and the decision on it."""
 
-    def cancel(self, msg: object = None) -> bool:
-        """Leave it to asyncio to cancel the task later."""
-        return False
+    event: Event
+    _decision: asyncio.Future[Decision]
+
+    @property
+    def decision(self) -> "asyncio.Future[Decision]":
+        """The decision; a new future once the caller was cancelled, which cancelled the one it awaited."""
+        if self._decision.cancelled():
+            self._decision = asyncio.get_running_loop().create_future()
+        return self._decision
 
 
 class Writer:
@@ -49,72 +56,77 @@ class Writer:
     def __init__(self, storage: Storage) -> None:
         self.storage: Storage = storage
         self._thread = ThreadPoolExecutor(1, "suno-persona-journal")
-        self._due: list[tuple[Event, Uncancelled[Decision]]] = []
-        self._idle: Uncancelled[None] | None = None
+        self._due: list[_Due] = []
+        self._idle: asyncio.Future[None] | None = None
+        """Done once nothing is due."""
 
-    def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Uncancelled[_T]:
+    def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
         """Call a function in the thread, after those that were called before. A transaction that hangs fails."""
         loop = asyncio.get_running_loop()
-        done: Uncancelled[_T] = Uncancelled(loop=loop)
+        future = asyncio.wrap_future(self._thread.submit(function, *args, **kwargs), loop=loop)
 
-        watch: asyncio.TimerHandle
+        timer: asyncio.TimerHandle
 
         def look() -> None:
-            nonlocal watch
-            watch = loop.call_later(self.storage.break_off(), look)
-
-        def tell(called: Future[_T]) -> None:
-            watch.cancel()
-            error = called.exception()
-            done.set_exception(error) if error is not None else done.set_result(called.result())
+            nonlocal timer
+            timer = loop.call_later(self.storage.break_off(), look)
 
         look()
-        called = self._thread.submit(function, *args, **kwargs)
-        called.add_done_callback(lambda called: loop.call_soon_threadsafe(tell, called))
-        return done
+        future.add_done_callback(lambda _: timer.cancel())
+        return future
 
-    def submit(self, event: Event) -> Uncancelled[Decision]:
-        """Commit an event, also if nobody waits for the future. It raises `JournalError`."""
+    async def commit(self, event: Event) -> tuple[Decision, Cancellation]:
+        """Commit an event, and return the decision. Raises `JournalError`.
+
+        Cancelling the caller neither undoes nor hides that: the cancellation is returned.
+        """
         loop = asyncio.get_running_loop()
-        decided: Uncancelled[Decision] = Uncancelled(loop=loop)
-        self._due.append((event, decided))
+        due = _Due(event, loop.create_future())
+        self._due.append(due)
         if self._idle is None:
-            self._idle = Uncancelled(loop=loop)
+            self._idle = loop.create_future()
             loop.call_soon(self._gather, 0)
-        return decided
+        cancellation: Cancellation = None
+        while True:
+            try:
+                return await due.decision, cancellation
+            except asyncio.CancelledError as error:
+                cancellation = error
 
     async def close(self) -> None:
-        """Finish what is due, and close the storage."""
+        """Commit what is due, and close the storage."""
         try:
             while self._idle is not None:
-                await self._idle
+                await finish(self._idle)
         finally:
             try:
-                await self.call(self.storage.close)
+                await finish(self.call(self.storage.close))
             finally:
                 self._thread.shutdown(wait=False)
+
+    # These are callbacks rather than a task: `asyncio.run` cancels all tasks, and events are committed all the same.
 
     def _gather(self, known: int) -> None:
         """Let the loop turn as long as each turn brings more: a commit costs the same for one as for many."""
         if len(self._due) > known:
             asyncio.get_running_loop().call_soon(self._gather, len(self._due))
             return
-        group, self._due = self._due[:MOST_AT_ONCE], self._due[MOST_AT_ONCE:]
-        committing = self.call(self.storage.commit, [event for event, _ in group])
-        committing.add_done_callback(partial(self._tell, [decided for _, decided in group]))
+        group, self._due = self._due[:MAX_GROUP], self._due[MAX_GROUP:]
+        committed = self.call(self.storage.commit, [due.event for due in group])
+        committed.add_done_callback(partial(self._decided, group))
 
-    def _tell(self, waiting: Sequence[Uncancelled[Decision]], committed: "asyncio.Future[Sequence[Decision]]") -> None:
+    def _decided(self, group: "list[_Due]", committed: "asyncio.Future[list[Decision]]") -> None:
         if (error := committed.exception()) is None:
-            for decided, decision in zip(waiting, committed.result(), strict=True):
-                decided.set_result(decision)
+            for due, decision in zip(group, committed.result(), strict=True):
+                due.decision.set_result(decision)
         else:
-            for decided in waiting:
-                decided.set_exception(error)
-                decided.exception()  # whoever waits gets it, and asyncio does not complain where nobody does
+            for due in group:
+                due.decision.set_exception(error)
+                due.decision.exception()  # or asyncio would complain if nobody awaits it
         if self._due:
             self._gather(0)
-        else:
-            cast("Uncancelled[None]", self._idle).set_result(None)
+        elif self._idle is not None:
+            self._idle.set_result(None)
             self._idle = None
 
 
@@ -126,21 +138,12 @@ class Run:
     terms: Mapping[str, Any]
     """What its claims have in common: members of `Claim`."""
 
-    on_recorded: Callable[[Entry], None] = lambda _: None
-    """Called with what is recorded of a request that must not be sent."""
-
-    requeues: Callable[[Ended], bool] = lambda _: False
-    """Whether a request whose call ended so, and which was not created, is left to a later delivery."""
-
     holder: str = attrs.field(factory=lambda: uuid.uuid4().hex)
     keys: ledger.Keys = attrs.field(factory=ledger.Keys)
 
-    def delivery(
-        self, stale_before: datetime, on_recorded: Callable[[Entry], None], requeues: Callable[[Ended], bool]
-    ) -> "Run":
+    def delivery(self, stale_before: datetime) -> "Run":
         """Return a run for one delivery of a job, which takes nothing that another one did for its own."""
-        terms = {**self.terms, "stale_before": ledger.text(stale_before)}
-        return Run(writer=self.writer, terms=terms, on_recorded=on_recorded, requeues=requeues)
+        return Run(writer=self.writer, terms={**self.terms, "stale_before": ledger.text(stale_before)})
 
     def now(self) -> datetime:
         """Return the time by the journal's clock."""
@@ -150,28 +153,35 @@ class Run:
         """Return the key of the next request, by its wire body."""
         return self.keys.next(body)
 
-    async def claim(self, key: str, body: bytes) -> Entry | None:
+    async def claim(self, key: str, body: bytes) -> tuple[Ended | None, Cancellation]:
         """Commit that a request is about to be sent. Returns what is recorded of it, if it must not be sent.
 
-        Raises `JournalError` if nothing could be committed.
+        Returns also a cancellation of the caller, which does not undo the claim. Raises `JournalError` if nothing could
+        be committed.
         """
-        claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, **self.terms)
-        decision = await self.writer.submit(claim)
-        if ledger.is_granted(decision):
-            return None
-        if isinstance(decision, ledger.Refusal) and decision.record is None:
-            raise JournalError(message=f"{self.writer.storage.name}: {decision.reason}")
-        entry = Entry.of(cast("Record", decision.record if isinstance(decision, ledger.Refusal) else decision))
-        self.on_recorded(entry)
-        return entry
+        record, cancellation = await self.try_claim(key, body)
+        return None if record is None else record.ended(), cancellation
 
-    async def settle(self, key: str, ended: Ended) -> Entry | None:
+    async def try_claim(self, key: str, body: bytes) -> tuple[Record | None, Cancellation]:
+        """Do what `claim` does, and return the record itself."""
+        claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, **self.terms)
+        decision, cancellation = await self.writer.commit(claim)
+        if ledger.is_granted(decision):
+            return None, cancellation
+        record = decision if isinstance(decision, Record) else decision.record
+        if record is None:
+            raise JournalError(message=f"{self.writer.storage.name}: {decision.reason}")
+        return record, cancellation
+
+    async def settle(self, key: str, ended: Ended, *, requeue: bool = False) -> tuple[Ended | None, Cancellation]:
         """Commit how the call of a claim ended. Returns what is recorded instead, if the outcome is no persona.
 
-        Raises `JournalError`.
+        Returns also a cancellation of the caller. With `requeue`, a request that was not created is left to a later
+        delivery. Raises `JournalError`.
         """
-        members = ledger.settlement(ended, requeue=self.requeues(ended))
+        members = ledger.settlement(ended, requeue=requeue)
         _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
         event = ledger.Settle(key=key, holder=self.holder, **members)
-        record = ledger.recorded_instead(event, await self.writer.submit(event))
-        return None if record is None else Entry.of(record)
+        decision, cancellation = await self.writer.commit(event)
+        record = ledger.recorded_instead(event, decision)
+        return None if record is None else record.ended(), cancellation

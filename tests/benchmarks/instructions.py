@@ -41,7 +41,7 @@ def count(*command: str) -> list[int]:
 
 
 def calls(names: Sequence[str], url: str) -> Samples:
-    """Return the instructions of a call by each contender, for each repeat; each is a new process."""
+    """Return the instructions of a call by each contender, once for each run; each is a new process."""
 
     def one(name: str) -> float:
         number = FEWER_CALLS if name in ("httpx", "generated") else CALLS

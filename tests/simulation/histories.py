@@ -166,7 +166,7 @@ def _finish(world: World, batch: list[CreatePersonaRequest], began: list[Process
     world.meddle = None
     world.faults = world.store.failing = 0
     world.note("world", "nothing goes wrong any more")
-    bound = world.store.account
+    bound = world.store.binding
     host = "gateway.example" if bound is None or "gateway" in bound.endpoint else "other.example"
     client = Client(
         requests=batch,

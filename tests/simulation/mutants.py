@@ -10,10 +10,9 @@ from unittest import mock
 import attrs
 
 from suno_persona._response import Ended
-from suno_persona.errors import OutcomeUnknownError
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._states import (
-    Account,
+    Binding,
     Claim,
     Decision,
     Enqueue,
@@ -131,19 +130,19 @@ def _never_requeues(record: Record | None, event: Enqueue, at: str) -> Decision:
     return _enqueue(record, attrs.evolve(event, retry_not_created=False), at)
 
 
-def _accepts_keys(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+def _accepts_keys(bound: Binding | None, wanted: Binding, *, accept_new_key: bool = False) -> Binding | Refusal:
     return _bind(bound, wanted, accept_new_key=True)
 
 
-def _accepts_endpoints(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+def _accepts_endpoints(bound: Binding | None, wanted: Binding, *, accept_new_key: bool = False) -> Binding | Refusal:
     return _bind(bound and attrs.evolve(bound, endpoint=wanted.endpoint), wanted, accept_new_key=accept_new_key)
 
 
-def _accepts_no_new_key(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+def _accepts_no_new_key(bound: Binding | None, wanted: Binding, *, accept_new_key: bool = False) -> Binding | Refusal:
     return _bind(bound, wanted)
 
 
-def _accepts_one_run(bound: Account | None, wanted: Account, *, accept_new_key: bool = False) -> Account | Refusal:
+def _accepts_one_run(bound: Binding | None, wanted: Binding, *, accept_new_key: bool = False) -> Binding | Refusal:
     return wanted if bound is None else Refusal("it is a mutant")
 
 
@@ -152,7 +151,7 @@ def _settles_as(change: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
     def settlement(ended: Ended, *, requeue: bool = False) -> dict[str, Any]:
         members = _settlement(ended, requeue=requeue)
-        state = change(ended.result, members["state"], requeue)
+        state = change(ended, members["state"], requeue)
         return members | {"state": state, "persona": None} if state else members
 
     return settlement
@@ -216,40 +215,33 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "a persona is unknown": (
         ledger,
         "settlement",
-        _settles_as(lambda result, state, requeue: "unknown" if state == "created" else None),
+        _settles_as(lambda ended, state, requeue: "unknown" if state == "created" else None),
     ),
     "a failure is unknown": (
         ledger,
         "settlement",
-        _settles_as(lambda result, state, requeue: "unknown" if state == "not_created" else None),
+        _settles_as(lambda ended, state, requeue: "unknown" if state == "not_created" else None),
     ),
     "an unknown outcome is not created": (
         ledger,
         "settlement",
         _settles_as(
-            lambda result, state, requeue: (
-                "not_created" if state == "unknown" and type(result) is not OutcomeUnknownError else None
-            )
+            lambda ended, state, requeue: "not_created" if state == "unknown" and ended.cancellation is None else None
         ),
     ),
     "what is cancelled in flight is not created": (
         ledger,
         "settlement",
         _settles_as(
-            lambda result, state, requeue: (
-                "not_created" if state == "unknown" and type(result) is OutcomeUnknownError else None
+            lambda ended, state, requeue: (
+                "not_created" if state == "unknown" and ended.cancellation is not None else None
             )
         ),
     ),
     "what is to be delivered again is not queued": (
         ledger,
         "settlement",
-        _settles_as(lambda result, state, requeue: "not_created" if state == "queued" else None),
-    ),
-    "what is in doubt is delivered again": (
-        ledger,
-        "settlement",
-        _settles_as(lambda result, state, requeue: "queued" if state == "unknown" else None),
+        _settles_as(lambda ended, state, requeue: "not_created" if state == "queued" else None),
     ),
     "identical requests have one key": (Keys, "next", _key_without_ordinal),
     "each run has its own keys": (Keys, "next", _key_of_this_run),

@@ -24,7 +24,7 @@ from suno_persona._response import Exchange, Reader
 from suno_persona._secret import Secret
 from suno_persona._transport import Bounds, Transport
 from suno_persona.journal import Entry, Journal, _writer
-from suno_persona.journal._states import Account
+from suno_persona.journal._states import Binding
 
 _URLS = {host: URL(f"https://{host}/suno/persona/create/") for host in ("gateway.example", "other.example")}
 ONCE = RetryPolicy(attempts=1)
@@ -69,8 +69,8 @@ class _Transport:
 
     async def post(self, exchange: Exchange, *_: object) -> None:
         client, url = self._client, exchange.url
-        account = Account(f"https://{url.host}{url.raw_path.rstrip('/')}", client.account)
-        ended = service.send(world_of[0], account, may_repeat=client.policy.retry_unknown)
+        binding = Binding(f"https://{url.host}{url.raw_path.rstrip('/')}", client.account)
+        ended = service.send(world_of[0], binding, may_repeat=client.policy.retry_unknown)
         try:
             await ended
         except asyncio.CancelledError as cancellation:
@@ -165,13 +165,13 @@ class _Thread:
     def shutdown(self, *, wait: bool) -> None: ...
 
 
-_claim = _writer.Run.claim
+_try_claim = _writer.Run.try_claim
 world_of: list[World] = []
 
 
-def _observed_claim(run: _writer.Run, key: str, body: bytes) -> Any:
+async def _observed_claim(run: _writer.Run, key: str, body: bytes) -> Any:
     world_of[0].running.keys[asyncio.current_task()] = key
-    return _claim(run, key, body)
+    return await _try_claim(run, key, body)
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def simulated() -> Iterator[None]:
         mock.patch.object(journal, "Storage", store.Storage),
         mock.patch.object(_writer, "ThreadPoolExecutor", _Thread),
         mock.patch.object(journal, "database_url", str),
-        mock.patch.object(_writer.Run, "claim", _observed_claim),
+        mock.patch.object(_writer.Run, "try_claim", _observed_claim),
         mock.patch.object(logging.getLogger("suno_persona"), "disabled", True),
     ):
         hooks = sys.get_asyncgen_hooks()

@@ -8,7 +8,7 @@ from yarl import URL
 
 from simulation.invariants import Attempt, named
 from suno_persona._response import Exchange
-from suno_persona.journal._states import Account
+from suno_persona.journal._states import Binding
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -60,14 +60,14 @@ def response(status: int, headers: CIMultiDict[str], body: bytes) -> Exchange:
     return ended
 
 
-def send(world: "World", account: Account, *, may_repeat: bool) -> "asyncio.Future[Exchange]":
+def send(world: "World", binding: Binding, *, may_repeat: bool) -> "asyncio.Future[Exchange]":
     """Send one request of the running process, and return a future of what is known of it at its end."""
     process = world.running
     task: Any = asyncio.current_task()
     key = process.keys.get(task)
     attempt = world.checks.sending(process, key, may_repeat=may_repeat)
-    if account not in world.store.accounts:
-        world.checks.fail(f"{process} sends to {account}, and the journal belongs to {world.store.account}")
+    if binding not in world.store.bindings:
+        world.checks.fail(f"{process} sends to {binding}, and the journal belongs to {world.store.binding}")
     ended: asyncio.Future[Exchange] = process.loop.create_future()
     fault = "none"
     if world.faults and world.random() < world.faults:

@@ -8,7 +8,7 @@ from simulation import transitions
 from simulation.queue import Queue
 from suno_persona.errors import JournalError
 from suno_persona.journal import _states as ledger
-from suno_persona.journal._states import Account, Claim, Decision, Event, Record, Refusal, Settle, State
+from suno_persona.journal._states import Binding, Claim, Decision, Event, Record, Refusal, Settle, State
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -20,15 +20,15 @@ class Store:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.records: dict[str, Record] = {}
-        self.account: Account | None = None
-        self.accounts: set[Account] = set()
-        """The accounts to which its users meant to bind it."""
+        self.binding: Binding | None = None
+        self.bindings: set[Binding] = set()
+        """What its users meant to bind it to."""
         self.queue = Queue(world)
         self.failing = 0.0
         """The share of transactions that fail."""
 
     def commit(
-        self, events: Sequence[Event], then: Callable[[Any, Any], None] | None, bound: set[Account]
+        self, events: Sequence[Event], then: Callable[[Any, Any], None] | None, bound: set[Binding]
     ) -> list[Decision]:
         """Decide on events in their order, in one step. `bound` holds the accounts that the process knows as bound."""
         self._may_fail("before its commit")
@@ -37,12 +37,12 @@ class Store:
         decisions: list[Decision] = []
         for event, at in zip(events, ledger.times(process.wall_clock()), strict=False):  # `times` is endless
             before = changes.get(event.key) or records.get(event.key)
-            if isinstance(event, Claim) and event.account is not None and event.account not in bound:
-                refusal = self._bind(event.account)
+            if isinstance(event, Claim) and event.binding is not None and event.binding not in bound:
+                refusal = self._bind(event.binding)
                 if refusal is not None:
                     decisions.append(refusal)
                     continue
-                bound.add(event.account)
+                bound.add(event.binding)
             made = ledger.decide(before, event, at)
             decisions.append(made)
             if self.world.history is not None:
@@ -62,26 +62,26 @@ class Store:
         self._may_fail("after its commit")
         return decisions
 
-    def begin(self, account: Account, bound: set[Account], *, accept_new_key: bool) -> None:
+    def begin(self, binding: Binding, bound: set[Binding], *, accept_new_key: bool) -> None:
         """Begin a run."""
         self._may_fail("before its commit")
-        if self.account is not None:
-            if (refusal := self._bind(account, accept_new_key=accept_new_key)) is not None:
+        if self.binding is not None:
+            if (refusal := self._bind(binding, accept_new_key=accept_new_key)) is not None:
                 raise JournalError(message=refusal.reason)
-            bound.add(account)
+            bound.add(binding)
 
-    def _bind(self, account: Account, *, accept_new_key: bool = False) -> Refusal | None:
-        before = self.account
-        made = ledger.bind(before, account, accept_new_key=accept_new_key)
-        is_meant = before is None or (accept_new_key and before.endpoint == account.endpoint)
+    def _bind(self, binding: Binding, *, accept_new_key: bool = False) -> Refusal | None:
+        before = self.binding
+        made = ledger.bind(before, binding, accept_new_key=accept_new_key)
+        is_meant = before is None or (accept_new_key and before.endpoint == binding.endpoint)
         if isinstance(made, Refusal):
             self.world.note(self.world.running, "is rejected: {}", made.reason)
-            if is_meant or before == account:
+            if is_meant or before == binding:
                 self.world.checks.fail(f"{self.world.running} is denied the journal of its own account")
             return made
         if is_meant:
-            self.accounts.add(account)
-        self.account = made
+            self.bindings.add(binding)
+        self.binding = made
         return None
 
     def _may_fail(self, when: str) -> None:
@@ -97,7 +97,7 @@ class Storage:
     store: Store  # of the current world
 
     def __init__(self, url: object) -> None:
-        self._bound: set[Account] = set()
+        self._bound: set[Binding] = set()
 
     def open(self, *, create: bool) -> None:
         """Connect."""
@@ -117,11 +117,11 @@ class Storage:
         """Do nothing: every transaction of this store ends."""
         return 60.0
 
-    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Account:
+    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Binding:
         """Begin a run."""
-        account = Account(endpoint, fingerprint(b"salt"))
-        self.store.begin(account, self._bound, accept_new_key=accept_new_key)
-        return account
+        binding = Binding(endpoint, fingerprint(b"salt"))
+        self.store.begin(binding, self._bound, accept_new_key=accept_new_key)
+        return binding
 
     def commit(self, events: Sequence[Event], then: Callable[[Any, Any], None] | None = None) -> list[Decision]:
         """Decide on events in their order."""

@@ -102,7 +102,7 @@ def _settled(process: "Process", event: Settle, before: Record | None, after: Re
         return "it is another's claim"
     if after.state == "queued" and before.state == "unknown":
         return "a job that has ended is to be delivered again"
-    is_doubtful = before.doubt is not None or str(after.reason).startswith("cancelled while")
+    is_doubtful = before.doubt is not None or "cancelled" in str(after.reason)
     was_refused = all(attempt.is_refused for attempt in fate.attempts if attempt.process is process)
     if after.state == "unknown" and was_refused and not is_doubtful:
         return "certainly nothing was created, and its outcome is unknown"

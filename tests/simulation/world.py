@@ -208,6 +208,11 @@ class Process:
             return
         function, future = self._jobs[0]
         self.world.running = self
+        if not future.set_running_or_notify_cancel():
+            self._jobs.popleft()
+            if self._jobs:
+                self.world.actions.append(self._work)
+            return
         try:
             self._done.append((future, function(), None))
         except Exception as error:

@@ -2,7 +2,10 @@
 
 import itertools
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import tempfile
 import uuid
 import warnings
@@ -103,3 +106,35 @@ def frozen(pid: int) -> Iterator[None]:
     finally:
         for each in pids:
             os.kill(each, signal.SIGCONT)
+
+
+needs_pgbouncer = pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="needs pgbouncer")
+
+
+@contextmanager
+def pooler(url: str, folder: Path) -> Iterator[str]:
+    """Run pgbouncer in transaction mode in front of a database, and yield its URL."""
+    server = make_url(url)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = host={server.query['host']} user={server.username}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = transaction\ndefault_pool_size = 3\nlogfile = {folder}/log\npidfile = {folder}/pid\n"
+    )
+    command = ["pgbouncer", str(settings)]
+    if os.getuid() == 0:  # it does not run as root, and only the server's user may use the server's socket
+        user = Path(str(server.query["host"])).owner()
+        shutil.chown(folder, user)
+        for parent in folder.parents:
+            parent.chmod(parent.stat().st_mode | 0o011)
+        command[1:1] = ["-u", user]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            while b"process up" not in (line := process.stderr.readline()):
+                assert line, "pgbouncer did not start"
+            yield f"postgresql://postgres@127.0.0.1:{port}/{server.database}"
+        finally:
+            process.terminate()

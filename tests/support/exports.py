@@ -68,9 +68,9 @@ async def fill(path: Path, *results: tuple[CreatePersonaRequest, _Result]) -> st
         async def record(request: CreatePersonaRequest, result: _Result) -> None:
             body = dump_request(request)
             key = run.key(body)
-            assert await run.claim(key, body) is None
+            assert await run.claim(key, body) == (None, None)
             if result is not None:
-                await run.settle(key, Ended(result, request_id="5d5f0a9e"))
+                await run.settle(key, Ended(result, "5d5f0a9e"))
 
         await asyncio.gather(*(record(request, result) for request, result in results))
     return str(path)

@@ -1,14 +1,27 @@
 """A service that holds every request until the test responds: for tests of which call may send, and when."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-from suno_persona import Outcome, PersonaAPI
+from suno_persona import CreatePersonaRequest, Outcome, PersonaAPI
 
 from .broken_service import BrokenService, Exchange
 from .calls import KEY
 from .idle import idle
+
+OPENING = "Opening"
+
+
+def opened(many: Iterable[CreatePersonaRequest], in_flight: int) -> Iterator[CreatePersonaRequest]:
+    """Yield these requests after as many as open the window of a batch: each persona doubles it.
+
+    A `HeldService` responds to those at once, and does not count them.
+    """
+    for number in range((in_flight - 1).bit_length()):
+        yield CreatePersonaRequest(root_clip_id="c", name=f"{OPENING} {number}", description="D")
+    yield from many
 
 
 class HeldService(BrokenService):
@@ -22,6 +35,9 @@ class HeldService(BrokenService):
         self._holding = True
 
     async def _hold(self, exchange: Exchange) -> None:
+        if (name := str(json.loads(exchange.body)["name"])).startswith(OPENING):
+            await exchange.send(exchange.response(json.dumps({"id": name, "name": name}).encode()))
+            return
         response = asyncio.get_running_loop().create_future()
         self.received.append(exchange)
         self._responses.append(response)
@@ -83,13 +99,14 @@ def client(service: BrokenService, **options: Any) -> PersonaAPI:
     return PersonaAPI(KEY, base_url=service.base_url, **options)
 
 
-async def first_outcome(service: HeldService, outcomes: AsyncIterator[Outcome], arrived: int) -> Outcome:
-    """Start a batch, respond to its first request, and return its outcome once this many requests have arrived.
+async def first_outcome(service: HeldService, outcomes: AsyncIterator[Outcome], in_flight: int) -> Outcome:
+    """Start a batch, respond to its first request once this many calls are in flight, and return its outcome.
 
-    The first request is in flight alone; its persona opens the batch up to two.
+    Its requests are `opened` for as many.
     """
+    for _ in opened([], in_flight):
+        assert (await anext(outcomes)).request.name.startswith(OPENING)
     outcome = asyncio.ensure_future(anext(outcomes))
-    await service.receives(1)
+    await service.receives(in_flight)
     service.respond(0)
-    await service.receives(arrived)
     return await outcome

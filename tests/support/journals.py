@@ -3,17 +3,22 @@
 from suno_persona import CreatePersonaRequest, Outcome, PersonaAPI
 from suno_persona.conversion import dump_request
 from suno_persona.journal import Entry, Journal
+from support.held_service import OPENING, opened
 
 
-async def run_batch(api: PersonaAPI, many: list[CreatePersonaRequest], journal: Journal) -> dict[int, Outcome]:
-    """Run a whole batch, and return its outcomes by index."""
-    return {outcome.index: outcome async for outcome in api.create_many(many, journal=journal)}
+async def run_batch(
+    api: PersonaAPI, many: list[CreatePersonaRequest], journal: Journal, in_flight: int = 1
+) -> dict[int, Outcome]:
+    """Run a whole batch, `opened` for this many in flight, and return the outcomes of these requests by their index."""
+    skipped = len(list(opened([], in_flight)))
+    outcomes = {o.index - skipped: o async for o in api.create_many(opened(many, in_flight), journal=journal)}
+    return {index: outcome for index, outcome in outcomes.items() if index >= 0}
 
 
 async def entries(url: str) -> list[Entry]:
-    """Return the entries of a journal, as another process sees them."""
+    """Return the entries of a journal, as another process sees them, without those that opened a batch."""
     async with Journal(url) as journal:
-        return [entry async for entry in journal.entries()]
+        return [entry async for entry in journal.entries() if not entry.request.name.startswith(OPENING)]
 
 
 async def states(url: str) -> list[str]:
@@ -26,4 +31,4 @@ async def claim(url: str, request: CreatePersonaRequest, api: PersonaAPI) -> Non
     async with Journal(url) as journal:
         run = await journal.begin(api.account)
         body = dump_request(request)
-        assert await run.claim(run.key(body), body) is None
+        assert await run.claim(run.key(body), body) == (None, None)
