@@ -44,7 +44,7 @@ async def test_a_commit_is_at_least_on(
     async with Journal(postgres_url):
         pass
     name = str(make_url(postgres_url).database)
-    databases.run(f"ALTER DATABASE {{}} SET synchronous_commit = {default}", name)
+    databases.run("ALTER DATABASE {} SET synchronous_commit = {}", name, default)
     with psycopg.connect(postgres_url) as connection:
         connection.execute(SPY)
     with ExitStack() as stack:

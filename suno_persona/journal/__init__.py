@@ -75,7 +75,7 @@ class Entry:
     by_hand: bool
     """Whether it was resolved by hand, and can be resolved again."""
 
-    _ended: Ended = attrs.field(eq=False, repr=False)
+    _ended: Ended = attrs.field(alias="ended", eq=False, repr=False)
 
     @classmethod
     def of(cls, record: Record) -> Self:
