@@ -175,8 +175,8 @@ def docs(session: nox.Session) -> None:
     session.install(".[cli,distributed,testing]", *groups("docs", "recipes", "tests"))
     shutil.rmtree("docs/_build", ignore_errors=True)  # what is built already would not be checked again
     session.run("sphinx-build", "-q", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
-    session.run("pytest", "-q", "--noconftest", "tests/built_docs.py", *session.posargs)
-    session.run("pytest", "-q", "tests/test_examples.py", "-k", "pandas or synchronous")
+    session.run("pytest", "-q", "--noconftest", "tests/docs/built_docs.py", *session.posargs)
+    session.run("pytest", "-q", "tests/docs/test_examples.py", "-k", "pandas or synchronous")
 
 
 @nox.session

@@ -118,8 +118,8 @@ async def _serve(app: "PersonaApp", api: PersonaAPI, started: str, *, accept_new
     """Run the worker. Raises `JournalError` if there is no queue, or if it belongs to another account."""
     from suno_persona.journal import Journal
 
-    await app.count_workers()
     async with Journal(app.journal_url, accept_new_key=accept_new_key) as journal:
+        await app.count_workers()
         await journal.begin(api.account)
     async with app.open_async():
         report(started)

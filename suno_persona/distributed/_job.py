@@ -115,5 +115,5 @@ async def deliver(
         raise Redeliver(JOURNAL_WAIT) from error
     if delivery.wait is not None and isinstance(ended.result, NotCreatedError):
         raise Redeliver(delivery.wait) from ended.result
-    if ended.cancellation is not None:
-        raise Redeliver(0) if is_shutdown() else ended.cancellation
+    if ended.cancellation is not None and not is_shutdown():
+        raise ended.cancellation

@@ -125,7 +125,7 @@ class Storage:
         query = sql.select(requests.c.state, sql.func.count()).group_by(requests.c.state)
         if enqueued:
             query = query.where(requests.c.index.is_not(None))
-        return self._transaction(lambda connection: dict(connection.execute(query).tuples().all()), write=False)
+        return self._transaction(lambda connection: {row[0]: row[1] for row in connection.execute(query)}, write=False)
 
     def pending(self) -> int:
         """Count the enqueued requests that are not settled."""

@@ -37,7 +37,7 @@ WARM_UP, COUNTED, AFTER = 300, 2000, 100  # of a batch whose instructions are co
 async def serve(seconds: float) -> None:
     """Respond to every request with the contract's example after a delay, until stdin closes."""
     loop = asyncio.get_running_loop()
-    persona = Path(__file__).parent.with_name("contract_example.json").read_bytes()
+    persona = Path(__file__).parents[1].joinpath("support", "contract_example.json").read_bytes()
     response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(persona), persona)
 
     class Service(asyncio.Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-EXAMPLE = Path(__file__).parent.with_name("contract_example.json")
+EXAMPLE = Path(__file__).parents[1].joinpath("support", "contract_example.json")
 CONFIGURATION = """
 daemon off;
 pid {folder}/pid;

@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-CONTRACT_EXAMPLE = (Path(__file__).parent.parent / "contract_example.json").read_bytes()
+CONTRACT_EXAMPLE = Path(__file__).with_name("contract_example.json").read_bytes()

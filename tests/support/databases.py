@@ -104,7 +104,7 @@ def frozen(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for each in pids:
+        for each in reversed(pids):  # a process that has ended is reaped by its parent
             os.kill(each, signal.SIGCONT)
 
 

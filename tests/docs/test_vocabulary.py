@@ -43,7 +43,7 @@ RETIRED = {
     r"expected .* found": "must be ...; got ...",
 }
 SETTLED = {"lost_answer", "lost-answer", "COLUMN place"}  # a name that the design settles, and a column of version 1
-TESTS = sorted(set(Path(__file__).parent.rglob("*.py")) - {Path(__file__)})
+TESTS = sorted(set(Path(__file__).parent.parent.rglob("*.py")) - {Path(__file__)})
 PATTERNS = {word: re.compile(rf"\b({word})\b", re.IGNORECASE | re.DOTALL) for word in RETIRED}
 
 

@@ -35,7 +35,7 @@ from suno_persona import (
 from suno_persona._engine import Call
 from suno_persona._response import Ended
 
-PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "faults.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
 ENDINGS = ("times out", "breaks", "is no HTTP", "is cancelled", "is closed", "a hook raises")
 NO, MAYBE, FOUND, YES = "not created", "unknown", "unknown, with the id", "persona"
 

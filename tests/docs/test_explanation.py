@@ -13,7 +13,7 @@ from support import pictures
 import suno_persona
 from suno_persona import PersonaError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "explanation"
 DESIGN = DOCS / "design.md"
 PACKAGE = Path(suno_persona.__file__).parent

@@ -38,7 +38,7 @@ from suno_persona import (
     UnreadableResponseError,
 )
 
-DOCS = Path(__file__).parent.parent / "docs" / "explanation" / "faults.md"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
 RETRY = RetryPolicy(attempts=3, wait_initial=0)
 
 

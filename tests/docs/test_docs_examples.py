@@ -27,7 +27,7 @@ from suno_persona.testing import FakeSuno, Fault
 
 pytestmark = [pytest.mark.posix, pytest.mark.slow]
 
-EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SCRIPTS = Path(sys.executable).parent
 SERVERS = {
     "aiohttp_service.py": (sys.executable, str(EXAMPLES / "aiohttp_service.py")),

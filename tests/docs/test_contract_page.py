@@ -13,7 +13,7 @@ import pytest
 from suno_persona import Clip, ClipMetadata, CreatePersonaRequest, Persona, PersonaAPI, PersonaClip, PersonaError
 from suno_persona.testing import FakeSuno, Fault
 
-PAGE = (Path(__file__).parent.parent / "docs" / "reference" / "contract.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "contract.md").read_text(encoding="utf-8")
 
 # the page's name for the type of a field
 TYPES: dict[object, str] = {

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
     not SESSION.startswith(("tests", "lowest")), reason="needs the wheel that `nox -t ci` builds and installs"
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = [line.split(" :: ")[-1] for line in PROJECT["classifiers"] if " :: 3." in line]
 NAME = f"suno_persona-{VERSION}"

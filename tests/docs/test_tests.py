@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.command import COMMAND, CREATE, run
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 HEAVY = ("aioresponses", "psycopg", "sqlalchemy")
 
 
@@ -34,7 +34,7 @@ def test_no_module_imports_a_test_module_or_conftest() -> None:
 
 def test_helpers_are_in_one_folder() -> None:
     """Besides the test modules there are only the programs that nox runs."""
-    assert {file.name for file in TESTS.glob("[!t]*.py")} == {"built_docs.py", "conftest.py", "soak.py"}
+    assert {file.name for file in TESTS.glob("[!t]*.py")} == {"conftest.py", "soak.py"}
 
 
 def process() -> list[object]:
@@ -67,7 +67,7 @@ def test_a_test_that_needs_no_database_imports_none() -> None:
     """A unit test imports neither database packages nor aioresponses, which only others need."""
     program = f"""if True:
         import sys, pytest
-        status = pytest.main(["-q", "-p", "no:cacheprovider", {str(TESTS / "test_errors.py")!r}])
+        status = pytest.main(["-q", "-p", "no:cacheprovider", {str(TESTS / "client" / "test_errors.py")!r}])
         assert status == 0
         print("imported:", *(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
     """

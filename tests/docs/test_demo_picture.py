@@ -14,7 +14,7 @@ from support.command import COMMAND
 from support.terminal import terminal
 
 COLUMNS = 63  # the minimum for its sentences, so that letters are large enough on a phone
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "demo.svg"
 # rich's own template loads fonts from other hosts.
 TEMPLATE = """\

@@ -49,7 +49,7 @@ def test_imports_go_in_one_direction(module: str) -> None:
 
 def test_the_docs_show_the_graph(pytestconfig: pytest.Config) -> None:
     """The page on the design lists the current imports of each module; `--write-docs` writes it."""
-    page = Path(__file__).parent.parent / "docs" / "explanation" / "design.md"
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "design.md"
     rows = "".join(
         f"| `{short(name)}` | {', '.join(f'`{short(each)}`' for each in sorted(imports(name, types=False)))} |\n"
         for name in MODULES

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PICTURE = Path(__file__).parent.parent / "docs" / "exported-page.png"
+PICTURE = Path(__file__).parents[2] / "docs" / "exported-page.png"
 COVER = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><linearGradient id="g" x2="1" y2="1">\
 <stop stop-color="hsl({0} 65% 62%)"/><stop offset="1" stop-color="hsl({1} 55% 28%)"/></linearGradient>\

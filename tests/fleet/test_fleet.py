@@ -27,7 +27,7 @@ WORKER = (PROCRASTINATE, APP, "--log-level=error", "worker")
 @pytest.fixture
 def worker_env(env: dict[str, str]) -> dict[str, str]:
     """Return the environment of a worker without its database."""
-    return env | {"PYTHONPATH": str(Path(__file__).parent)}
+    return env | {"PYTHONPATH": str(Path(__file__).parent.parent)}
 
 
 async def prepare(url: str, env: dict[str, str]) -> None:

@@ -36,7 +36,7 @@ from suno_persona.journal._states import (
     settlement,
 )
 
-PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "ledger.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "ledger.md"
 EARLIER, BEGAN, LATER, NOW = "2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"
 KEY, BODY = "0" * 64 + ":1", "{}"
 OLD = Record(key=KEY, body=BODY, state="claimed", claimed_at=EARLIER, claimed_by="host", holder="holder", index=7)

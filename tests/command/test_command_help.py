@@ -17,7 +17,7 @@ from support.terminal import terminal
 from suno_persona import PersonaAPI, RetryPolicy
 from suno_persona.cli import app
 
-PAGE = Path(__file__).parent.parent / "docs" / "reference" / "command.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "command.md"
 
 
 def commands(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
