@@ -4,6 +4,7 @@ It fills an `Exchange`, and does not know what that means.
 """
 
 import asyncio
+import math
 import re
 import select
 import sys
@@ -79,7 +80,7 @@ class Transport:
         """The connections of a session of our own."""
         self._proxy = proxy
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watches: set[_Watch] = set()
+        self._watches = _Watches()
         self.is_closed: bool = False
 
     def open(self) -> None:
@@ -104,8 +105,7 @@ class Transport:
     async def close(self) -> None:
         """End the exchanges in flight, and close the connections, unless the session is the caller's."""
         self.is_closed = True
-        for watch in list(self._watches):
-            watch.interrupt("closed")
+        self._watches.close()
         if self._pool is not None and self._session is not None:
             await finish(self._session.close())
 
@@ -116,8 +116,7 @@ class Transport:
         """
         session = cast("aiohttp.ClientSession", self._session)
         sending = _Sending(body, exchange)
-        watch = _Watch(sending, bounds.total)
-        self._watches.add(watch)
+        watch = self._watches.begin(sending, bounds.total)
         try:
             # No variable here holds what shows the key, or an echo of it: printers of tracebacks show variables.
             await session.post(
@@ -151,8 +150,7 @@ class Transport:
             if self._pool is not None and exchange.ending == "lost" and exchange.status is None and sending.is_reused:
                 self._pool.stop_reuse()  # the server closes connections under us
         finally:
-            watch.stop()
-            self._watches.discard(watch)
+            self._watches.end(watch)
             sending.finish()
 
     def _reason(self, exchange: Exchange, error: BaseException, total: float | None) -> str:
@@ -247,18 +245,63 @@ class _Sending(aiohttp.BytesPayload):
             self.protocol.close()  # it is HTTP no more (RFC 9110, section 15.2.2); aiohttp may keep it in its pool
 
 
+class _Watches:
+    """The exchanges in flight, of which some are to end early. One timer serves them all: each of its own is dear."""
+
+    def __init__(self) -> None:
+        self._watches: set[_Watch] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf  # when the timer fires
+
+    def begin(self, sending: _Sending, total: float | None) -> "_Watch":
+        """Watch an exchange until `end`."""
+        loop = asyncio.get_running_loop()
+        watch = _Watch(sending, loop.time() + total if total else math.inf)
+        self._watches.add(watch)
+        if watch.deadline < self._due:
+            self._set_timer(loop, watch.deadline)
+        return watch
+
+    def end(self, watch: "_Watch") -> None:
+        """Watch an exchange no more."""
+        watch.is_over = True
+        self._watches.discard(watch)
+
+    def close(self) -> None:
+        """End all of them."""
+        for watch in self._watches:
+            watch.interrupt("closed")
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = loop.call_at(due, self._fire) if due < math.inf else None
+
+    def _fire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = max(loop.time(), self._due)
+        for watch in self._watches:
+            if watch.deadline <= now:
+                watch.deadline = math.inf
+                watch.look(loop)
+        self._set_timer(loop, min((watch.deadline for watch in self._watches), default=math.inf))
+
+
 class _Watch:
     """Ends an exchange early: at its timeout, or when the client is closed."""
 
-    __slots__ = ("_cancelling", "_ending", "_handle", "_loop", "_sending", "_task")
+    __slots__ = ("_cancelling", "_ending", "_sending", "_task", "deadline", "is_over")
 
-    def __init__(self, sending: _Sending, total: float | None) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, sending: _Sending, deadline: float) -> None:
+        self.deadline = deadline  # by the loop's clock
+        self.is_over = False
         self._task = cast("asyncio.Task[object]", asyncio.current_task())
         self._cancelling = self._task.cancelling()
         self._sending = sending
         self._ending: Ending | None = None
-        self._handle = self._loop.call_later(total, self._look) if total else None
 
     def interrupt(self, ending: Ending) -> None:
         """End the exchange, by cancelling its task."""
@@ -279,22 +322,21 @@ class _Watch:
             return "cancelled"
         return self._ending or "lost"  # aiohttp raises it too, when its session is closed
 
-    def stop(self) -> None:
-        """End nothing any more."""
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def _look(self, seen: object = None, quiet: int = 0, looks: int = 0) -> None:
-        """Interrupt once the loop has read what is in the sockets.
+    def look(
+        self, loop: asyncio.AbstractEventLoop, seen: tuple[int, int] | None = None, quiet: int = 0, looks: int = 0
+    ) -> None:
+        """Interrupt at its deadline, once the loop has read what is in the sockets.
 
         A process that was suspended, or a blocked loop, is late for its timers, and for what has arrived meanwhile.
         """
+        if self.is_over:
+            return
         progress = self._sending.progress()
         quiet = quiet + 1 if progress == seen else 0
         if quiet == _QUIET_LOOKS or looks == _MOST_LOOKS:
             self.interrupt("timeout")
         else:
-            self._handle = self._loop.call_later(0, self._look, progress, quiet, looks + 1)
+            loop.call_later(0, self.look, loop, progress, quiet, looks + 1)
 
 
 _QUIET_LOOKS = 3  # passes of the loop: some loops read sockets after timers, and tasks run one pass later
