@@ -203,11 +203,8 @@ def request_id(headers: Mapping[str, str], document: object = None) -> str | Non
     for name in _REQUEST_ID_HEADERS:
         if found := headers.get(name):
             return one_line(found)
-    for name in _REQUEST_ID_MEMBERS:
-        value = member(document, name)
-        if isinstance(value, str) and value:
-            return one_line(value)
-    return None
+    members = map(document.get, _REQUEST_ID_MEMBERS) if isinstance(document, dict) else ()
+    return next((one_line(value) for value in members if isinstance(value, str) and value), None)
 
 
 _MESSAGE_MEMBERS = ("message", "msg", "error", "errors", "detail", "error_description", "title", "reason")

@@ -20,7 +20,6 @@ from suno_persona.models import Persona
 from suno_persona.testing import _contract
 from suno_persona.testing._contract import ReceivedRequest
 from suno_persona.testing._faults import Failures, Fault
-from suno_persona.testing._music import Music
 
 
 class Arrival(concurrent.futures.Future[None]):
@@ -35,9 +34,7 @@ class FakeSuno:
 
     It rejects a clip whose id starts with `unknown-`, `uploaded-` or `foreign-` as one that does not exist, came from
     the uploader or belongs to another account. Every other clip exists. A clip whose id starts with the name of a
-    fault, such as `lost-answer-1` or `rate-limited-2`, meets that fault the first time that it is sent. The service
-    also takes music requests with the personas that it created, at `/suno/submit/music` or `/suno/generate`, and serves
-    their tasks at `/suno/fetch/`.
+    fault, such as `lost-answer-1` or `rate-limited-2`, meets that fault the first time that it is sent.
 
     - `latency`: seconds from a request to its response; its persona is created at once.
     - `failures`: shares of the requests that meet a fault, by its name: `{"lost-answer": 0.01}`. The names are
@@ -83,7 +80,6 @@ class FakeSuno:
         self._latency = latency
         self._faults: deque[Fault] = deque()
         self._failures = Failures(failures or {}, seed)
-        self._music = Music()
         self._arrivals: list[tuple[int, Arrival]] = []
         self._lock = threading.Lock()  # for the faults, the requests and who waits for them
         self._thread: threading.Thread | None = None
@@ -205,16 +201,12 @@ class FakeSuno:
         """Return what happens to a request. The caller holds the lock."""
         if self._faults:
             return self._faults.popleft()
-        if self._music.serves(request.path):
-            return Fault(creates=True)
         document = _contract.json_object(request) or {}
         return self._failures.next(document.get("root_clip_id")) or Fault(creates=True)
 
     def _create(self, request: ReceivedRequest) -> tuple[int, bytes]:
         number = len(self.personas) + 1
         try:
-            if self._music.serves(request.path):
-                return 200, self._music.respond(request, self.personas, api_key=self.api_key)
             body = _contract.create(request, api_key=self.api_key, create_path=self._create_path, number=number)
         except _contract.RejectedError as error:
             return error.status, error.body
