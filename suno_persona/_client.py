@@ -246,12 +246,10 @@ class PersonaAPI:
     ) -> None:
         await self.close()
 
-    if not TYPE_CHECKING:  # for checkers, a plain `with` is an error already
+    def __enter__(self) -> NoReturn:
+        raise TypeError("PersonaAPI is asynchronous: write `async with`, not `with`")
 
-        def __enter__(self):
-            raise TypeError("PersonaAPI is asynchronous: write `async with`, not `with`")
-
-        def __exit__(self, *_): ...
+    def __exit__(self, *_: object) -> None: ...
 
     def __repr__(self) -> str:
         # Also while it is made: crash reporters print it as a variable of `__init__`.

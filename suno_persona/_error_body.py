@@ -203,8 +203,11 @@ def request_id(headers: Mapping[str, str], document: object = None) -> str | Non
     for name in _REQUEST_ID_HEADERS:
         if found := headers.get(name):
             return one_line(found)
-    members = map(document.get, _REQUEST_ID_MEMBERS) if isinstance(document, dict) else ()
-    return next((one_line(value) for value in members if isinstance(value, str) and value), None)
+    values = [document.get(name) for name in _REQUEST_ID_MEMBERS] if isinstance(document, dict) else []
+    for value in values:
+        if isinstance(value, str) and value:
+            return one_line(value)
+    return None
 
 
 _MESSAGE_MEMBERS = ("message", "msg", "error", "errors", "detail", "error_description", "title", "reason")

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import attrs
 
@@ -17,16 +17,11 @@ from suno_persona.errors import (
 from suno_persona.models import Persona
 
 
-def _is_count(_: object, attribute: "attrs.Attribute[int]", value: object) -> None:
-    options.count(attribute.name, value)
+def _is(check: Callable[[str, object], object]) -> "Callable[[object, attrs.Attribute[Any], object], None]":
+    def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        check(attribute.name, value)
 
-
-def _is_seconds(_: object, attribute: "attrs.Attribute[float]", value: object) -> None:
-    options.seconds(attribute.name, value)
-
-
-def _is_flag(_: object, attribute: "attrs.Attribute[bool]", value: object) -> None:
-    options.flag(attribute.name, value)
+    return validate
 
 
 @attrs.frozen
@@ -40,18 +35,18 @@ class RetryPolicy:
     30.0
     """
 
-    attempts: int = attrs.field(default=4, validator=_is_count)
+    attempts: int = attrs.field(default=4, validator=_is(options.count))
     """Maximum attempts per call; 1 disables retries."""
 
-    wait_initial: float = attrs.field(default=0.5, validator=_is_seconds)
+    wait_initial: float = attrs.field(default=0.5, validator=_is(options.seconds))
     """Seconds: the upper bound of the first backoff if the service sends no `Retry-After`. It doubles with each
     attempt, and the backoff is drawn between zero and it (full jitter)."""
 
-    wait_max: float = attrs.field(default=30.0, validator=_is_seconds)
+    wait_max: float = attrs.field(default=30.0, validator=_is(options.seconds))
     """Seconds: the upper bound of every backoff. A longer `Retry-After` is raised at once, as the error's
     `retry_after`."""
 
-    retry_unknown: bool = attrs.field(default=False, validator=_is_flag)
+    retry_unknown: bool = attrs.field(default=False, validator=_is(options.flag))
     """Whether to retry an `OutcomeUnknownError` too. That may create a second persona."""
 
 

@@ -8,9 +8,9 @@ import math
 import re
 import select
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -114,7 +114,7 @@ class Transport:
 
         Raises nothing but what ends a program.
         """
-        session = cast("aiohttp.ClientSession", self._session)
+        session: Any = self._session
         sending = _Sending(body, exchange)
         watch = self._watches.begin(sending, bounds.total)
         try:
@@ -256,7 +256,7 @@ class _Watches:
     def begin(self, sending: _Sending, total: float | None) -> "_Watch":
         """Watch an exchange until `end`."""
         loop = asyncio.get_running_loop()
-        watch = _Watch(sending, loop.time() + total if total else math.inf)
+        watch = _Watch(asyncio.current_task(), sending, loop.time() + total if total else math.inf)
         self._watches.add(watch)
         if watch.deadline < self._due:
             self._set_timer(loop, watch.deadline)
@@ -295,11 +295,11 @@ class _Watch:
 
     __slots__ = ("_cancelling", "_ending", "_sending", "_task", "deadline", "is_over")
 
-    def __init__(self, sending: _Sending, deadline: float) -> None:
+    def __init__(self, task: Any, sending: _Sending, deadline: float) -> None:
         self.deadline = deadline  # by the loop's clock
         self.is_over = False
-        self._task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._cancelling = self._task.cancelling()
+        self._task = task
+        self._cancelling: int = task.cancelling()
         self._sending = sending
         self._ending: Ending | None = None
 
@@ -352,7 +352,7 @@ class _Pool(aiohttp.TCPConnector):
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit=limit, keepalive_timeout=_KEEP_ALIVE)
-        self._polls: WeakKeyDictionary[ResponseHandler, Callable[[int], list[object]]] = WeakKeyDictionary()
+        self._polls: WeakKeyDictionary[ResponseHandler, Callable[[int], Sequence[object]]] = WeakKeyDictionary()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
@@ -360,7 +360,7 @@ class _Pool(aiohttp.TCPConnector):
         """Return a quiet connection from the pool, or a new one."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            protocol = cast("ResponseHandler", connection.protocol)  # there is one until it is released
+            protocol: Any = connection.protocol  # there is one until it is released
             poll = self._polls.get(protocol)
             if poll is None:
                 self._polls[protocol] = _poll(protocol)
@@ -376,17 +376,17 @@ class _Pool(aiohttp.TCPConnector):
         self._force_close = True
 
 
-def _poll(protocol: ResponseHandler) -> Callable[[int], list[object]]:
+def _poll(protocol: ResponseHandler) -> Callable[[int], Sequence[object]]:
     """Return a function that says whether something has arrived that the event loop has not read."""
     socket = protocol.transport and protocol.transport.get_extra_info("socket")
     if not socket:
         return lambda _: []
     number = socket.fileno()
     if not hasattr(select, "poll"):  # Windows
-        return lambda _: list(select.select((number,), (), (), 0)[0])
+        return lambda _: select.select((number,), (), (), 0)[0]
     poll = select.poll()
     poll.register(number, select.POLLIN)
-    return cast("Callable[[int], list[object]]", poll.poll)
+    return poll.poll
 
 
 def clean(error: BaseException) -> None:

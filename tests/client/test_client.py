@@ -307,7 +307,7 @@ async def test_a_second_event_loop_is_a_usage_error(persona_api: PersonaAPI, req
 def test_a_plain_with_is_a_type_error() -> None:
     """The error names `async with`."""
     api = PersonaAPI(KEY, base_url=BASE)
-    with pytest.raises(TypeError, match="async with"), api:  # type: ignore[attr-defined]  # checkers say so, too
+    with pytest.raises(TypeError, match="async with"), api:
         pass
 
 
