@@ -1,7 +1,8 @@
 """Everything that is checked.
 
 `nox` runs what a change needs, on the Python at hand, in a few minutes: lint, types and the fast tests. `nox -t ci`
-runs the rest: the wheel, every test on each Python that is there, coverage, the docs in Chromium and the demo.
+runs the rest: the wheel, every test on the oldest Python, the fast ones on the others, coverage, the docs in Chromium
+and the demo.
 `lowest`, `soak`, `simulate` and `bench` run when they are named. Nothing is installed outside the environments.
 """
 
@@ -33,6 +34,7 @@ GITHUB = {  # what GitHub reads, by the schema that it has to keep
 
 COMPILED = {"UV_COMPILE_BYTECODE": "1"}  # once, and not in each process that a test starts
 FAST = ("-m", "not slow")
+CODE = ("--ignore=tests/docs",)  # which the session `docs` runs
 FAST_PROFILE = {"HYPOTHESIS_PROFILE": "fast"}
 
 if pyenv := shutil.which("pyenv"):  # whose shims otherwise hide every Python but one
@@ -114,19 +116,18 @@ def pytest(session: nox.Session, run: Sequence[str], *options: str, env: Mapping
 
 @nox.session(python=PYTHONS, requires=["package"], tags=["ci"])
 def tests(session: nox.Session) -> None:
-    """Run the tests against the wheel: all on the oldest Python and the newest, between them those that are not slow.
+    """Run the tests against the wheel: all on the oldest Python, and those that are not slow on the others.
 
     On the oldest, measure what they cover, without asyncio's debug mode: the two together take several times as long.
     """
     install_wheel(session)
-    measured = session.python == PYTHONS[0] and not session.posargs  # a part of the tests covers a part
-    if measured:
-        pytest(session, ["coverage", "run"], "-o", "asyncio_debug=false")
-        session.notify("coverage")
-    elif session.python in (PYTHONS[0], PYTHONS[-1]):
+    if session.python != PYTHONS[0]:
+        pytest(session, ["python"], *CODE, *FAST, env=FAST_PROFILE)
+    elif session.posargs:  # a part of the tests covers a part
         pytest(session, ["python"])
     else:
-        pytest(session, ["python"], *FAST, env=FAST_PROFILE)
+        pytest(session, ["coverage", "run"], *CODE, "-o", "asyncio_debug=false")
+        session.notify("coverage")
 
 
 @nox.session(python=PYTHONS[0], requires=["package"])
@@ -166,17 +167,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def docs(session: nox.Session) -> None:
-    """Build the docs, and look at every page in Chromium; a name or a link that leads nowhere fails.
-
-    Run the examples that need large packages, which the tests elsewhere skip.
-    """
+    """Build the docs, look at every page in Chromium, and run every example; a dead name or link fails."""
     if not (shutil.which("chromium") or shutil.which("google-chrome")):
         session.error("Chromium must be installed, in which the pages are looked at: see your system's packages")
     session.install(".[cli,distributed,testing]", *groups("docs", "recipes", "tests"))
     shutil.rmtree("docs/_build", ignore_errors=True)  # what is built already would not be checked again
     session.run("sphinx-build", "-q", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
     session.run("pytest", "-q", "--noconftest", "tests/docs/built_docs.py", *session.posargs)
-    session.run("pytest", "-q", "tests/docs/test_examples.py", "-k", "pandas or synchronous")
+    pytest(session, ["python"], "-q", "tests/docs")
 
 
 @nox.session
