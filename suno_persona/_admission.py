@@ -63,8 +63,9 @@ class Admission:
         the seconds that are left.
         """
         while True:
-            self._check()
-            if self._has_room() and not self._waiting:
+            if self._closed or self._rejection is not None:
+                self._check()
+            if not self._waiting and self._has_room():
                 generation = self._admit()
             else:
                 future: asyncio.Future[int] = asyncio.get_running_loop().create_future()

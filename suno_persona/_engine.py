@@ -23,8 +23,6 @@ from suno_persona.models import CreatePersonaRequest, Persona
 
 _log = logging.getLogger("suno_persona")
 
-_LARGE, _LARGE_COMPRESSED = 64 * 1024, 4 * 1024  # bytes; reading more may take milliseconds
-
 
 class Call:
     """One request to be sent."""
@@ -48,6 +46,12 @@ def not_sent(request: CreatePersonaRequest, cancellation: BaseException, attempt
     """Return how a call ended that was cancelled while it waited."""
     error = NotCreatedError(message="cancelled before it was sent", request=request, attempts=attempts)
     return Ended(error, cancellation=cancellation)
+
+
+def _is_large(exchange: Exchange) -> bool:
+    """Return whether reading a response may take milliseconds, for which the event loop must not wait."""
+    size = len(exchange.received)
+    return size > 64 * 1024 or (size > 4 * 1024 and "Content-Encoding" in exchange.headers)
 
 
 @attrs.frozen(eq=False)
@@ -123,15 +127,18 @@ class Engine:
         result: object = None
         started = time.perf_counter()
         try:
-            exchange = await self._exchange(request, call.bounds or self.bounds)
-            try:
-                size, is_compressed = len(exchange.received), "Content-Encoding" in exchange.headers
-                if size <= (_LARGE_COMPRESSED if is_compressed else _LARGE):
-                    ended = self.reader.read(exchange, request, number)
-                else:
-                    ended = await self._read_in_thread(exchange, request, number)
-            except Exception as error:  # a bug: what is known decides all the same
-                ended = self._failed(exchange, request, number, error)
+            body, bounds = dump_request(request), call.bounds or self.bounds
+            exchange = Exchange(self.url)
+            await self.transport.post(exchange, body, bounds)
+            if exchange.cancellation is None and (target := slash_redirect(exchange)) is not None:
+                self.url = target  # for later calls too
+                exchange = Exchange(target)
+                await self.transport.post(exchange, body, bounds)
+            if _is_large(exchange):
+                ended, last = await uncancelled(asyncio.to_thread(self._read, exchange, request, number))
+                ended = attrs.evolve(ended, cancellation=last or ended.cancellation)
+            else:
+                ended = self._read(exchange, request, number)
             result = ended.result
         finally:
             admission.end(generation, result, number)
@@ -142,32 +149,21 @@ class Engine:
             _log.debug("%s: attempt %d: %s, request id %s, %.3f s", clip, number, status, ended.request_id, elapsed)
         return ended
 
-    async def _exchange(self, request: CreatePersonaRequest, bounds: Bounds) -> Exchange:
-        """Send the request, also to where the service redirects the endpoint."""
-        body, exchange = dump_request(request), Exchange(self.url)
-        await self.transport.post(exchange, body, bounds)
-        if exchange.cancellation is None and (target := slash_redirect(exchange)) is not None:
-            self.url = target  # for later calls too
-            exchange = Exchange(target)
-            await self.transport.post(exchange, body, bounds)
-        return exchange
-
-    async def _read_in_thread(self, exchange: Exchange, request: CreatePersonaRequest, attempt: int) -> Ended:
-        """Read a large response while the event loop goes on."""
-        ended, cancellation = await uncancelled(asyncio.to_thread(self.reader.read, exchange, request, attempt))
-        return ended if cancellation is None else attrs.evolve(ended, cancellation=cancellation)
-
-    def _failed(self, exchange: Exchange, request: CreatePersonaRequest, attempt: int, error: Exception) -> Ended:
-        mask = self.reader.secret.mask
-        message = says.one_line(mask(f"unexpected {type(error).__name__}: {error}"))
-        persona_id = says.find_persona_id(mask(exchange.received.decode(errors="replace")))
-        failure: Failure = NotCreatedError(message=message, request=request, attempts=attempt)
-        if exchange.sent or exchange.status is not None:
-            failure = OutcomeUnknownError(
-                message=message, request=request, attempts=attempt, status=exchange.status, persona_id=persona_id
-            )
-        failure.__cause__ = error
-        return Ended(failure, cancellation=exchange.cancellation)
+    def _read(self, exchange: Exchange, request: CreatePersonaRequest, attempt: int) -> Ended:
+        """Read a response. If that fails, which is a bug, what is known of the exchange decides all the same."""
+        try:
+            return self.reader.read(exchange, request, attempt)
+        except Exception as error:
+            mask = self.reader.secret.mask
+            message = says.one_line(mask(f"unexpected {type(error).__name__}: {error}"))
+            failure: Failure = NotCreatedError(message=message, request=request, attempts=attempt)
+            if exchange.sent or exchange.status is not None:
+                persona_id = says.find_persona_id(mask(exchange.received.decode(errors="replace")))
+                failure = OutcomeUnknownError(
+                    message=message, request=request, attempts=attempt, status=exchange.status, persona_id=persona_id
+                )
+            failure.__cause__ = error
+            return Ended(failure, cancellation=exchange.cancellation)
 
     def _pause(self, error: Failure, attempt: int) -> float:
         """Return the seconds to wait before the next attempt, beside what admission makes every call wait."""

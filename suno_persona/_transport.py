@@ -85,13 +85,14 @@ class Transport:
 
     def open(self) -> None:
         """Open the session. Raises `UsageError` if it is closed, or if it belongs to another event loop."""
-        self.join_loop()
+        if asyncio.get_running_loop() is not self._loop:
+            self.join_loop()
         if self.is_closed:
             raise UsageError(message=CLOSED)
         if self._session is None:
             self._pool = _Pool(self._max_connections)
             self._session = aiohttp.ClientSession(connector=self._pool, cookie_jar=aiohttp.DummyCookieJar())
-        elif self._session.closed:
+        elif self._pool is None and self._session.closed:
             raise UsageError(message="the session that was passed as session= is closed: pass an open one")
 
     def join_loop(self) -> None:
