@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from math import isfinite
 from types import UnionType
 from typing import Any, get_args
@@ -69,7 +69,7 @@ def to_dict(persona: Persona) -> dict[str, object]:
     >>> to_dict(Persona(id="fd213afd", name="Neon"))
     {'id': 'fd213afd', 'name': 'Neon', 'persona_clips': []}
     """
-    return dict(_OWN.unstructure(persona))
+    return dict(_own().unstructure(persona))
 
 
 def to_persona(document: object, converter: Converter | None = None) -> Persona:
@@ -77,7 +77,7 @@ def to_persona(document: object, converter: Converter | None = None) -> Persona:
 
     Raises `ValueError` as `loads` does, and whatever the caller's hooks for `Persona` itself raise.
     """
-    return (converter or _OWN).structure(document, Persona)
+    return (converter or _own()).structure(document, Persona)
 
 
 def parse_json(data: bytes | str) -> object:
@@ -251,4 +251,7 @@ def _finite(literal: str) -> float:
     return number
 
 
-_OWN = make_converter()
+@cache
+def _own() -> Converter:
+    """Return the package's own converter, made when it is first needed: usual responses do without."""
+    return make_converter()
