@@ -7,17 +7,14 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias, cast, runtime_checkable
-
-import attrs
+from typing import Protocol, Self, TypeAlias, runtime_checkable
 
 from suno_persona._engine import Account, Call, Engine, not_sent
-from suno_persona._response import Ended, Failure
+from suno_persona._response import Ended
 from suno_persona._retry import window_after
-from suno_persona._shield import Cancellation
 from suno_persona.conversion import dump_request
 from suno_persona.errors import InvalidRequestError, NotCreatedError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
@@ -28,18 +25,18 @@ _log = logging.getLogger("suno_persona")
 
 
 class BatchRun(Protocol):
-    """One run of a batch over a journal. Cancelling its caller undoes no commit: the cancellation is returned."""
+    """One run of a batch over a journal. Cancelling a caller undoes no commit: what is returned says so."""
 
     def key(self, body: bytes) -> str:
         """Return the key of the next request, by its wire body."""
         ...
 
-    async def claim(self, key: str, body: bytes) -> tuple[Ended | None, Cancellation]:
-        """Commit that a request is about to be sent; or return what is recorded, and it must not be sent."""
+    async def claim(self, key: str, body: bytes) -> Ended | None:
+        """Commit that a request is about to be sent. Returns how its call ended if it must not be sent."""
         ...
 
-    async def settle(self, key: str, ended: Ended) -> tuple[Ended | None, Cancellation]:
-        """Commit how a claimed call ended; or return what is recorded instead of a failure: there may be a persona."""
+    async def settle(self, key: str, ended: Ended) -> Ended:
+        """Commit how a claimed call ended. Returns that; or what is recorded instead, as there may be a persona."""
         ...
 
 
@@ -58,25 +55,6 @@ class BatchJournal(Protocol):
     async def begin(self, account: Account) -> BatchRun:
         """Begin a run over a batch. Raises `JournalError` if it belongs to another service or account."""
         ...
-
-
-async def claim_and_send(run: BatchRun, key: str, call: Call, send: Callable[[Call], Awaitable[Ended]]) -> Ended:
-    """Claim a request and send it, unless it is recorded. Raises `JournalError` if it cannot be claimed."""
-    recorded, cancellation = await run.claim(key, dump_request(call.request))
-    if recorded is not None:
-        return recorded if cancellation is None else attrs.evolve(recorded, cancellation=cancellation)
-    return await send(call) if cancellation is None else not_sent(call.request, cancellation)
-
-
-async def record(run: BatchRun, key: str, ended: Ended) -> Ended:
-    """Commit how a claimed call ended, and return what is recorded. Raises `JournalError` if it cannot be committed."""
-    recorded, cancellation = await run.settle(key, ended)
-    cancellation = cancellation or ended.cancellation
-    if recorded is None:
-        return ended if ended.cancellation is cancellation else attrs.evolve(ended, cancellation=cancellation)
-    if not isinstance(recorded.result, Persona):
-        recorded.result.__cause__ = cast("Failure", ended.result)
-    return attrs.evolve(recorded, cancellation=cancellation)
 
 
 class _Gate:
@@ -217,30 +195,31 @@ class Batch:
                     break
                 try:
                     call = Call(request)
-                    task = asyncio.create_task(self._create(index, call, self._key(request)))
-                    self._calls[task] = call
-                    task.add_done_callback(self._note_end)
                 except InvalidRequestError as error:
                     self._claims.leave()
                     self._outcomes.put_nowait(Outcome(index, request, None, error))
+                else:
+                    body = dump_request(request)
+                    key = None if self._run is None else self._run.key(body)
+                    task = asyncio.create_task(self._create(index, call, key, body))
+                    self._calls[task] = call
+                    task.add_done_callback(self._note_end)
                 index += 1
 
-    def _key(self, request: CreatePersonaRequest) -> str | None:
-        return None if self._run is None else self._run.key(dump_request(request))
-
-    async def _create(self, index: int, call: Call, key: str | None) -> None:
+    async def _create(self, index: int, call: Call, key: str | None, body: bytes) -> None:
         """Claim, send and record. Raises `JournalError`, which ends the batch."""
         run = self._run
         try:
-            ended = await (claim_and_send(run, key, call, self._send) if run and key else self._send(call))
+            recorded = None if run is None or key is None else await run.claim(key, body)
+            ended = recorded or await self._send(call)
             if ended.is_recorded and isinstance(ended.result, Persona):
                 self._window = window_after(self._window, self._max_connections, ended.result)
                 self._flights.wake()
         finally:
             self._claims.leave()
         try:
-            if run and key and not ended.is_recorded:
-                ended = await record(run, key, ended)
+            if run is not None and key is not None and not ended.is_recorded:
+                ended = await run.settle(key, ended)
         finally:  # an outcome that cannot be recorded is returned all the same
             if ended.cancellation is None or not isinstance(ended.result, NotCreatedError):
                 self._outcomes.put_nowait(ended.outcome(index, call.request, key))

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
+from msgspec.structs import asdict
 
 from suno_persona import _options as options
 from suno_persona._response import Ended
@@ -81,7 +82,7 @@ class Entry:
     def of(cls, record: Record) -> Self:
         """Parse a record. Raises `JournalError` if somebody else wrote what cannot be read into the database."""
         ended = record.ended()
-        fields = {name: value for name, value in vars(record).items() if name not in ("body", "holder", "doubt")}
+        fields = {name: value for name, value in asdict(record).items() if name not in ("body", "holder", "doubt")}
         fields["claimed_at"] = datetime.fromisoformat(record.claimed_at)
         fields["settled_at"] = record.settled_at and datetime.fromisoformat(record.settled_at)
         fields["persona"] = ended.result if isinstance(ended.result, Persona) else None
@@ -205,12 +206,13 @@ class Journal:
         `JournalError` where the journal belongs to another endpoint, or to another key.
         """
         writer = self._open()
-        begin, accept = writer.storage.begin, self._accept_new_key
-        binding = await writer.call(begin, account.endpoint, account.fingerprint, accept_new_key=accept)
-        since = ""
-        if retry_not_created:
-            since = max(ledger.text(writer.storage.now()), await writer.call(writer.storage.latest))
-        terms = {"by": here(), "since": since, "retry_unknown": self._retry_unknown, "binding": binding}
+        binding, since = await writer.call(writer.storage.begin, account, accept_new_key=self._accept_new_key)
+        terms = {
+            "by": here(),
+            "since": since if retry_not_created else "",
+            "retry_unknown": self._retry_unknown,
+            "binding": binding,
+        }
         return Run(writer=writer, terms=terms)
 
     async def counts(self, *, enqueued: bool = False) -> dict[State, int]:
@@ -335,9 +337,7 @@ class Journal:
 def _resolution(key: str, persona_id: str | None) -> ledger.Settle:
     """Return the event of a resolution by hand. Raises `InvalidRequestError` for an id that cannot be one."""
     if persona_id is None:
-        members: dict[str, Any] = {"state": "not_created", "reason": "resolved by hand"}
-    elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
-        members = ledger.settlement(Ended(Persona(id=persona_id)))
-    else:
-        raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
-    return ledger.Settle(key=key, holder="", **members)
+        return ledger.Settle(key=key, holder="", state="not_created", reason="resolved by hand")
+    if isinstance(persona_id, str) and persona_id.split() == [persona_id]:
+        return ledger.settlement(key, "", Ended(Persona(id=persona_id)))
+    raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
