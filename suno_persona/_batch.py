@@ -5,10 +5,9 @@ It knows a journal only by the protocols below, and nothing of HTTP.
 
 import asyncio
 import logging
-import sys
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, runtime_checkable
 
@@ -66,10 +65,8 @@ class _Gate:
 
     async def enter(self) -> None:
         """Wait until there is room."""
-        if not self._waiting and self._inside < self._limit():
-            self._inside += 1
-            return
         self._waiting.append(admitted := asyncio.get_running_loop().create_future())
+        self.wake()
         try:
             await admitted
         except asyncio.CancelledError:
@@ -118,13 +115,11 @@ class Batch:
         self._cancellations = 0  # of the reader, before it asked for the next outcome
 
     async def __aenter__(self) -> Self:
-        if self._journal is not None:
-            await self._journal.__aenter__()
-            try:
+        async with AsyncExitStack() as stack:
+            if self._journal is not None:
+                await stack.enter_async_context(self._journal)
                 self._run = await self._journal.begin(self._engine.account)
-            except BaseException:
-                await self._journal.__aexit__(*sys.exc_info())
-                raise
+            self._opened = stack.pop_all()
         self._feeder = asyncio.create_task(self._feed())
         self._feeder.add_done_callback(self._note_end)
         return self
@@ -155,8 +150,7 @@ class Batch:
             except asyncio.CancelledError as cancellation:
                 interrupted = cancellation
                 self.cancel()
-        if self._journal is not None:
-            await self._journal.__aexit__(kind, error, traceback)
+        await self._opened.aclose()
         while not self._outcomes.empty():
             outcome = self._outcomes.get_nowait()
             # A journal has the outcomes, unless it failed.
@@ -199,18 +193,18 @@ class Batch:
                     self._claims.leave()
                     self._outcomes.put_nowait(Outcome(index, request, None, error))
                 else:
-                    body = dump_request(request)
-                    key = None if self._run is None else self._run.key(body)
-                    task = asyncio.create_task(self._create(index, call, key, body))
+                    key = None if self._run is None else self._run.key(dump_request(request))
+                    task = asyncio.create_task(self._create(index, call, key))
                     self._calls[task] = call
                     task.add_done_callback(self._note_end)
                 index += 1
 
-    async def _create(self, index: int, call: Call, key: str | None, body: bytes) -> None:
+    async def _create(self, index: int, call: Call, key: str | None) -> None:
         """Claim, send and record. Raises `JournalError`, which ends the batch."""
-        run = self._run
+        run, recorded = self._run, None
         try:
-            recorded = None if run is None or key is None else await run.claim(key, body)
+            if run is not None and key is not None:
+                recorded = await run.claim(key, dump_request(call.request))
             ended = recorded or await self._send(call)
             if ended.is_recorded and isinstance(ended.result, Persona):
                 self._window = window_after(self._window, self._max_connections, ended.result)

@@ -11,7 +11,6 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
 
 import msgspec
 import sqlalchemy as sql
@@ -20,7 +19,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from suno_persona._error_body import one_line
 from suno_persona.errors import ConfigurationError, JournalError
 from suno_persona.journal._states import Record, Settle
 
@@ -54,7 +52,7 @@ _COUNTED = {"preserve_rowcount": True}
 
 def database_url(url: str | os.PathLike[str]) -> sql.URL:
     """Read the path of an SQLite file, or the URL of a database. Raises `ConfigurationError`."""
-    text = os.fspath(url) if isinstance(url, str | os.PathLike) else None
+    text = os.fspath(url) if isinstance(url, os.PathLike) else url
     if not isinstance(text, str):
         raise _invalid(f"a {type(url).__name__}")
     if re.match(r"\w{2,}:/(?!/)|(.*\s)?(host|dbname|user|password)=", text):
@@ -65,17 +63,9 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
         raise _invalid("a URL that cannot be read") from None  # nor here
     if parsed.get_backend_name() not in ("sqlite", *_DRIVERS):
         raise _invalid(f"one of {parsed.get_backend_name()}; SQLite and PostgreSQL are supported")
-    if parsed.get_backend_name() == "sqlite" and _is_transient(parsed):
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise _invalid("an SQLite database in memory, which no later run can read")
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-
-
-def _is_transient(url: sql.URL) -> bool:
-    """Return whether SQLite keeps the database in memory or in an unnamed file (its manual, on URI filenames)."""
-    name, _, query = (url.database or "").partition("?")
-    options = {**url.query, **dict(parse_qsl(query))}
-    in_memory = options.get("mode") == "memory" or options.get("vfs") == "memdb"
-    return in_memory or name.removeprefix("file:") in ("", ":memory:")
 
 
 def postgresql_conninfo(url: str) -> str:
@@ -116,8 +106,6 @@ def make_engine(url: sql.URL) -> sql.Engine:
         raise _invalid(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
     if is_sqlite:
         hooks.listen(engine, "connect", _configure)
-    else:
-        _check_options(url)
     return engine
 
 
@@ -186,23 +174,6 @@ def begin_write(connection: sql.Connection) -> None:
             "SELECT set_config('synchronous_commit', 'on', true)"
             " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
         )
-
-
-def _check_options(url: sql.URL) -> None:
-    from psycopg import ProgrammingError, conninfo
-
-    try:
-        conninfo.make_conninfo("", **dict.fromkeys(url.query, ""))
-    except ProgrammingError as error:
-        raise _invalid(f"a URL with an {error}") from None
-
-
-def option_error(error: BaseException) -> ConfigurationError | None:
-    """Return what to raise where the driver takes no option of the URL with such a value."""
-    cause = getattr(error, "orig", error)
-    words = str(cause)
-    is_ours = getattr(cause, "sqlstate", "") is None and re.search(r"bad value for|invalid \w+ value", words)
-    return _invalid(f"a URL with an option that the driver rejects: {one_line(words)}") if is_ours else None
 
 
 def clock(connection: sql.Connection) -> datetime:
@@ -296,11 +267,12 @@ class SQLiteFile:
 def _is_marked(path: str) -> bool:
     """Return whether the main file alone says that it is in use."""
     # `immutable` ignores the write-ahead log. Reading the file without SQLite would release SQLite's locks on it.
-    try:
-        with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?immutable=1", uri=True)) as alone:
-            return bool(alone.execute("PRAGMA user_version").fetchone() == (_IN_USE,))
-    except sqlite3.Error:
-        return False
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?immutable=1", uri=True)) as alone,
+    ):
+        return bool(alone.execute("PRAGMA user_version").fetchone() == (_IN_USE,))
+    return False
 
 
 def check_file(url: sql.URL, *, create: bool) -> None:
@@ -338,13 +310,11 @@ def prepare(connection: sql.Connection, *, create: bool) -> None:
         if not create:
             raise JournalError(message=f"{name}: the journal must exist; got a database without one")
         if tables and connection.dialect.name == "sqlite":
-            message = f"{name}: must be a journal or a new file; got a database with the table {tables[0]!r}"
-            raise JournalError(message=message)
+            raise JournalError(message=f"{name}: must be a journal or a new file; got one with the table {tables[0]!r}")
         _metadata.create_all(connection, checkfirst=False)
         connection.execute(sql.insert(schema).values(version=VERSION, salt=secrets.token_hex(16)))
     elif (version := connection.scalar(sql.select(schema.c.version))) != VERSION:
-        hint = "use the suno_persona that wrote it"
-        raise JournalError(message=f"{name}: the journal must have version {VERSION}; got {version}: {hint}")
+        raise JournalError(message=f"{name}: the journal must have version {VERSION}; got {version}")
 
 
 def _invalid(found: str) -> ConfigurationError:

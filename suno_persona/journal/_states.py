@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
 import attrs
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from suno_persona._response import Ended, Failure
 from suno_persona.conversion import dumps, loads, parse_json, to_request
@@ -115,7 +115,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal must be bound to."""
 
 
-class Settle(msgspec.Struct, frozen=True, kw_only=True):
+class Settle(msgspec.Struct, frozen=True):
     """A run reports what became of its claim; as `queued`, to leave it to a later delivery. Or a person does."""
 
     key: str
@@ -157,14 +157,13 @@ def decide_all(
     """
     decisions: list[Decision] = []
     changed: dict[str, Record] = {}
-    second, microsecond = text(now)[:20], now.microsecond
-    for number, event in enumerate(events, microsecond):
+    second = text(now)[:20]
+    for microsecond, event in enumerate(events, now.microsecond):
         if refused and isinstance(event, Claim) and event.binding in refused:
             decisions.append(refused[event.binding])
             continue
-        key = event.key
-        decision = decide(changed.get(key) or records.get(key), event, f"{second}{min(number, 999_999):06}+00:00")
-        decisions.append(decision)
+        at, key = f"{second}{min(microsecond, 999_999):06}+00:00", event.key
+        decisions.append(decision := decide(changed.get(key) or records.get(key), event, at))
         if isinstance(decision, Record):
             changed[key] = decision
     return decisions, changed
@@ -199,7 +198,7 @@ def claim(record: Record | None, event: Claim, at: str) -> Decision:
         draft = _opened(event, at, "claimed", None if record is None else record.index, event.holder)
         return draft if doubt is None else replace(draft, persona_id=persona_id, doubt=doubt)
     if record is not None and record.state == "claimed" and record.claimed_at < event.stale_before:
-        return _settled(record, _given_up(record), at)
+        return _settled(record, Settle(record.key, record.holder, "unknown", reason=_stopped(record)), at)
     return Refusal("it has an outcome, or another run may be sending it", record)
 
 
@@ -271,21 +270,8 @@ def _settled(record: Record, event: Settle, at: str) -> Record:
     if record.doubt is not None and event.holder and event.state != "created":
         reason = event.reason if event.state == "unknown" else f"{record.doubt}; a retry: {event.reason}"
         event = replace(event, state="unknown", reason=reason, persona_id=event.persona_id or record.persona_id)
-    return replace(
-        record,
-        state=event.state,
-        holder=event.holder,
-        settled_at=at,
-        persona=event.persona,
-        persona_id=event.persona_id,
-        request_id=event.request_id,
-        reason=event.reason,
-        doubt=record.doubt if event.state == "unknown" else None,
-    )
-
-
-def _given_up(record: Record) -> Settle:
-    return Settle(key=record.key, holder=record.holder, state="unknown", reason=_stopped(record))
+    doubt = record.doubt if event.state == "unknown" else None
+    return replace(record, **asdict(event), settled_at=at, doubt=doubt)
 
 
 def _stopped(record: Record) -> str:
@@ -303,15 +289,7 @@ def settlement(key: str, holder: str, ended: Ended, *, requeue: bool = False) ->
         reason = _storable(f"{type(result).__name__}{status}: {result.message}")
         state = "unknown" if result.may_have_created else "queued" if requeue else "not_created"
     persona_id, request_id = _storable(ended.persona_id), _storable(ended.request_id)
-    return Settle(
-        key=key,
-        holder=holder,
-        state=state,
-        persona=persona,
-        persona_id=persona_id,
-        request_id=request_id,
-        reason=reason,
-    )
+    return Settle(key, holder, state, persona, persona_id, request_id, reason)
 
 
 def _document(persona: Persona, ended: Ended) -> str:

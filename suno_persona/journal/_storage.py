@@ -17,7 +17,7 @@ from sqlalchemy import event as hooks
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from suno_persona.errors import JournalError, PersonaError
+from suno_persona.errors import JournalError
 from suno_persona.journal import _database as database
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._database import requests, schema
@@ -124,11 +124,6 @@ class Storage:
             query = query.where(requests.c.index.is_not(None))
         return self._transaction(lambda connection: {row[0]: row[1] for row in connection.execute(query)}, write=False)
 
-    def pending(self) -> int:
-        """Count the enqueued requests that are not settled."""
-        counts = self.counts(enqueued=True)
-        return sum(counts.get(state, 0) for state in ledger.PENDING)
-
     def page(
         self, after: str, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None
     ) -> list[Record]:
@@ -159,15 +154,14 @@ class Storage:
         """Do work in a transaction."""
 
         def attempt() -> _T:
-            file = self._file if write else None
-            if file is not None:
-                file.checkpoint(self._connection)
+            if write and self._file is not None:
+                self._file.checkpoint(self._connection)
             with self._engine.begin() as connection:
                 if write:
                     database.begin_write(connection)
                 result = work(connection)
-                if file is not None:
-                    file.check()
+                if write and self._file is not None:
+                    self._file.check()
                 return result
 
         return self._attempt(attempt)
@@ -187,9 +181,7 @@ class Storage:
         finally:
             self._began = None
 
-    def _failure(self, error: BaseException) -> PersonaError:
-        if (refused := database.option_error(error)) is not None:
-            return refused
+    def _failure(self, error: BaseException) -> JournalError:
         words = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         if self._is_broken_off:
             words = f"it took longer than {database.TRANSACTION} s ({words})"

@@ -1,5 +1,6 @@
 """The simulated database: the real ledger decides, in transactions that may fail before or after their commit."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -126,9 +127,9 @@ class Storage:
         """Decide on events in their order."""
         return self.store.commit(events, then, self._bound)
 
-    def pending(self) -> int:
-        """Count the enqueued requests that are not settled."""
-        return sum(record.state in ledger.PENDING and record.index is not None for record in self._records())
+    def counts(self, *, enqueued: bool = False) -> dict[State, int]:
+        """Count the enqueued requests in each state."""
+        return Counter(record.state for record in self._records() if record.index is not None)
 
     def page(
         self, after: str, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None
