@@ -5,19 +5,15 @@ It knows a journal only by the protocols below, and nothing of HTTP.
 
 import asyncio
 import logging
-import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias, cast, runtime_checkable
-
-import attrs
+from typing import Protocol, Self, TypeAlias, runtime_checkable
 
 from suno_persona._engine import Account, Call, Engine, not_sent
-from suno_persona._response import Ended, Failure
+from suno_persona._response import Ended
 from suno_persona._retry import window_after
-from suno_persona._shield import Cancellation
 from suno_persona.conversion import dump_request
 from suno_persona.errors import InvalidRequestError, NotCreatedError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
@@ -28,18 +24,18 @@ _log = logging.getLogger("suno_persona")
 
 
 class BatchRun(Protocol):
-    """One run of a batch over a journal. Cancelling its caller undoes no commit: the cancellation is returned."""
+    """One run of a batch over a journal. Cancelling a caller undoes no commit: what is returned says so."""
 
     def key(self, body: bytes) -> str:
         """Return the key of the next request, by its wire body."""
         ...
 
-    async def claim(self, key: str, body: bytes) -> tuple[Ended | None, Cancellation]:
-        """Commit that a request is about to be sent; or return what is recorded, and it must not be sent."""
+    async def claim(self, key: str, body: bytes) -> Ended | None:
+        """Commit that a request is about to be sent. Returns how its call ended if it must not be sent."""
         ...
 
-    async def settle(self, key: str, ended: Ended) -> tuple[Ended | None, Cancellation]:
-        """Commit how a claimed call ended; or return what is recorded instead of a failure: there may be a persona."""
+    async def settle(self, key: str, ended: Ended) -> Ended:
+        """Commit how a claimed call ended. Returns that; or what is recorded instead, as there may be a persona."""
         ...
 
 
@@ -60,25 +56,6 @@ class BatchJournal(Protocol):
         ...
 
 
-async def claim_and_send(run: BatchRun, key: str, call: Call, send: Callable[[Call], Awaitable[Ended]]) -> Ended:
-    """Claim a request and send it, unless it is recorded. Raises `JournalError` if it cannot be claimed."""
-    recorded, cancellation = await run.claim(key, dump_request(call.request))
-    if recorded is not None:
-        return recorded if cancellation is None else attrs.evolve(recorded, cancellation=cancellation)
-    return await send(call) if cancellation is None else not_sent(call.request, cancellation)
-
-
-async def record(run: BatchRun, key: str, ended: Ended) -> Ended:
-    """Commit how a claimed call ended, and return what is recorded. Raises `JournalError` if it cannot be committed."""
-    recorded, cancellation = await run.settle(key, ended)
-    cancellation = cancellation or ended.cancellation
-    if recorded is None:
-        return ended if ended.cancellation is cancellation else attrs.evolve(ended, cancellation=cancellation)
-    if not isinstance(recorded.result, Persona):
-        recorded.result.__cause__ = cast("Failure", ended.result)
-    return attrs.evolve(recorded, cancellation=cancellation)
-
-
 class _Gate:
     """Lets calls in while fewer than `limit` are inside; first come, first served."""
 
@@ -88,10 +65,8 @@ class _Gate:
 
     async def enter(self) -> None:
         """Wait until there is room."""
-        if not self._waiting and self._inside < self._limit():
-            self._inside += 1
-            return
         self._waiting.append(admitted := asyncio.get_running_loop().create_future())
+        self.wake()
         try:
             await admitted
         except asyncio.CancelledError:
@@ -140,13 +115,11 @@ class Batch:
         self._cancellations = 0  # of the reader, before it asked for the next outcome
 
     async def __aenter__(self) -> Self:
-        if self._journal is not None:
-            await self._journal.__aenter__()
-            try:
+        async with AsyncExitStack() as stack:
+            if self._journal is not None:
+                await stack.enter_async_context(self._journal)
                 self._run = await self._journal.begin(self._engine.account)
-            except BaseException:
-                await self._journal.__aexit__(*sys.exc_info())
-                raise
+            self._opened = stack.pop_all()
         self._feeder = asyncio.create_task(self._feed())
         self._feeder.add_done_callback(self._note_end)
         return self
@@ -177,8 +150,7 @@ class Batch:
             except asyncio.CancelledError as cancellation:
                 interrupted = cancellation
                 self.cancel()
-        if self._journal is not None:
-            await self._journal.__aexit__(kind, error, traceback)
+        await self._opened.aclose()
         while not self._outcomes.empty():
             outcome = self._outcomes.get_nowait()
             # A journal has the outcomes, unless it failed.
@@ -217,30 +189,31 @@ class Batch:
                     break
                 try:
                     call = Call(request)
-                    task = asyncio.create_task(self._create(index, call, self._key(request)))
-                    self._calls[task] = call
-                    task.add_done_callback(self._note_end)
                 except InvalidRequestError as error:
                     self._claims.leave()
                     self._outcomes.put_nowait(Outcome(index, request, None, error))
+                else:
+                    key = None if self._run is None else self._run.key(dump_request(request))
+                    task = asyncio.create_task(self._create(index, call, key))
+                    self._calls[task] = call
+                    task.add_done_callback(self._note_end)
                 index += 1
-
-    def _key(self, request: CreatePersonaRequest) -> str | None:
-        return None if self._run is None else self._run.key(dump_request(request))
 
     async def _create(self, index: int, call: Call, key: str | None) -> None:
         """Claim, send and record. Raises `JournalError`, which ends the batch."""
-        run = self._run
+        run, recorded = self._run, None
         try:
-            ended = await (claim_and_send(run, key, call, self._send) if run and key else self._send(call))
+            if run is not None and key is not None:
+                recorded = await run.claim(key, dump_request(call.request))
+            ended = recorded or await self._send(call)
             if ended.is_recorded and isinstance(ended.result, Persona):
                 self._window = window_after(self._window, self._max_connections, ended.result)
                 self._flights.wake()
         finally:
             self._claims.leave()
         try:
-            if run and key and not ended.is_recorded:
-                ended = await record(run, key, ended)
+            if run is not None and key is not None and not ended.is_recorded:
+                ended = await run.settle(key, ended)
         finally:  # an outcome that cannot be recorded is returned all the same
             if ended.cancellation is None or not isinstance(ended.result, NotCreatedError):
                 self._outcomes.put_nowait(ended.outcome(index, call.request, key))

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
+from msgspec.structs import asdict
 
 from suno_persona import _options as options
 from suno_persona._response import Ended
@@ -81,7 +82,7 @@ class Entry:
     def of(cls, record: Record) -> Self:
         """Parse a record. Raises `JournalError` if somebody else wrote what cannot be read into the database."""
         ended = record.ended()
-        fields = {name: value for name, value in vars(record).items() if name not in ("body", "holder", "doubt")}
+        fields = {name: value for name, value in asdict(record).items() if name not in ("body", "holder", "doubt")}
         fields["claimed_at"] = datetime.fromisoformat(record.claimed_at)
         fields["settled_at"] = record.settled_at and datetime.fromisoformat(record.settled_at)
         fields["persona"] = ended.result if isinstance(ended.result, Persona) else None
@@ -205,12 +206,13 @@ class Journal:
         `JournalError` where the journal belongs to another endpoint, or to another key.
         """
         writer = self._open()
-        begin, accept = writer.storage.begin, self._accept_new_key
-        binding = await writer.call(begin, account.endpoint, account.fingerprint, accept_new_key=accept)
-        since = ""
-        if retry_not_created:
-            since = max(ledger.text(writer.storage.now()), await writer.call(writer.storage.latest))
-        terms = {"by": here(), "since": since, "retry_unknown": self._retry_unknown, "binding": binding}
+        binding, since = await writer.call(writer.storage.begin, account, accept_new_key=self._accept_new_key)
+        terms = {
+            "by": here(),
+            "since": since if retry_not_created else "",
+            "retry_unknown": self._retry_unknown,
+            "binding": binding,
+        }
         return Run(writer=writer, terms=terms)
 
     async def counts(self, *, enqueued: bool = False) -> dict[State, int]:
@@ -242,9 +244,10 @@ class Journal:
 
         It polls the database every `poll_interval` seconds.
         """
-        writer, seen, newest = self._open(), set[str](), datetime.min.replace(tzinfo=UTC)
+        seen, newest = set[str](), datetime.min.replace(tzinfo=UTC)
         while True:
-            pending = await writer.call(writer.storage.pending)
+            counts = await self.counts(enqueued=True)
+            pending = any(counts.get(state) for state in ledger.PENDING)
             # Clocks differ, and who settled first may commit last: so look back a while, and at the end at everything.
             since = (newest - _LOOK_BACK).isoformat() if pending and seen else ""
             async for entry in self.entries(*ledger.SETTLED, settled_since=since):
@@ -268,15 +271,13 @@ class Journal:
 
         def then(connection: object, decisions: Sequence[Decision]) -> None:
             nonlocal made
-            queued, pending = list[Record](), list[Record]()
-            for decision in decisions:
-                if isinstance(decision, Record) and decision.state == "queued":
-                    queued.append(decision)
-                    continue
-                record = decision if isinstance(decision, Record) else decision.record
-                if record is not None and record.state in ledger.PENDING:
-                    pending.append(record)
-            made = defer(connection, queued, pending)
+            queued = [one for one in decisions if isinstance(one, Record) and one.state == "queued"]
+            known = [
+                d.record if isinstance(d, ledger.Refusal) else d
+                for d in decisions
+                if getattr(d, "state", None) != "queued"
+            ]
+            made = defer(connection, queued, [one for one in known if one is not None and one.state in ledger.PENDING])
 
         writer = self._open()
         await writer.call(writer.storage.commit, batch, then)
@@ -290,25 +291,18 @@ class Journal:
         blank id; and `JournalError` where there is no such request, or where the service itself settled it.
         """
         if (persona_id is None) is not not_created:
-            message = (
-                f"resolve must have either persona_id or not_created=True; got {'both' if not_created else 'neither'}"
-            )
-            raise InvalidRequestError(message=message)
-        writer = self._open()
-        decision, cancellation = await writer.commit(_resolution(key, persona_id))
-        if cancellation is not None:
-            raise cancellation
-        if isinstance(decision, ledger.Refusal):
-            raise JournalError(message=f"{writer.storage.name}: {key!r} cannot be resolved: {decision.reason}")
+            found = "both" if not_created else "neither"
+            raise InvalidRequestError(message=f"resolve must have either persona_id or not_created=True; got {found}")
+        _resolution(key, persona_id)
+        for reason in (await self.resolve_all({key: persona_id})).values():
+            raise JournalError(message=f"{self._open().storage.name}: {key!r} cannot be resolved: {reason}")
 
     async def resolve_all(self, resolutions: Mapping[str, str | None], *, dry_run: bool = False) -> dict[str, str]:
         """Resolve many requests, or none of them: each key as created with this id, or with `None` as not created.
 
         Returns why a request cannot be resolved, by its key. If any cannot, or with `dry_run`, nothing is written.
         """
-        writer = self._open()
-        reasons: dict[str, str] = {}
-        events: list[ledger.Settle] = []
+        writer, reasons, events = self._open(), dict[str, str](), list[ledger.Settle]()
         for key, persona_id in resolutions.items():
             try:
                 events.append(_resolution(key, persona_id))
@@ -335,9 +329,7 @@ class Journal:
 def _resolution(key: str, persona_id: str | None) -> ledger.Settle:
     """Return the event of a resolution by hand. Raises `InvalidRequestError` for an id that cannot be one."""
     if persona_id is None:
-        members: dict[str, Any] = {"state": "not_created", "reason": "resolved by hand"}
-    elif isinstance(persona_id, str) and persona_id.split() == [persona_id]:
-        members = ledger.settlement(Ended(Persona(id=persona_id)))
-    else:
-        raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")
-    return ledger.Settle(key=key, holder="", **members)
+        return ledger.Settle(key, "", "not_created", reason="resolved by hand")
+    if isinstance(persona_id, str) and persona_id.split() == [persona_id]:
+        return ledger.settlement(key, "", Ended(Persona(id=persona_id)))
+    raise InvalidRequestError(message=f"persona_id must be an id without white space; got {persona_id!r}")

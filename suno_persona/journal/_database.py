@@ -1,6 +1,5 @@
 """Where a journal is: its URL, its engine, its tables and their versions. SQLite and PostgreSQL differ here alone."""
 
-import importlib
 import operator
 import os
 import re
@@ -12,17 +11,16 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
 
-import attrs
+import msgspec
 import sqlalchemy as sql
 from sqlalchemy import event as hooks
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from suno_persona._error_body import one_line
 from suno_persona.errors import ConfigurationError, JournalError
-from suno_persona.journal._states import Record
+from suno_persona.journal._states import Record, Settle
 
 VERSION = 2
 LOCKED = 30  # seconds to wait for another process's transaction on an SQLite file
@@ -42,18 +40,19 @@ schema = sql.Table(
     sql.Column("fingerprint", sql.Text),
 )
 _TYPES: dict[str, Any] = {"key": sql.String(80), "index": sql.Integer}
-_FIXED = ("key", "body")
-_COUNTED = {"preserve_rowcount": True}
 requests = sql.Table("suno_persona_requests", _metadata)
-for _field in attrs.fields(Record):
+for _field in msgspec.structs.fields(Record):
     _type = _TYPES.get(_field.name, sql.Text)
     _is_key, _is_optional = _field.name == "key", _field.default is None
     requests.append_column(sql.Column(_field.name, _type, primary_key=_is_key, nullable=_is_optional))
+_NAMES = [*Record.__struct_fields__]
+_OUTCOME = [*Settle.__struct_fields__[2:], "settled_at", "doubt"]
+_COUNTED = {"preserve_rowcount": True}
 
 
 def database_url(url: str | os.PathLike[str]) -> sql.URL:
     """Read the path of an SQLite file, or the URL of a database. Raises `ConfigurationError`."""
-    text = os.fspath(url) if isinstance(url, str | os.PathLike) else None
+    text = os.fspath(url) if isinstance(url, os.PathLike) else url
     if not isinstance(text, str):
         raise _invalid(f"a {type(url).__name__}")
     if re.match(r"\w{2,}:/(?!/)|(.*\s)?(host|dbname|user|password)=", text):
@@ -64,17 +63,9 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
         raise _invalid("a URL that cannot be read") from None  # nor here
     if parsed.get_backend_name() not in ("sqlite", *_DRIVERS):
         raise _invalid(f"one of {parsed.get_backend_name()}; SQLite and PostgreSQL are supported")
-    if parsed.get_backend_name() == "sqlite" and _is_transient(parsed):
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise _invalid("an SQLite database in memory, which no later run can read")
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-
-
-def _is_transient(url: sql.URL) -> bool:
-    """Return whether SQLite keeps the database in memory or in an unnamed file (its manual, on URI filenames)."""
-    name, _, query = (url.database or "").partition("?")
-    options = {**url.query, **dict(parse_qsl(query))}
-    in_memory = options.get("mode") == "memory" or options.get("vfs") == "memdb"
-    return in_memory or name.removeprefix("file:") in ("", ":memory:")
 
 
 def postgresql_conninfo(url: str) -> str:
@@ -115,52 +106,61 @@ def make_engine(url: sql.URL) -> sql.Engine:
         raise _invalid(f"{url.drivername}, of which SQLAlchemy says: {error}") from None
     if is_sqlite:
         hooks.listen(engine, "connect", _configure)
-    else:
-        _check_options(url)
     return engine
 
 
 Write: TypeAlias = Callable[[sql.Connection, Sequence[Record]], int]
-"""Writes records in one go, and returns how many were written."""
+"""Writes records in one go, and returns how many it wrote."""
 
 
 def writes(dialect: sql.Dialect) -> tuple[Write, Write, Write]:
-    """Return how to insert what is new, how to settle what is as its holder claimed it, and how to write anything."""
-    insert: Any = importlib.import_module(f"sqlalchemy.dialects.{dialect.name}").insert(requests)
-    changes = {column.name: insert.excluded[column.name] for column in requests.c if column.name not in _FIXED}
-    insert, write = _by_executemany(insert) if dialect.name == "sqlite" else _as_json(insert)
-    mine, own = requests.c, insert.excluded
-    as_claimed = (mine.state == sql.literal_column("'claimed'")) & (mine.holder == own.holder)
-    as_claimed &= mine.index.is_not_distinct_from(own.index)  # nothing else of a claimed record changes
-    settle = insert.on_conflict_do_update(index_elements=["key"], set_=changes, where=as_claimed)
-    upsert = insert.on_conflict_do_update(index_elements=["key"], set_=changes)
-    return write(insert.on_conflict_do_nothing(), dialect), write(settle, dialect), write(upsert, dialect)
+    """Return how to insert what is new, how to settle what is as its holder claimed it, and how to update anything."""
+    return _by_executemany(dialect) if dialect.name == "sqlite" else _as_json(dialect)
 
 
-def _by_executemany(insert: Any) -> tuple[Any, Callable[[Any, sql.Dialect], Write]]:
+def _by_executemany(dialect: sql.Dialect) -> tuple[Write, Write, Write]:
     """SQLite: the driver's own call, as SQLAlchemy's way to it costs more than the database."""
 
-    def write(statement: Any, dialect: sql.Dialect) -> Write:
+    def write(statement: Any) -> Write:
         compiled = statement.compile(dialect=dialect)
-        text, values = str(compiled), operator.attrgetter(*compiled.positiontup)
+        text, values = str(compiled), operator.attrgetter(*(name[1:] for name in compiled.positiontup))
         return lambda connection, records: (
             connection.exec_driver_sql(text, list(map(values, records)), execution_options=_COUNTED).rowcount
         )
 
-    return insert.values({name: sql.bindparam(name) for name in requests.c.keys()}), write  # noqa: SIM118 - no dict
+    new: Any = {name: sql.bindparam(f"_{name}") for name in _NAMES}  # SQLAlchemy keeps the columns' names for itself
+    update = sql.update(requests).where(requests.c.key == new["key"])
+    settle = update.where(_is_as_claimed(new)).values({name: new[name] for name in _OUTCOME})
+    return write(sqlite.insert(requests).values(new).on_conflict_do_nothing()), write(settle), write(update.values(new))
 
 
-def _as_json(insert: Any) -> tuple[Any, Callable[[Any, sql.Dialect], Write]]:
+def _as_json(dialect: sql.Dialect) -> tuple[Write, Write, Write]:
     """PostgreSQL: all records as one JSON parameter, as a parameter for each member costs five times as much."""
+
+    def write(statement: Any) -> Write:
+        text = str(statement.compile(dialect=dialect))
+
+        def execute(connection: sql.Connection, records: Sequence[Record]) -> int:
+            document = msgspec.json.encode(records).decode()
+            return connection.exec_driver_sql(text, {"records": document}, execution_options=_COUNTED).rowcount
+
+        return execute
+
     columns = [sql.column(column.name, column.type) for column in requests.c]
     rows = sql.func.json_to_recordset(sql.bindparam("records", type_=sql.JSON)).table_valued(*columns)
+    insert = postgresql.insert(requests).from_select(_NAMES, sql.select(rows.render_derived(with_types=True)))
+    new = insert.excluded
+    outcome, everything = ({name: new[name] for name in names} for names in (_OUTCOME, _NAMES))
+    # Unlike UPDATE, this locks the records in their order.
+    settle = insert.on_conflict_do_update(index_elements=["key"], set_=outcome, where=_is_as_claimed(new))
+    update = insert.on_conflict_do_update(index_elements=["key"], set_=everything)
+    return write(insert.on_conflict_do_nothing()), write(settle), write(update)
 
-    def write(statement: Any, _: sql.Dialect) -> Write:
-        return lambda connection, records: (
-            connection.execute(statement, {"records": list(map(vars, records))}, execution_options=_COUNTED).rowcount
-        )
 
-    return insert.from_select(requests.c.keys(), sql.select(rows.render_derived(with_types=True))), write
+def _is_as_claimed(new: Any) -> Any:
+    own = requests.c  # nothing else of a claimed record changes
+    is_unchanged = (own.holder == new["holder"]) & own.index.is_not_distinct_from(new["index"])
+    return (own.state == sql.literal_column("'claimed'")) & is_unchanged
 
 
 def begin_write(connection: sql.Connection) -> None:
@@ -174,23 +174,6 @@ def begin_write(connection: sql.Connection) -> None:
             "SELECT set_config('synchronous_commit', 'on', true)"
             " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
         )
-
-
-def _check_options(url: sql.URL) -> None:
-    from psycopg import ProgrammingError, conninfo
-
-    try:
-        conninfo.make_conninfo("", **dict.fromkeys(url.query, ""))
-    except ProgrammingError as error:
-        raise _invalid(f"a URL with an {error}") from None
-
-
-def option_error(error: BaseException) -> ConfigurationError | None:
-    """Return what to raise where the driver takes no option of the URL with such a value."""
-    cause = getattr(error, "orig", error)
-    words = str(cause)
-    is_ours = getattr(cause, "sqlstate", "") is None and re.search(r"bad value for|invalid \w+ value", words)
-    return _invalid(f"a URL with an option that the driver rejects: {one_line(words)}") if is_ours else None
 
 
 def clock(connection: sql.Connection) -> datetime:
@@ -284,11 +267,12 @@ class SQLiteFile:
 def _is_marked(path: str) -> bool:
     """Return whether the main file alone says that it is in use."""
     # `immutable` ignores the write-ahead log. Reading the file without SQLite would release SQLite's locks on it.
-    try:
-        with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?immutable=1", uri=True)) as alone:
-            return bool(alone.execute("PRAGMA user_version").fetchone() == (_IN_USE,))
-    except sqlite3.Error:
-        return False
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?immutable=1", uri=True)) as alone,
+    ):
+        return bool(alone.execute("PRAGMA user_version").fetchone() == (_IN_USE,))
+    return False
 
 
 def check_file(url: sql.URL, *, create: bool) -> None:
@@ -326,13 +310,11 @@ def prepare(connection: sql.Connection, *, create: bool) -> None:
         if not create:
             raise JournalError(message=f"{name}: the journal must exist; got a database without one")
         if tables and connection.dialect.name == "sqlite":
-            message = f"{name}: must be a journal or a new file; got a database with the table {tables[0]!r}"
-            raise JournalError(message=message)
+            raise JournalError(message=f"{name}: must be a journal or a new file; got one with the table {tables[0]!r}")
         _metadata.create_all(connection, checkfirst=False)
         connection.execute(sql.insert(schema).values(version=VERSION, salt=secrets.token_hex(16)))
     elif (version := connection.scalar(sql.select(schema.c.version))) != VERSION:
-        hint = "use the suno_persona that wrote it"
-        raise JournalError(message=f"{name}: the journal must have version {VERSION}; got {version}: {hint}")
+        raise JournalError(message=f"{name}: the journal must have version {VERSION}; got {version}")
 
 
 def _invalid(found: str) -> ConfigurationError:

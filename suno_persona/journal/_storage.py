@@ -3,13 +3,13 @@
 All of it blocks: the open journal calls it in a thread of its own.
 """
 
+import operator
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 import sqlalchemy as sql
@@ -17,11 +17,14 @@ from sqlalchemy import event as hooks
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from suno_persona.errors import JournalError, PersonaError
+from suno_persona.errors import JournalError
 from suno_persona.journal import _database as database
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._database import requests, schema
-from suno_persona.journal._states import Binding, Decision, Event, Record, Refusal, State
+from suno_persona.journal._states import Binding, Claim, Decision, Event, Record, Refusal, State
+
+if TYPE_CHECKING:
+    from suno_persona._engine import Account
 
 PAGE = 1000  # records
 _MAX_KEYS = 500  # in a statement: SQLite before 3.32 has at most 999 parameters
@@ -31,13 +34,13 @@ _LOCK = (
     .order_by(requests.c.key)
     .with_for_update()
 )
+_LATEST = (
+    sql.select(sql.func.max(column)).scalar_subquery() for column in (requests.c.claimed_at, requests.c.settled_at)
+)
+_BEGIN = sql.select(schema, *_LATEST)
 
 _T = TypeVar("_T")
 Decisions: TypeAlias = list[Decision]
-
-
-class _ChangedError(Exception):
-    """Another process changed what was claimed here: roll back, and read it."""
 
 
 class Storage:
@@ -46,10 +49,10 @@ class Storage:
     def __init__(self, url: sql.URL) -> None:
         self.name: str = database.shown(url)
         self._engine = database.make_engine(url)
-        self._insert, self._settle, self._write = database.writes(self._engine.dialect)
+        self._insert, self._settle, self._update = database.writes(self._engine.dialect)
         self._claimed: dict[str, Record] = {}  # what was claimed here, and not settled: very likely still as it was
         self._file: database.SQLiteFile | None = None
-        self._bound: set[Binding] = set()  # what is known to be committed
+        self._bound: set[Binding | None] = {None}  # what is known to be committed
         self._clock = datetime.max.replace(tzinfo=UTC)  # what it showed when `time.monotonic` was 0
         self._connection: Any = None  # the driver's; there is one, as there is one thread
         self._began: float | None = None  # when the current transaction did
@@ -74,12 +77,6 @@ class Storage:
         """Return the time in UTC, by the database's clock when this was opened: hosts' clocks differ, and jump."""
         return self._clock + timedelta(seconds=time.monotonic())
 
-    def latest(self) -> str:
-        """Return the latest time in any record; empty without records."""
-        query = sql.select(sql.func.max(requests.c.claimed_at), sql.func.max(requests.c.settled_at))
-        times = self._transaction(lambda connection: connection.execute(query).one(), write=False)
-        return max(time or "" for time in times)
-
     def close(self) -> None:
         """Disconnect."""
         if self._file is not None:
@@ -87,15 +84,18 @@ class Storage:
                 self._file.clear(self._connection)
         self._engine.dispose()
 
-    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Binding:
-        """Return a run's binding. Raises `JournalError` if the journal belongs to another account."""
-        row = self._transaction(lambda connection: connection.execute(sql.select(schema)).one(), write=False)
-        binding = Binding(endpoint, fingerprint(bytes.fromhex(row.salt)))
+    def begin(self, account: "Account", *, accept_new_key: bool) -> tuple[Binding, str]:
+        """Return the binding of a run, and when it begins: after everything that is recorded, whatever clocks say.
+
+        Raises `JournalError` if the journal belongs to another account.
+        """
+        row = self._transaction(lambda connection: connection.execute(_BEGIN).one(), write=False)
+        binding = Binding(account.endpoint, account.fingerprint(bytes.fromhex(row.salt)))
         if row.endpoint is not None:  # otherwise its first claim binds it
             refused = self._transaction(lambda one: self._bind(one, {binding}, accept_new_key=accept_new_key))
-            if binding in refused:
+            if refused:
                 raise JournalError(message=f"{self.name}: {refused[binding].reason}")
-        return binding
+        return binding, max(ledger.text(self.now()), *(time or "" for time in row[-2:]))
 
     def commit(self, events: Sequence[Event], then: Callable[[Any, Decisions], None] | None = None) -> Decisions:
         """Let the ledger decide on events, and write what it decides, in one transaction. Returns its decisions.
@@ -103,21 +103,18 @@ class Storage:
         `then` is called within the transaction, with the driver's connection and the decisions.
         """
 
-        def work(connection: sql.Connection, claimed: Mapping[str, Record]) -> Decisions:
-            decisions = self._decide(connection, events, claimed)
+        def work(connection: sql.Connection) -> Decisions:
+            decisions = self._decide(connection, events)
             if then is not None:
                 then(connection.connection.driver_connection, decisions)
             return decisions
 
-        try:
-            decisions = self._transaction(lambda connection: work(connection, self._claimed))
-        except _ChangedError:
-            decisions = self._transaction(lambda connection: work(connection, {}))
+        decisions = self._transaction(work)
         for event, decision in zip(events, decisions, strict=True):
-            if isinstance(event, ledger.Settle):
-                self._claimed.pop(event.key, None)
-            elif isinstance(event, ledger.Claim) and isinstance(decision, Record) and ledger.is_granted(decision):
+            if ledger.is_granted(decision):
                 self._claimed[event.key] = decision
+            else:
+                self._claimed.pop(event.key, None)
         return decisions
 
     def counts(self, *, enqueued: bool = False) -> dict[State, int]:
@@ -126,11 +123,6 @@ class Storage:
         if enqueued:
             query = query.where(requests.c.index.is_not(None))
         return self._transaction(lambda connection: {row[0]: row[1] for row in connection.execute(query)}, write=False)
-
-    def pending(self) -> int:
-        """Count the enqueued requests that are not settled."""
-        counts = self.counts(enqueued=True)
-        return sum(counts.get(state, 0) for state in ledger.PENDING)
 
     def page(
         self, after: str, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None
@@ -162,15 +154,14 @@ class Storage:
         """Do work in a transaction."""
 
         def attempt() -> _T:
-            file = self._file if write else None
-            if file is not None:
-                file.checkpoint(self._connection)
+            if write and self._file is not None:
+                self._file.checkpoint(self._connection)
             with self._engine.begin() as connection:
                 if write:
                     database.begin_write(connection)
                 result = work(connection)
-                if file is not None:
-                    file.check()
+                if write and self._file is not None:
+                    self._file.check()
                 return result
 
         return self._attempt(attempt)
@@ -190,67 +181,34 @@ class Storage:
         finally:
             self._began = None
 
-    def _failure(self, error: BaseException) -> PersonaError:
-        if (refused := database.option_error(error)) is not None:
-            return refused
+    def _failure(self, error: BaseException) -> JournalError:
         words = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         if self._is_broken_off:
             words = f"it took longer than {database.TRANSACTION} s ({words})"
         return JournalError(message=f"{self.name}: the journal cannot be read or written: {words}")
 
-    def _decide(self, connection: sql.Connection, events: Sequence[Event], claimed: Mapping[str, Record]) -> Decisions:
-        """Insert what is new, lock what is there, decide on events in their order, and write what changes.
+    def _decide(self, connection: sql.Connection, events: Sequence[Event]) -> Decisions:
+        """Decide on events in their order, and write what changes.
 
-        What is settled is expected to be as it was `claimed` here. Raises `_ChangedError` if it is not.
+        The first decision expects what is likely: what was claimed here is as it was, and everything else is new. If
+        another process was faster, so that not all of that can be written, read the records, and decide again.
         """
-        bindings = {event.binding for event in events if isinstance(event, ledger.Claim) and event.binding}
-        refused = self._bind(connection, bindings - self._bound)
-        times = list(islice(ledger.times(self.now()), len(events)))
-
-        def decide(record: Record | None, event: Event, at: str) -> Decision:
-            if refused and isinstance(event, ledger.Claim) and event.binding in refused:
-                return refused[event.binding]
-            return ledger.decide(record, event, at)
-
-        def settled(current: dict[str, Record]) -> Decisions:
-            """Decide on the events, and change the records accordingly."""
-            decisions: Decisions = []
-            for event, at in zip(events, times, strict=True):
-                decision = decide(current.get(event.key), event, at)
-                decisions.append(decision)
-                if isinstance(decision, Record):
-                    current[event.key] = decision
+        refused = self._bind(connection, {e.binding for e in events if isinstance(e, Claim)} - self._bound)
+        now = self.now()
+        expected = {event.key: self._claimed.get(event.key) for event in events}
+        decisions, drafts = ledger.decide_all(expected, events, now, refused)
+        new = [record for key, record in drafts.items() if expected[key] is None]
+        outcomes = [record for key, record in drafts.items() if expected[key] is not None]
+        if _written(self._insert, connection, new) + _written(self._settle, connection, outcomes) == len(expected):
             return decisions
-
-        expected = {
-            event.key: claimed[event.key]
-            for event in events
-            if isinstance(event, ledger.Settle) and event.key in claimed
-        }
-        # What is claimed or enqueued is most likely new.
-        drafts = dict(expected)
-        decisions = settled(drafts)
-        new = [record for key, record in drafts.items() if key not in expected]
-        keys = {event.key for event in events} - expected.keys()
-        if not new or self._insert(connection, _in_key_order(new)) == len(new):
-            keys -= {record.key for record in new}
         # Lock in key order, as everybody does, to avoid deadlocks.
-        written = drafts
-        if keys:
-            stored = {record.key: record for record in self._locked(connection, sorted(keys))}
-            if lost := keys & drafts.keys() - stored.keys():
-                raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
-            # A record that equals its draft was inserted just now: each run has a holder of its own.
-            current = expected | {key: record for key, record in stored.items() if record != drafts.get(key)}
-            decisions = settled(current)
-            written = {key: record for key, record in drafts.items() if key not in expected} | stored
-            changed = [r for key, r in current.items() if key not in expected and r != written.get(key)]
-            if changed:
-                self._write(connection, _in_key_order(changed))
-            drafts = current
-        outcomes = [record for key, record in drafts.items() if key in expected and record is not expected[key]]
-        if outcomes and self._settle(connection, _in_key_order(outcomes)) < len(outcomes):
-            raise _ChangedError
+        stored = {record.key: record for record in self._locked(connection, sorted(expected))}
+        if lost := drafts.keys() - stored.keys():
+            raise JournalError(message=f"{self.name}: the database did not keep the record of {min(lost)}")
+        # A record that equals its draft was written just now: each run has a holder of its own.
+        current = {key: expected[key] if record == drafts.get(key) else record for key, record in stored.items()}
+        decisions, changes = ledger.decide_all(current, events, now, refused)
+        _written(self._update, connection, [record for key, record in changes.items() if record != stored.get(key)])
         return decisions
 
     def _locked(self, connection: sql.Connection, keys: Sequence[str]) -> Iterator[Record]:
@@ -258,11 +216,11 @@ class Storage:
             yield from _records(connection, _LOCK, {"keys": keys[start : start + _MAX_KEYS]})
 
     def _bind(
-        self, connection: sql.Connection, bindings: Collection[Binding], *, accept_new_key: bool = False
-    ) -> Mapping[Binding | None, Refusal]:
+        self, connection: sql.Connection, bindings: Iterable[Binding | None], *, accept_new_key: bool = False
+    ) -> dict[Binding | None, Refusal]:
         """Bind the journal, unless it belongs to another account. Return the refusals."""
         refused: dict[Binding | None, Refusal] = {}
-        for binding in bindings:
+        for binding in filter(None, bindings):
             row = connection.execute(sql.select(schema).with_for_update()).one()
             bound = None if row.endpoint is None else Binding(row.endpoint, row.fingerprint)
             decision = ledger.bind(bound, binding, accept_new_key=accept_new_key)
@@ -275,8 +233,9 @@ class Storage:
         return refused
 
 
-def _in_key_order(records: Collection[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: record.key)
+def _written(write: database.Write, connection: sql.Connection, records: list[Record]) -> int:
+    """Write in key order, as everybody does, to avoid deadlocks. Returns how many records were written."""
+    return write(connection, sorted(records, key=operator.attrgetter("key"))) if records else 0
 
 
 def _records(connection: sql.Connection, query: "sql.Select[Any]", parameters: Any = None) -> Iterator[Record]:

@@ -12,16 +12,19 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
 
-from suno_persona._response import Ended
+from suno_persona._engine import not_sent
+from suno_persona._response import Ended, Failure
 from suno_persona._shield import Cancellation, finish
+from suno_persona.conversion import parse_json, to_request
 from suno_persona.errors import JournalError
 from suno_persona.journal import _states as ledger
-from suno_persona.journal._states import Decision, Event, Record
+from suno_persona.journal._states import Decision, Event, Record, Refusal
 from suno_persona.journal._storage import Storage
+from suno_persona.models import Persona
 
 _log = logging.getLogger("suno_persona")
 _P = ParamSpec("_P")
@@ -44,7 +47,7 @@ class _Due:
 
     @property
     def decision(self) -> "asyncio.Future[Decision]":
-        """The decision; a new future once the caller was cancelled, which cancelled the one it awaited."""
+        """The decision; a new future once the caller was cancelled, which cancelled the one that it awaited."""
         if self._decision.cancelled():
             self._decision = asyncio.get_running_loop().create_future()
         return self._decision
@@ -58,13 +61,12 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, "suno-persona-journal")
         self._due: list[_Due] = []
         self._idle: asyncio.Future[None] | None = None
-        """Done once nothing is due."""
+        """Done once nothing is due; `None` if nothing is."""
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
         """Call a function in the thread, after those that were called before. A transaction that hangs fails."""
         loop = asyncio.get_running_loop()
         future = asyncio.wrap_future(self._thread.submit(function, *args, **kwargs), loop=loop)
-
         timer: asyncio.TimerHandle
 
         def look() -> None:
@@ -113,9 +115,9 @@ class Writer:
             return
         group, self._due = self._due[:MAX_GROUP], self._due[MAX_GROUP:]
         committed = self.call(self.storage.commit, [due.event for due in group])
-        committed.add_done_callback(partial(self._decided, group))
+        committed.add_done_callback(partial(self._decide, group))
 
-    def _decided(self, group: "list[_Due]", committed: "asyncio.Future[list[Decision]]") -> None:
+    def _decide(self, group: "list[_Due]", committed: "asyncio.Future[list[Decision]]") -> None:
         if (error := committed.exception()) is None:
             for due, decision in zip(group, committed.result(), strict=True):
                 due.decision.set_result(decision)
@@ -130,6 +132,10 @@ class Writer:
             self._idle = None
 
 
+class HeldError(Exception):
+    """Another run, which may be at work, claimed the request of a job at this time."""
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Run:
     """One run over the requests of a batch, or one delivery of a job: it claims a request once, and settles it once."""
@@ -141,9 +147,12 @@ class Run:
     holder: str = attrs.field(factory=lambda: uuid.uuid4().hex)
     keys: ledger.Keys = attrs.field(factory=ledger.Keys)
 
+    is_delivery: bool = False
+
     def delivery(self, stale_before: datetime) -> "Run":
         """Return a run for one delivery of a job, which takes nothing that another one did for its own."""
-        return Run(writer=self.writer, terms={**self.terms, "stale_before": ledger.text(stale_before)})
+        terms = {**self.terms, "stale_before": ledger.text(stale_before)}
+        return Run(writer=self.writer, terms=terms, is_delivery=True)
 
     def now(self) -> datetime:
         """Return the time by the journal's clock."""
@@ -153,35 +162,38 @@ class Run:
         """Return the key of the next request, by its wire body."""
         return self.keys.next(body)
 
-    async def claim(self, key: str, body: bytes) -> tuple[Ended | None, Cancellation]:
-        """Commit that a request is about to be sent. Returns what is recorded of it, if it must not be sent.
+    async def claim(self, key: str, body: bytes) -> Ended | None:
+        """Commit that a request is about to be sent. Returns how its call ended if it must not be sent.
 
-        Returns also a cancellation of the caller, which does not undo the claim. Raises `JournalError` if nothing could
-        be committed.
+        It is recorded, or the caller was cancelled meanwhile, which does not undo the claim. Raises `JournalError` if
+        nothing could be committed, and `HeldError` for a delivery of a job whose request is claimed.
         """
-        record, cancellation = await self.try_claim(key, body)
-        return None if record is None else record.ended(), cancellation
-
-    async def try_claim(self, key: str, body: bytes) -> tuple[Record | None, Cancellation]:
-        """Do what `claim` does, and return the record itself."""
         claim = ledger.Claim(key=key, body=body.decode(), holder=self.holder, **self.terms)
         decision, cancellation = await self.writer.commit(claim)
         if ledger.is_granted(decision):
-            return None, cancellation
+            return None if cancellation is None else not_sent(to_request(parse_json(body)), cancellation)
         record = decision if isinstance(decision, Record) else decision.record
         if record is None:
-            raise JournalError(message=f"{self.writer.storage.name}: {decision.reason}")
-        return record, cancellation
+            raise JournalError(message=f"{self.writer.storage.name}: {cast('Refusal', decision).reason}")
+        if self.is_delivery and record.state == "claimed":
+            raise HeldError(datetime.fromisoformat(record.claimed_at))
+        return record.ended(cancellation)
 
-    async def settle(self, key: str, ended: Ended, *, requeue: bool = False) -> tuple[Ended | None, Cancellation]:
-        """Commit how the call of a claim ended. Returns what is recorded instead, if the outcome is no persona.
+    async def settle(self, key: str, ended: Ended, *, requeue: bool = False) -> Ended:
+        """Commit how the call of a claim ended. Returns that; or what is recorded instead, as there may be a persona.
 
-        Returns also a cancellation of the caller. With `requeue`, a request that was not created is left to a later
-        delivery. Raises `JournalError`.
+        With `requeue`, a request that was not created is left to a later delivery. Cancelling the caller does not undo
+        the commit. Raises `JournalError`.
         """
-        members = ledger.settlement(ended, requeue=requeue)
-        _log.debug("%s: %s, request id %s", key, members["state"], members["request_id"])
-        event = ledger.Settle(key=key, holder=self.holder, **members)
+        event = ledger.settlement(key, self.holder, ended, requeue=requeue)
+        _log.debug("%s: %s, request id %s", key, event.state, event.request_id)
         decision, cancellation = await self.writer.commit(event)
+        cancellation = cancellation or ended.cancellation
         record = ledger.recorded_instead(event, decision)
-        return None if record is None else record.ended(), cancellation
+        if record is None:
+            ended.cancellation = cancellation
+            return ended
+        recorded = record.ended(cancellation)
+        if not isinstance(recorded.result, Persona):
+            recorded.result.__cause__ = cast("Failure", ended.result)
+        return recorded

@@ -14,7 +14,6 @@ from support.idle import idle, turns
 from support.journals import entries, run_batch, states
 
 from suno_persona import OutcomeUnknownError, Persona, PersonaAPI, UsageError
-from suno_persona._batch import claim_and_send, record
 from suno_persona._engine import Account, Call
 from suno_persona._response import Ended
 from suno_persona.conversion import dump_request
@@ -132,9 +131,9 @@ async def test_cancelling_a_call_at_any_point_settles_its_claim(journal_url: str
     async def run_once(journal: Journal) -> None:
         run = await journal.begin(ACCOUNT)
         key = run.key(dump_request(request))
-        ended = await claim_and_send(run, key, Call(request), send)
+        ended = await run.claim(key, dump_request(request)) or await send(Call(request))
         if not ended.is_recorded:
-            ended = await record(run, key, ended)
+            ended = await run.settle(key, ended)
         if ended.cancellation is not None:
             raise ended.cancellation
 
@@ -167,7 +166,7 @@ async def test_closing_a_journal_commits_pending_outcomes(journal_url: str) -> N
             run = await journal.begin(ACCOUNT)
             body = dump_request(requests(1)[0])
             key = run.key(body)
-            assert await run.claim(key, body) == (None, None)
+            assert await run.claim(key, body) is None
             settling = asyncio.create_task(run.settle(key, Ended(Persona(id="fd213afd"))))
             await asyncio.sleep(0)
             settling.cancel()

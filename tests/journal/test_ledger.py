@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from suno_persona import (
     ConnectionFailedError,
@@ -41,7 +41,7 @@ EARLIER, BEGAN, LATER, NOW = "2026-01-01", "2026-01-02", "2026-01-03", "2026-01-
 KEY, BODY = "0" * 64 + ":1", "{}"
 OLD = Record(key=KEY, body=BODY, state="claimed", claimed_at=EARLIER, claimed_by="host", holder="holder", index=7)
 
-CREATED = settlement(Ended(Persona(id="p"), "r"))
+CREATED = {"state": "created", "persona": dumps(Persona(id="p")).decode(), "persona_id": "p", "request_id": "r"}
 NOT_CREATED = {"state": "not_created", "reason": "no"}
 UNKNOWN = {"state": "unknown", "reason": "lost"}
 QUEUED = {"state": "queued", "reason": "429"}
@@ -49,14 +49,14 @@ QUEUED = {"state": "queued", "reason": "429"}
 
 def settled(members: dict[str, Any], **changes: object) -> Record:
     """Return a record with an outcome."""
-    return attrs.evolve(OLD, **{"settled_at": EARLIER, **members, **changes})
+    return replace(OLD, **{"settled_at": EARLIER, **members, **changes})
 
 
 RECORDS: dict[str, Record | None] = {
     "no record": None,
-    "queued": attrs.evolve(OLD, state="queued"),
+    "queued": replace(OLD, state="queued"),
     "claimed": OLD,
-    "claimed, in doubt": attrs.evolve(OLD, doubt="lost", persona_id="seen"),
+    "claimed, in doubt": replace(OLD, doubt="lost", persona_id="seen"),
     "unknown": settled(UNKNOWN),
     "not created": settled(NOT_CREATED),
     "not created, by hand": settled(NOT_CREATED, holder=""),
@@ -164,7 +164,7 @@ def test_every_change_of_a_claim_changes_its_state_its_holder_or_its_index() -> 
     """Comparing these three is enough to see that a claimed record is unchanged, and the storage compares no others."""
     claimed = [record for record in RECORDS.values() if record is not None and record.state == "claimed"]
     for record, index, event in itertools.product(claimed, (None, 7), EVENTS.values()):
-        before = attrs.evolve(record, index=index)
+        before = replace(record, index=index)
         after = decide(before, event)
         if isinstance(after, Record) and after != before:
             assert (after.state, after.holder, after.index) != (before.state, before.holder, before.index)
@@ -209,7 +209,7 @@ def test_a_persona_is_recorded_whoever_reports_it() -> None:
 def test_a_new_claim_forgets_the_last_outcome() -> None:
     """The record has only what belongs to the new claim."""
     result = decide(RECORDS["not created"], claim())
-    assert result == attrs.evolve(OLD, holder="run", claimed_at=NOW)
+    assert result == replace(OLD, holder="run", claimed_at=NOW)
 
 
 def test_a_retry_does_not_end_the_doubt() -> None:
@@ -244,15 +244,15 @@ def test_a_stale_claim_becomes_unknown_and_keeps_its_holder() -> None:
 def test_a_record_that_others_changed_since_the_run_began_is_not_retried() -> None:
     """Neither a request that was not created is retried nor, with `retry_unknown`, one in flight."""
     assert isinstance(decide(settled(NOT_CREATED, settled_at=LATER), claim()), Refusal)
-    assert isinstance(decide(attrs.evolve(OLD, claimed_at=LATER), claim(retry_unknown=True)), Refusal)
+    assert isinstance(decide(replace(OLD, claimed_at=LATER), claim(retry_unknown=True)), Refusal)
 
 
 def test_an_index_is_recorded_once() -> None:
     """Enqueueing a batch over a journal adds the index; a second batch does not change it."""
-    added = decide(attrs.evolve(OLD, index=None), enqueue())
+    added = decide(replace(OLD, index=None), enqueue())
     assert isinstance(added, Record)
     assert added == OLD
-    assert isinstance(decide(attrs.evolve(OLD, index=3), enqueue()), Refusal)
+    assert isinstance(decide(replace(OLD, index=3), enqueue()), Refusal)
 
 
 @pytest.mark.parametrize(
@@ -266,34 +266,34 @@ def test_an_index_is_recorded_once() -> None:
 )
 def test_an_error_is_recorded_with_its_reason(error: Failure, state: State, reason: str) -> None:
     """The error itself shows whether a persona may exist."""
-    members = settlement(Ended(error, "r"))
-    assert (members["state"], members["request_id"]) == (state, "r")
-    assert reason in members["reason"]
-    assert members["persona_id"] == getattr(error, "persona_id", None)
+    event = settlement(KEY, "holder", Ended(error, "r"))
+    assert (event.state, event.request_id) == (state, "r")
+    assert reason in str(event.reason)
+    assert event.persona_id == getattr(error, "persona_id", None)
 
 
 def test_only_a_request_that_was_not_created_is_requeued() -> None:
     """A job that ends without a persona leaves its request to a redelivery."""
     unsent, lost = ConnectionFailedError(message="refused"), ServerError(message="lost")
-    assert settlement(Ended(unsent), requeue=True)["state"] == "queued"
-    assert settlement(Ended(lost), requeue=True)["state"] == "unknown"
+    assert settlement(KEY, "holder", Ended(unsent), requeue=True).state == "queued"
+    assert settlement(KEY, "holder", Ended(lost), requeue=True).state == "unknown"
 
 
 def test_a_persona_is_recorded_whole() -> None:
     """The record has the persona as it was received, or as `dumps` writes it."""
     persona = Persona(id="p\0", name="N\ud800")
-    members = settlement(Ended(persona))
-    assert (members["persona"], members["persona_id"]) == (dumps(persona).decode(), "p\ufffd")
-    assert settlement(Ended(persona, document=b'{"id":"p"}'))["persona"] == '{"id":"p"}'
+    event = settlement(KEY, "holder", Ended(persona))
+    assert (event.persona, event.persona_id) == (dumps(persona).decode(), "p\ufffd")
+    assert settlement(KEY, "holder", Ended(persona, document=b'{"id":"p"}')).persona == '{"id":"p"}'
 
 
 @pytest.mark.parametrize("received", [None, {"id": "p", "mood": "blue"}])
 def test_a_persona_that_cannot_be_written_is_recorded_as_received(received: dict[str, object] | None) -> None:
     """A hook of the user's may have made what is no JSON: it is created all the same, and its id is there."""
     persona = Persona(id="p", name=object())  # type: ignore[arg-type]  # what a hook may do
-    members = settlement(Ended(persona, document=received))
-    assert (members["state"], members["persona_id"]) == ("created", "p")
-    assert loads(members["persona"]) == (Persona(id="p") if received is None else loads('{"id": "p", "mood": "blue"}'))
+    event = settlement(KEY, "holder", Ended(persona, document=received))
+    assert (event.state, event.persona_id) == ("created", "p")
+    assert loads(str(event.persona)) == (Persona(id="p") if received is None else loads('{"id": "p", "mood": "blue"}'))
 
 
 def test_identical_requests_have_ordinals() -> None:

@@ -7,15 +7,14 @@ from typing import Any
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
-from suno_persona import Persona
-from suno_persona._response import Ended
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._database import database_url
-from suno_persona.journal._states import Claim, Decision, Enqueue, Event, Record, Settle, settlement
+from suno_persona.journal._states import Claim, Decision, Enqueue, Event, Record, Settle
 from suno_persona.journal._storage import Storage
 
-CREATED = settlement(Ended(Persona(id="p"), "r"))
+CREATED: dict[str, Any] = {"state": "created", "persona": '{"id":"p"}', "persona_id": "p", "request_id": "r"}
 NOT_CREATED: dict[str, Any] = {"state": "not_created", "reason": "no"}
 OUTCOMES: tuple[dict[str, Any], ...] = (
     CREATED,
@@ -86,4 +85,4 @@ def timeless(decision: Decision) -> Decision:
 
 def undated(record: Record) -> Record:
     """Return the record with fixed times."""
-    return attrs.evolve(record, claimed_at="2026", settled_at=record.settled_at and "2026")
+    return replace(record, claimed_at="2026", settled_at=record.settled_at and "2026")

@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 import attrs
+from msgspec.structs import replace
 
 from suno_persona._response import Ended
 from suno_persona.journal import _states as ledger
@@ -46,7 +47,7 @@ def _changes(function: Callable[..., Decision], *states: str, **changes: Any) ->
     def decide(record: Record | None, event: Any, at: str) -> Decision:
         made = function(record, event, at)
         if isinstance(made, Record) and (not states or made.state in states):
-            return attrs.evolve(made, **changes)
+            return replace(made, **changes)
         return made
 
     return decide
@@ -57,7 +58,7 @@ def _misreads(function: Callable[..., Decision], *states: str, **changes: Any) -
 
     def decide(record: Record | None, event: Any, at: str) -> Decision:
         if record is not None and record.state in states:
-            record = attrs.evolve(record, **changes)
+            record = replace(record, **changes)
         return function(record, event, at)
 
     return decide
@@ -65,7 +66,7 @@ def _misreads(function: Callable[..., Decision], *states: str, **changes: Any) -
 
 def _retries_at_once(record: Record | None, event: Claim, at: str) -> Decision:
     is_doubtful = _state(record) in ("claimed", "unknown")
-    return _claim(record, attrs.evolve(event, since="9") if is_doubtful else event, at)
+    return _claim(record, replace(event, since="9") if is_doubtful else event, at)
 
 
 def _settles(change: Callable[[Record, Settle], Settle | None]) -> Callable[..., Decision]:
@@ -78,7 +79,7 @@ def _settles(change: Callable[[Record, Settle], Settle | None]) -> Callable[...,
     return settle
 
 
-_for_anybody = _settles(lambda record, event: attrs.evolve(event, holder=record.holder or event.holder))
+_for_anybody = _settles(lambda record, event: replace(event, holder=record.holder or event.holder))
 _for_the_holder = _settles(lambda record, event: event if record.holder == event.holder else None)
 _not_unknown = _settles(lambda record, event: None if record.state == "unknown" else event)
 _not_not_created = _settles(lambda record, event: None if record.state == "not_created" else event)
@@ -87,16 +88,16 @@ _not_not_created = _settles(lambda record, event: None if record.state == "not_c
 def _queues_what_was_given_up(record: Record | None, event: Settle, at: str) -> Decision:
     made = _settle(record, event, at)
     if event.state == "queued" and isinstance(made, Record):
-        return attrs.evolve(made, state="queued")
+        return replace(made, state="queued")
     return made
 
 
 def _gives_up_what_is_at_work(record: Record | None, event: Claim, at: str) -> Decision:
-    return _claim(record, attrs.evolve(event, stale_before="9"), at)
+    return _claim(record, replace(event, stale_before="9"), at)
 
 
 def _gives_up_nothing(record: Record | None, event: Claim, at: str) -> Decision:
-    return _claim(record, attrs.evolve(event, stale_before=""), at)
+    return _claim(record, replace(event, stale_before=""), at)
 
 
 def _gives_up(**changes: Any) -> Callable[..., Decision]:
@@ -104,30 +105,30 @@ def _gives_up(**changes: Any) -> Callable[..., Decision]:
 
     def claim(record: Record | None, event: Claim, at: str) -> Decision:
         made = _claim(record, event, at)
-        return attrs.evolve(made, **changes) if isinstance(made, Record) and not is_granted(made) else made
+        return replace(made, **changes) if isinstance(made, Record) and not is_granted(made) else made
 
     return claim
 
 
 def _resolves_the_service(record: Record | None, event: Settle, at: str) -> Decision:
-    return _resolve(None if record is None else attrs.evolve(record, holder=""), event, at)
+    return _resolve(None if record is None else replace(record, holder=""), event, at)
 
 
 def _requeues(state: str) -> Callable[..., Decision]:
     def enqueue(record: Record | None, event: Enqueue, at: str) -> Decision:
         if record is not None and record.state == state:
-            return attrs.evolve(record, state="queued", index=event.index if record.index is None else record.index)
+            return replace(record, state="queued", index=event.index if record.index is None else record.index)
         return _enqueue(record, event, at)
 
     return enqueue
 
 
 def _moves_the_index(record: Record | None, event: Enqueue, at: str) -> Decision:
-    return _enqueue(None if record is None else attrs.evolve(record, index=None), event, at)
+    return _enqueue(None if record is None else replace(record, index=None), event, at)
 
 
 def _never_requeues(record: Record | None, event: Enqueue, at: str) -> Decision:
-    return _enqueue(record, attrs.evolve(event, retry_not_created=False), at)
+    return _enqueue(record, replace(event, retry_not_created=False), at)
 
 
 def _accepts_keys(bound: Binding | None, wanted: Binding, *, accept_new_key: bool = False) -> Binding | Refusal:
@@ -146,13 +147,13 @@ def _accepts_one_run(bound: Binding | None, wanted: Binding, *, accept_new_key: 
     return wanted if bound is None else Refusal("it is a mutant")
 
 
-def _settles_as(change: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+def _settles_as(change: Callable[..., Any]) -> Callable[..., Settle]:
     """Record another outcome of a call; `change` returns its state, or `None` for no change."""
 
-    def settlement(ended: Ended, *, requeue: bool = False) -> dict[str, Any]:
-        members = _settlement(ended, requeue=requeue)
-        state = change(ended, members["state"], requeue)
-        return members | {"state": state, "persona": None} if state else members
+    def settlement(key: str, holder: str, ended: Ended, *, requeue: bool = False) -> Settle:
+        event = _settlement(key, holder, ended, requeue=requeue)
+        state = change(ended, event.state, requeue)
+        return replace(event, state=state, persona=None) if state else event
 
     return settlement
 

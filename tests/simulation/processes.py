@@ -165,13 +165,13 @@ class _Thread:
     def shutdown(self, *, wait: bool) -> None: ...
 
 
-_try_claim = _writer.Run.try_claim
+_claim = _writer.Run.claim
 world_of: list[World] = []
 
 
 async def _observed_claim(run: _writer.Run, key: str, body: bytes) -> Any:
     world_of[0].running.keys[asyncio.current_task()] = key
-    return await _try_claim(run, key, body)
+    return await _claim(run, key, body)
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def simulated() -> Iterator[None]:
         mock.patch.object(journal, "Storage", store.Storage),
         mock.patch.object(_writer, "ThreadPoolExecutor", _Thread),
         mock.patch.object(journal, "database_url", str),
-        mock.patch.object(_writer.Run, "try_claim", _observed_claim),
+        mock.patch.object(_writer.Run, "claim", _observed_claim),
         mock.patch.object(logging.getLogger("suno_persona"), "disabled", True),
     ):
         hooks = sys.get_asyncgen_hooks()

@@ -1,11 +1,13 @@
 """The simulated database: the real ledger decides, in transactions that may fail before or after their commit."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from simulation import transitions
 from simulation.queue import Queue
+from suno_persona._engine import Account
 from suno_persona.errors import JournalError
 from suno_persona.journal import _states as ledger
 from suno_persona.journal._states import Binding, Claim, Decision, Event, Record, Refusal, Settle, State
@@ -35,7 +37,8 @@ class Store:
         process, records = self.world.running, self.records
         changes: dict[str, Record] = {}
         decisions: list[Decision] = []
-        for event, at in zip(events, ledger.times(process.wall_clock()), strict=False):  # `times` is endless
+        for number, event in enumerate(events):
+            at = ledger.text(process.wall_clock() + timedelta(microseconds=number))
             before = changes.get(event.key) or records.get(event.key)
             if isinstance(event, Claim) and event.binding is not None and event.binding not in bound:
                 refusal = self._bind(event.binding)
@@ -109,27 +112,24 @@ class Storage:
         """Return the time of the process's clock."""
         return self.store.world.running.wall_clock()
 
-    def latest(self) -> str:
-        """Return the latest time in any record."""
-        return max((max(record.claimed_at, record.settled_at or "") for record in self._records()), default="")
-
     def break_off(self) -> float:
         """Do nothing: every transaction of this store ends."""
         return 60.0
 
-    def begin(self, endpoint: str, fingerprint: Callable[[bytes], str], *, accept_new_key: bool) -> Binding:
-        """Begin a run."""
-        binding = Binding(endpoint, fingerprint(b"salt"))
+    def begin(self, account: Account, *, accept_new_key: bool) -> tuple[Binding, str]:
+        """Begin a run after everything that is recorded."""
+        binding = Binding(account.endpoint, account.fingerprint(b"salt"))
         self.store.begin(binding, self._bound, accept_new_key=accept_new_key)
-        return binding
+        times = (max(record.claimed_at, record.settled_at or "") for record in self._records())
+        return binding, max(ledger.text(self.now()), *times, "")
 
     def commit(self, events: Sequence[Event], then: Callable[[Any, Any], None] | None = None) -> list[Decision]:
         """Decide on events in their order."""
         return self.store.commit(events, then, self._bound)
 
-    def pending(self) -> int:
-        """Count the enqueued requests that are not settled."""
-        return sum(record.state in ledger.PENDING and record.index is not None for record in self._records())
+    def counts(self, *, enqueued: bool = False) -> dict[State, int]:
+        """Count the enqueued requests in each state."""
+        return Counter(record.state for record in self._records() if record.index is not None)
 
     def page(
         self, after: str, states: Sequence[State], *, prefix: str = "", settled_since: str | None = None

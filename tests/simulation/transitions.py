@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import attrs
+from msgspec.structs import replace
 
 from simulation.invariants import Checks, Fate, named
 from suno_persona.journal._states import Claim, Enqueue, Event, Record, Refusal, Settle, is_granted
@@ -69,7 +69,7 @@ def _changed(event: Event, before: Record | None, after: Record) -> str | None:
     if (before.key, before.body) != (after.key, after.body) or before.index not in (None, after.index):
         return f"it is about something else: {before} became {after}"
     may_change = before.state != "created" or (before.by_hand and isinstance(event, Settle) and not event.holder)
-    if not may_change and attrs.evolve(before, index=after.index) != after:
+    if not may_change and replace(before, index=after.index) != after:
         return "it is written over a persona"
     return None
 

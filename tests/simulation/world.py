@@ -13,6 +13,7 @@ from simulation.invariants import Checks, Violation
 from simulation.loop import Loop
 from simulation.store import Store
 from suno_persona import JournalError
+from suno_persona.journal import _RollBack
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TICK = 0.001  # seconds between two steps
@@ -216,7 +217,7 @@ class Process:
         try:
             self._done.append((future, function(), None))
         except Exception as error:
-            if not isinstance(error, JournalError):
+            if not isinstance(error, JournalError | _RollBack):
                 self.world.checks.fail(f"{self}: its transaction raised {error!r}")
             self._done.append((future, None, error))
         self._jobs.popleft()

@@ -68,7 +68,7 @@ async def fill(path: Path, *results: tuple[CreatePersonaRequest, _Result]) -> st
         async def record(request: CreatePersonaRequest, result: _Result) -> None:
             body = dump_request(request)
             key = run.key(body)
-            assert await run.claim(key, body) == (None, None)
+            assert await run.claim(key, body) is None
             if result is not None:
                 await run.settle(key, Ended(result, "5d5f0a9e"))
 

@@ -31,4 +31,4 @@ async def claim(url: str, request: CreatePersonaRequest, api: PersonaAPI) -> Non
     async with Journal(url) as journal:
         run = await journal.begin(api.account)
         body = dump_request(request)
-        assert await run.claim(run.key(body), body) == (None, None)
+        assert await run.claim(run.key(body), body) is None
