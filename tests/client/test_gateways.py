@@ -14,13 +14,14 @@ from suno_persona.testing import FakeSuno, Fault
 
 P: dict[str, Any] = {"id": "fd213afd-ac1c-4822-9802-c1c0ea45e77b", "name": "Neon", "clip": {"id": "54834687"}}
 ID = P["id"]
+NOTHING: list[object] = [None, {}, [], "", "created"]
 
 SUCCESSES: list[dict[str, Any]] = [
     *({wrapper: P} for wrapper in ("data", "persona", "result", "response")),
     *({"code": code, "data": P} for code in ("success", "SUCCESS", "succeeded", "ok", 0, "0", 200, "200", None, "")),
     {"code": 201, "msg": "fine", "data": P},
     {"success": True, "code": 200, "message": "fine", "persona": P},
-    *({"error": nothing, "data": P} for nothing in (None, "", {}, False)),
+    *({"error": nothing, "data": P} for nothing in NOTHING[:-1]),
     {"status": "SUCCESS", "data": P},
     {"code": "success", "data": P, "persona": None},
     {"code": "success", "data": {}, "response": P},
@@ -94,7 +95,7 @@ def test_a_persona_with_members_of_gateways_is_no_task(body: dict[str, Any]) -> 
 
 
 REJECTED: list[dict[str, Any]] = [
-    *({"code": 1, "data": nothing} for nothing in (None, {}, [], "", "no credits")),
+    *({"code": 1, "data": nothing} for nothing in NOTHING),
     {"code": 1},
     {"code": "insufficient_quota", "data": "insufficient_quota", "persona": None},
     {"code": -1, "response": "no credits"},
@@ -122,7 +123,7 @@ UNREADABLE: list[tuple[object, str | None]] = [
     ({"data": {"personaId": "p"}}, "p"),
     ({"personaId": "p"}, "p"),
     *(([P], ID), (ID, ID), ({}, None), ({"message": "fine"}, None)),
-    *(({"code": "success", "data": found}, None) for found in (None, {}, [], "created", {"id": ""})),
+    *(({"code": "success", "data": nothing}, None) for nothing in (*NOTHING, {"id": ""})),
     ({"code": "success", "data": {"clip": {"id": "c"}}}, None),
     ({"code": "success", "clip": {"id": "c"}}, None),
     # a failure with a possible persona
@@ -224,7 +225,7 @@ personas = st.builds(
     st.text(min_size=1),
 )
 codes = st.sampled_from([{}, *({"code": code} for code in ("success", "SUCCESS", 0, 200, "200", "0", None, ""))])
-others = {
+others: dict[str, st.SearchStrategy[object]] = {
     "message": st.none() | st.text(max_size=9),
     "error": st.sampled_from([None, "", {}, []]),
     "success": st.just(True),

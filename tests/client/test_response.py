@@ -20,7 +20,6 @@ from suno_persona import (
     PermissionDeniedError,
     Persona,
     PersonaAPI,
-    PersonaError,
     RateLimitedError,
     RejectedError,
     ServerError,
@@ -31,7 +30,7 @@ from suno_persona import (
 from suno_persona._response import slash_redirect
 from suno_persona.testing import FakeSuno, Fault
 
-SPECIAL: dict[int, type[PersonaError]] = {
+SPECIAL: dict[int, type[Any]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
