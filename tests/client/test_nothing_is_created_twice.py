@@ -11,7 +11,6 @@ import gzip
 import ssl
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import attrs
 import pytest
@@ -22,6 +21,7 @@ from support.calls import REQUEST
 from support.clock import Clock
 from support.held_service import client
 from support.idle import idle
+from support.written import assert_shown
 
 from suno_persona import (
     ConnectionFailedError,
@@ -39,7 +39,7 @@ from suno_persona import (
     UnreadableResponseError,
 )
 
-DOCS = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
+PAGE = "explanation/faults.md"
 RETRY = RetryPolicy(attempts=3, wait_initial=0)
 
 
@@ -231,18 +231,11 @@ def test_the_docs_show_the_matrix(pytestconfig: pytest.Config) -> None:
         f" | {fault.requests} | {fault.personas} |"
         for fault in FAULTS
     ]
-    table = "\n".join(
-        [
-            "| the service | the call | may a persona exist? | requests sent | personas created |",
-            "| --- | --- | --- | --- | --- |",
-            *rows,
-        ]
-    )
-    text = DOCS.read_text(encoding="utf-8")
-    before, marker, _ = text.partition("<!-- the table -->\n\n")
-    if pytestconfig.getoption("write_docs"):
-        DOCS.write_text(f"{before}{marker}{table}\n", encoding="utf-8")
-    assert DOCS.read_text(encoding="utf-8") == f"{before}{marker}{table}\n"
+    head = [
+        "| the service | the call | may a persona exist? | requests sent | personas created |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    assert_shown(pytestconfig, PAGE, "\n".join([*head, *rows, ""]), start="<!-- the table -->\n\n")
 
 
 LENGTH = len(
