@@ -139,31 +139,6 @@ async def test_a_call_cancelled_while_it_waits_for_a_slot_sends_nothing(service:
     assert service.personas == ["0", "2", "3"]
 
 
-async def test_a_call_cancelled_during_a_cool_down_blocks_no_other(advance: Clock) -> None:
-    """The same holds at each pass of the loop between the end of the cool-down and its next attempt."""
-    reached = set()
-    for turn in itertools.count():
-        async with HeldService() as service, client(service, max_connections=3) as api:
-            tasks = calls(api, 6)
-            await service.receives(3)
-            service.reject(0)
-            await idle()
-            service.respond(1)
-            service.respond(2)
-            await service.receives(3)
-            advance(5.1)
-            await turns(turn)
-            reached.add(sent := len(service.received) > 3)
-            tasks[0].cancel()
-            service.respond_to_all()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            assert tasks[0].cancelled()
-            assert {"1", "2", "3", "4", "5"} <= set(service.personas)
-        if sent:
-            break
-    assert reached == {False, True}
-
-
 async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_blocks_no_other(advance: Clock) -> None:
     """The same holds at each pass of the loop between its admission by the limiter and its attempt."""
     reached = set()

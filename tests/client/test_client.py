@@ -18,7 +18,6 @@ from support.held_service import HeldService, client
 from support.idle import idle
 
 from suno_persona import ConnectionLostError, Persona, PersonaAPI, RejectedError, UsageError, loads
-from suno_persona._shield import finish
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -116,22 +115,6 @@ def test_calls_work_on_every_loop(loop_factory: Callable[[], asyncio.AbstractEve
         assert runner.run(many()) == 98
 
 
-async def test_a_task_group_works(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """An error of one call cancels the others, and the group raises it unchanged."""
-    fake_suno.script(Fault.response(400), Fault.hang(), Fault.hang())
-
-    async def together() -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(3):
-                group.create_task(persona_api.create(REQUEST))
-
-    with pytest.raises(ExceptionGroup) as caught:
-        await together()
-    (error,) = caught.value.exceptions
-    assert isinstance(error, RejectedError)
-    assert (await persona_api.create(REQUEST)).name == "Neon"
-
-
 async def test_a_timeout_of_the_caller_works(fake_suno: FakeSuno, persona_api: PersonaAPI, advance: Clock) -> None:
     """The caller's own `TimeoutError` is raised, not one of the package's."""
     fake_suno.script(Fault.hang())
@@ -214,24 +197,3 @@ async def test_a_cancelled_close_still_closes_the_connections(points: tuple[int,
         await asyncio.wait([asyncio.create_task(twice_cancelled())])
         await idle()
         assert sockets() == before
-
-
-async def test_finish_raises_the_error_or_a_deferred_cancellation() -> None:
-    """It swallows neither a failure nor a cancellation, and completes its work before it raises."""
-
-    async def fail() -> None:
-        raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        await finish(fail())
-
-    gate = asyncio.Event()
-    task = asyncio.create_task(finish(gate.wait()))
-    for _ in range(2):
-        await asyncio.sleep(0)
-        task.cancel()
-    await asyncio.sleep(0)
-    assert not task.done()
-    gate.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task

@@ -287,12 +287,6 @@ def without_shortcut() -> ModuleType:
 SLOW = without_shortcut()
 
 
-def test_the_example_of_the_contract_takes_the_fast_path() -> None:
-    """The shortcut reads it, and the persona is the same."""
-    assert conversion.read_usual(CONTRACT_EXAMPLE) == SLOW.loads(CONTRACT_EXAMPLE)
-    assert SLOW.read_usual(CONTRACT_EXAMPLE) is None
-
-
 def result_of(function: Any, argument: object) -> object:
     """Return what a function returns, or the message of what it raises."""
     try:

@@ -124,19 +124,10 @@ def served(act: Act, **options: Any) -> Way:
     return way
 
 
-def responding(status: int, body: bytes = b"{}", headers: bytes = b"") -> Way:
+def responding(status: int, body: bytes = b"{}") -> Way:
     """Return a call to a service that sends this response."""
-    data = b"HTTP/1.1 %d X\r\n%bContent-Length: %d\r\n\r\n%b" % (status, headers, len(body), body)
+    data = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
     return served(lambda exchange: exchange.send(data))
-
-
-async def reset(exchange: Exchange) -> None:
-    exchange.reset()
-
-
-async def half(exchange: Exchange) -> None:
-    await exchange.send(exchange.response()[:-3])
-    exchange.close()
 
 
 async def silence(exchange: Exchange) -> None:
@@ -196,14 +187,6 @@ async def nobody_listens() -> None:
             await api.create(REQUEST)
 
 
-async def no_tls() -> None:
-    """Connect with TLS to a service without TLS."""
-    async with BrokenService() as service:
-        url = service.base_url.replace("http:", "https:")
-        async with PersonaAPI(KEY, base_url=url, retry=ONCE) as api:
-            await api.create(REQUEST)
-
-
 async def closed_in_flight() -> None:
     """Close the client while a call is in flight."""
     async with BrokenService(silence) as service, client(service) as api:
@@ -236,7 +219,6 @@ async def failing_converter() -> None:
     await served(lambda exchange: exchange.send(exchange.response()), converter=made)()
 
 
-ELSEWHERE = b"Location: https://other.example/\r\n"
 SOON, AT_ONCE = aiohttp.ClientTimeout(sock_read=0.01), aiohttp.ClientTimeout(total=60, connect=1e-9)
 WAYS: dict[str, tuple[Way, type[PersonaError], int]] = {
     "a closed client": (closed, UsageError, 0),
@@ -246,7 +228,6 @@ WAYS: dict[str, tuple[Way, type[PersonaError], int]] = {
     "a session of another event loop": (session_of_another_loop, NotCreatedError, 1),
     "a hook fails": (failing_middleware, NotCreatedError, 1),
     "nothing listens": (nobody_listens, ConnectionFailedError, 1),
-    "no TLS": (no_tls, ConnectionFailedError, 1),
     "no time to connect": (served(silence, timeout=AT_ONCE), ConnectionFailedError, 1),
     "400": (responding(400), RejectedError, 1),
     "401": (responding(401), AuthenticationError, 1),
@@ -255,18 +236,10 @@ WAYS: dict[str, tuple[Way, type[PersonaError], int]] = {
     "429": (responding(429), RateLimitedError, 1),
     "503": (responding(503), ServiceUnavailableError, 1),
     "500": (responding(500), ServerError, 1),
-    "a redirect to elsewhere": (responding(301, headers=ELSEWHERE), RejectedError, 1),
     "200 with an error": (responding(200, b'{"error": {"message": "no"}}'), RejectedError, 1),
     "200 with something else": (responding(200, b"<html>"), UnreadableResponseError, 1),
-    "too large": (
-        served(lambda exchange: exchange.send(exchange.response(b" " * 99)), max_response_size=9),
-        UnreadableResponseError,
-        1,
-    ),
     "a hook of the converter fails": (failing_converter, OutcomeUnknownError, 1),
     "not HTTP": (served(lambda exchange: exchange.send(b"SSH-2.0\r\n\r\n")), UnreadableResponseError, 1),
-    "half a response": (served(half), ConnectionLostError, 1),
-    "a reset connection": (served(reset), ConnectionLostError, 1),
     "no response in time": (served(silence, timeout=SOON), ResponseTimeoutError, 1),
     "a client that is closed meanwhile": (closed_in_flight, ConnectionLostError, 1),
 }

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from suno_persona import Clip, ClipMetadata, Outcome, Persona, PersonaClip, dumps, loads
+from suno_persona import Clip, ClipMetadata, Persona, PersonaClip, dumps, loads
 from suno_persona.conversion import read_usual
 
 MODELS = (Persona, Clip, ClipMetadata, PersonaClip)
@@ -130,10 +130,3 @@ def test_music_fields_name_the_persona_and_its_root_clip(root: str | None) -> No
     if root == "54834687":
         expected["artist_clip_id"] = root
     assert Persona(id="fd213afd", root_clip_id=root).music_fields() == expected
-
-
-def test_an_outcome_was_not_recorded_before_unless_a_journal_says_so(request_: Any) -> None:
-    """`recorded` is false by default."""
-    outcome = Outcome(0, request_, persona=Persona(id="fd213afd"))
-    assert not outcome.recorded
-    assert attrs.evolve(outcome, recorded=True).recorded

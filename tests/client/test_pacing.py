@@ -255,9 +255,6 @@ async def test_closing_ends_the_calls_that_wait(service: HeldService) -> None:
 SLOTS = 3
 ROUNDS = 200
 
-waits = st.one_of(st.none(), st.sampled_from([0, 1, 5, 20, 100]))
-statuses = st.sampled_from([200, 200, 200, 400, 500])
-
 
 @attrs.frozen
 class Response:
@@ -266,6 +263,15 @@ class Response:
     status: int | None
     wait: float | None = None
     sent: bool = True
+
+
+statuses = st.sampled_from([200, 200, 200, 400, 500])
+waits = st.sampled_from([None, 0, 1, 5, 20, 100])
+responses = st.one_of(
+    *(st.builds(Response, statuses), st.builds(Response, statuses)),
+    st.builds(Response, st.sampled_from([429, 503]), waits),
+    st.builds(Response, st.none(), sent=st.booleans()),
+)
 
 
 class Machine(RuleBasedStateMachine):
@@ -302,32 +308,19 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.exchanges.remove(future)
 
-    def end(self, number: int, response: Response) -> None:
-        future = self.exchanges[number % len(self.exchanges)]
-        if response.status in (429, 503) and response.wait is not None:
-            self.cool_down_ends = max(self.cool_down_ends, self.loop.time() + response.wait)
-        future.set_result(response)
-        self.loop.run_until_idle()
-
     @rule(count=st.integers(1, 5))
     def start(self, count: int) -> None:
         self.calls += [self.loop.create_task(self.api.create(REQUEST)) for _ in range(count)]
         self.loop.run_until_idle()
 
     @precondition(lambda self: self.exchanges)
-    @rule(number=st.integers(0, 9), status=statuses)
-    def respond(self, number: int, status: int) -> None:
-        self.end(number, Response(status))
-
-    @precondition(lambda self: self.exchanges)
-    @rule(number=st.integers(0, 9), status=st.sampled_from([429, 503]), wait=waits)
-    def reject(self, number: int, status: int, wait: float | None) -> None:
-        self.end(number, Response(status, wait))
-
-    @precondition(lambda self: self.exchanges)
-    @rule(number=st.integers(0, 9), sent=st.booleans())
-    def lose(self, number: int, sent: bool) -> None:
-        self.end(number, Response(None, sent=sent))
+    @rule(number=st.integers(0, 9), response=responses)
+    def end(self, number: int, response: Response) -> None:
+        future = self.exchanges[number % len(self.exchanges)]
+        if response.status in (429, 503) and response.wait is not None:
+            self.cool_down_ends = max(self.cool_down_ends, self.loop.time() + response.wait)
+        future.set_result(response)
+        self.loop.run_until_idle()
 
     @precondition(lambda self: self.calls)
     @rule(number=st.integers(0, 99))

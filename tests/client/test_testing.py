@@ -22,8 +22,6 @@ from suno_persona import (
     Persona,
     PersonaAPI,
     RateLimitedError,
-    RejectedError,
-    ServerError,
     ServiceUnavailableError,
     UsageError,
     loads,
@@ -135,22 +133,6 @@ async def test_faults_are_used_once_and_in_order(fake_suno: FakeSuno, once: Pers
     fake_suno.clear_script()
     await once.create(REQUEST)
     assert len(fake_suno.personas) == 2
-
-
-@pytest.mark.parametrize("creates", [False, True])
-async def test_a_fault_can_create_before_it_strikes(fake_suno: FakeSuno, once: PersonaAPI, creates: bool) -> None:
-    """A server error may happen before or after the persona is created."""
-    fake_suno.script(Fault.server_error(502, creates=creates))
-    assert type(await failure(once)) is ServerError
-    assert len(fake_suno.personas) == creates
-
-
-async def test_a_fault_can_be_any_response(fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """The test chooses status, body and headers."""
-    fake_suno.script(Fault.response(418, b'{"detail": "short and stout"}', headers={"x-request-id": "pot"}))
-    error = await failure(once)
-    assert (type(error), error.status, error.request_id) == (RejectedError, 418, "pot")
-    assert "short and stout" in error.message
 
 
 async def test_it_runs_once_at_a_time_and_again_later() -> None:
