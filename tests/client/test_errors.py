@@ -9,9 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.broken_service import Act, BrokenService, Exchange
 from support.calls import BASE, KEY, ONCE, REQUEST
-from support.held_service import client
 
 import suno_persona
 from suno_persona import (
@@ -25,7 +23,6 @@ from suno_persona import (
     NotFoundError,
     OutcomeUnknownError,
     PermissionDeniedError,
-    Persona,
     PersonaAPI,
     PersonaError,
     RateLimitedError,
@@ -35,7 +32,6 @@ from suno_persona import (
     ServiceUnavailableError,
     UnreadableResponseError,
     UsageError,
-    conversion,
 )
 
 # class: its parents
@@ -111,44 +107,20 @@ def test_an_error_shows_what_support_asks_for() -> None:
     assert len(repr(ServerError(message="broken", body=b"x" * 1_000_000))) < 200
 
 
-Way = Callable[[], Awaitable[Any]]
-
-
-def served(act: Act, **options: Any) -> Way:
-    """Return a call to a service that acts in this way."""
-
-    async def way() -> None:
-        async with BrokenService(act) as service, client(service, **{"retry": ONCE, **options}) as api:
-            await api.create(REQUEST)
-
-    return way
-
-
-def responding(status: int, body: bytes = b"{}") -> Way:
-    """Return a call to a service that sends this response."""
-    data = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
-    return served(lambda exchange: exchange.send(data))
-
-
-async def silence(exchange: Exchange) -> None:
-    await exchange.until_the_client_leaves()
-
-
-async def closed() -> None:
+async def closed(session: aiohttp.ClientSession) -> None:
     """Use a client after it was closed."""
-    api = PersonaAPI(KEY, base_url=BASE)
-    await api.close()
+    async with PersonaAPI(KEY, base_url=BASE) as api:
+        pass
     await api.create(REQUEST)
 
 
-async def closed_session() -> None:
+async def closed_session(session: aiohttp.ClientSession) -> None:
     """Use a client whose session its owner has closed."""
-    async with aiohttp.ClientSession() as session:
-        pass
+    await session.close()
     await PersonaAPI(KEY, base_url=BASE, session=session).create(REQUEST)
 
 
-async def other_loop() -> None:
+async def other_loop(session: aiohttp.ClientSession) -> None:
     """Use a client in an event loop other than its own."""
     api = PersonaAPI(KEY, base_url=BASE)
 
@@ -160,41 +132,23 @@ async def other_loop() -> None:
     await api.create(REQUEST)
 
 
-async def session_of_another_loop() -> None:
+async def session_of_another_loop(session: aiohttp.ClientSession) -> None:
     """Use a session in an event loop other than its own."""
-
-    async def make() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession()
-
-    session = await asyncio.to_thread(asyncio.run, make())
-    try:
-        await served(silence, session=session)()
-    finally:
-        await session.close()
+    call = PersonaAPI(KEY, base_url=BASE, session=session).create(REQUEST)
+    await asyncio.to_thread(asyncio.run, call)
 
 
-async def no_request() -> None:
+async def no_request(session: aiohttp.ClientSession) -> None:
     """Pass something other than a request."""
     await PersonaAPI(KEY, base_url=BASE).create({"name": "Neon"})  # type: ignore[arg-type]  # this is what is tested
 
 
-async def nobody_listens() -> None:
+async def nobody_listens(session: aiohttp.ClientSession) -> None:
     """Connect to a port on which nothing listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        async with PersonaAPI(KEY, base_url=url, retry=ONCE) as api:
-            await api.create(REQUEST)
-
-
-async def closed_in_flight() -> None:
-    """Close the client while a call is in flight."""
-    async with BrokenService(silence) as service, client(service) as api:
-        call = asyncio.create_task(api.create(REQUEST))
-        while not service.requests:
-            await asyncio.sleep(0)
-        await api.close()
-        await call
+        await PersonaAPI(KEY, base_url=url, session=session, retry=ONCE).create(REQUEST)
 
 
 async def failing(*_: object) -> Any:
@@ -202,62 +156,35 @@ async def failing(*_: object) -> Any:
     raise KeyError("a bug")
 
 
-async def failing_middleware() -> None:
+async def failing_hook(session: aiohttp.ClientSession) -> None:
     """Use a session whose middleware fails before anything is sent."""
     async with aiohttp.ClientSession(middlewares=[failing]) as session:
-        await served(silence, session=session)()
+        await PersonaAPI(KEY, base_url=BASE, session=session).create(REQUEST)
 
 
-async def failing_converter() -> None:
-    """Read personas with a hook that fails."""
-    made = conversion.make_converter()
-
-    def fail(*_: object) -> Persona:
-        raise KeyError("a bug")
-
-    made.register_structure_hook(Persona, fail)
-    await served(lambda exchange: exchange.send(exchange.response()), converter=made)()
-
-
-SOON, AT_ONCE = aiohttp.ClientTimeout(sock_read=0.01), aiohttp.ClientTimeout(total=60, connect=1e-9)
-WAYS: dict[str, tuple[Way, type[PersonaError], int]] = {
-    "a closed client": (closed, UsageError, 0),
-    "a closed session": (closed_session, UsageError, 0),
-    "another event loop": (other_loop, UsageError, 0),
-    "what is not a request": (no_request, InvalidRequestError, 0),
-    "a session of another event loop": (session_of_another_loop, NotCreatedError, 1),
-    "a hook fails": (failing_middleware, NotCreatedError, 1),
-    "nothing listens": (nobody_listens, ConnectionFailedError, 1),
-    "no time to connect": (served(silence, timeout=AT_ONCE), ConnectionFailedError, 1),
-    "400": (responding(400), RejectedError, 1),
-    "401": (responding(401), AuthenticationError, 1),
-    "403": (responding(403), PermissionDeniedError, 1),
-    "404": (responding(404), NotFoundError, 1),
-    "429": (responding(429), RateLimitedError, 1),
-    "503": (responding(503), ServiceUnavailableError, 1),
-    "500": (responding(500), ServerError, 1),
-    "200 with an error": (responding(200, b'{"error": {"message": "no"}}'), RejectedError, 1),
-    "200 with something else": (responding(200, b"<html>"), UnreadableResponseError, 1),
-    "a hook of the converter fails": (failing_converter, OutcomeUnknownError, 1),
-    "not HTTP": (served(lambda exchange: exchange.send(b"SSH-2.0\r\n\r\n")), UnreadableResponseError, 1),
-    "no response in time": (served(silence, timeout=SOON), ResponseTimeoutError, 1),
-    "a client that is closed meanwhile": (closed_in_flight, ConnectionLostError, 1),
-}
+Way = Callable[[aiohttp.ClientSession], Awaitable[None]]
+WAYS: list[tuple[Way, type[PersonaError], int]] = [
+    (closed, UsageError, 0),
+    (closed_session, UsageError, 0),
+    (other_loop, UsageError, 0),
+    (no_request, InvalidRequestError, 0),
+    (session_of_another_loop, NotCreatedError, 1),
+    (failing_hook, NotCreatedError, 1),
+    (nobody_listens, ConnectionFailedError, 1),
+]
 
 
-@pytest.mark.parametrize("name", WAYS)
-async def test_every_failure_is_on_one_side_of_the_fork(name: str) -> None:
-    """Each failure raises one of the two, and the error has the request and the number of attempts."""
-    way, kind, attempts = WAYS[name]
-    with pytest.raises((NotCreatedError, OutcomeUnknownError)) as caught:
-        await way()
-    assert isinstance(caught.value, kind)
-    assert isinstance(caught.value, NotCreatedError) is not isinstance(caught.value, OutcomeUnknownError)
+@pytest.mark.parametrize(("way", "kind", "attempts"), WAYS, ids=lambda value: getattr(value, "__name__", str(value)))
+async def test_every_misuse_and_failure_before_sending_is_a_not_created_error(
+    way: Way, kind: type[PersonaError], attempts: int
+) -> None:
+    """`except NotCreatedError` catches it, and it has the request and the number of attempts.
+
+    What ends a call later is in `test_every_ending_at_every_moment.py` and `test_nothing_is_created_twice.py`.
+    """
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(NotCreatedError) as caught:
+            await way(session)
+    assert type(caught.value) is kind
     assert caught.value.attempts == attempts
-    assert caught.value.request == (REQUEST if name != "what is not a request" else {"name": "Neon"})
-
-
-def test_every_class_of_error_is_raised() -> None:
-    """The calls above raise every class but those for invalid configuration and for a journal."""
-    elsewhere = {PersonaError, NotCreatedError, OutcomeUnknownError, ConfigurationError, JournalError}
-    assert TREE.keys() - elsewhere <= {kind for _, kind, _ in WAYS.values()}
+    assert caught.value.request == ({"name": "Neon"} if way is no_request else REQUEST)

@@ -5,16 +5,13 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from support.calls import REQUEST, failure
 
 from suno_persona import (
@@ -111,13 +108,10 @@ async def test_it_rejects_what_the_contract_forbids(
         ({"headers": {"Content-Type": "text/plain"}}, 415, "unsupported_media_type"),
     ],
 )
-async def test_it_checks_method_path_and_headers(
-    fake_suno: FakeSuno, change: dict[str, Any], status: int, code: str
-) -> None:
+async def test_it_checks_method_path_and_headers(change: Any, status: int, code: str, fake_suno: FakeSuno) -> None:
     """A request with another method, path, key or content type is rejected."""
     received, document = await send(fake_suno, GOOD, **change)
-    assert (received, document["error"]["code"]) == (status, code)
-    assert fake_suno.personas == []
+    assert (received, document["error"]["code"], fake_suno.personas) == (status, code, [])
 
 
 async def test_faults_are_used_once_and_in_order(fake_suno: FakeSuno, once: PersonaAPI) -> None:
@@ -197,25 +191,6 @@ def test_it_serves_synchronous_code() -> None:
         created = list(threads.map(asyncio.run, [create(fake) for _ in range(4)]))
         fake.wait_for_requests(4).result(timeout=10)
         assert sorted(fake.personas, key=hash) == sorted(created, key=hash)
-
-
-def test_an_application_can_be_tested_with_a_test_client(fake_suno: FakeSuno) -> None:
-    """FastAPI's `TestClient` runs the application in a loop of its own, in a test that is not asynchronous."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as app.state.api:
-            yield
-
-    app = FastAPI(lifespan=lifespan)
-
-    @app.post("/voices")
-    async def create_voice() -> str:
-        persona: Persona = await app.state.api.create(REQUEST)
-        return persona.id
-
-    with TestClient(app) as client:
-        assert client.post("/voices").json() == fake_suno.personas[0].id
 
 
 async def test_requests_can_be_waited_for(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
