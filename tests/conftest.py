@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
-from support.calls import ONCE
+from support.calls import ONCE, REQUEST
 from support.clock import Clock, stop_clock
 from support.contract import CONTRACT_EXAMPLE
 from support.held_service import HeldService
@@ -66,7 +66,7 @@ def example() -> dict[str, Any]:
 @pytest.fixture
 def request_() -> CreatePersonaRequest:
     """Return a request for which the fake service creates a persona."""
-    return CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
+    return REQUEST
 
 
 @pytest.fixture

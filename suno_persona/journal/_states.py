@@ -153,7 +153,7 @@ def decide_all(
 ) -> tuple[list["Decision"], dict[str, Record]]:
     """Decide on the events of a transaction in their order. Returns the decisions, and the records that they change.
 
-    Claims of the bindings in `refused` are refused. The events are a microsecond apart: records sort in their order.
+    Claims of a binding that has a `Refusal` are rejected. The events are a microsecond apart: records sort in order.
     """
     decisions: list[Decision] = []
     changed: dict[str, Record] = {}

@@ -2,20 +2,27 @@
 
 import asyncio
 import itertools
+import os
+import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from aiolimiter import AsyncLimiter
 from support.broken_service import Act, BrokenService, Exchange
-from support.calls import calls, requests
+from support.calls import REQUEST, calls, requests
 from support.cancellation import OWN, cancelled_at
 from support.clock import Clock
 from support.held_service import HeldService, client
 from support.idle import idle, turns
+from support.journals import run_batch, states
 
-from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
+from suno_persona import PersonaAPI, RetryPolicy
+from suno_persona.journal import Journal
+from suno_persona.testing import FakeSuno
 
 
 def status(line: str, *headers: str) -> Act:
@@ -93,9 +100,7 @@ async def finish(call: asyncio.Task[Any], advance: Clock) -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_a_call_can_be_cancelled_wherever_it_suspends(
-    name: str, request_: CreatePersonaRequest, advance: Clock
-) -> None:
+async def test_a_call_can_be_cancelled_wherever_it_suspends(name: str, advance: Clock) -> None:
     """Afterwards a client with one slot and one connection makes its next call, and no task is left."""
     scenario = SCENARIOS[name]
     before = asyncio.all_tasks()
@@ -105,11 +110,12 @@ async def test_a_call_can_be_cancelled_wherever_it_suspends(
         point += 1
         service = BrokenService(*scenario.acts)
         async with service, client(service, max_connections=1, **scenario.options()) as api:
-            call = asyncio.create_task(cancel_create(point, api, request_, reached, service))
+            count = partial(len, service.requests)
+            call = asyncio.create_task(cancelled_at(point, api.create(REQUEST), reached, count))
             await finish(call, advance)
             received = len(service.requests)
             service.acts.clear()  # a cancelled call may have left some
-            following = asyncio.create_task(api.create(request_))
+            following = asyncio.create_task(api.create(REQUEST))
             await finish(following, advance)
             assert following.result().name == "Neon"
             assert len(service.requests) == received + 1
@@ -117,35 +123,6 @@ async def test_a_call_can_be_cancelled_wherever_it_suspends(
         assert asyncio.all_tasks() == before
         cancelled = call.cancelled()
     assert scenario.phases <= reached
-
-
-async def cancel_create(
-    point: int,
-    api: PersonaAPI,
-    request: CreatePersonaRequest,
-    reached: set[tuple[str, int]],
-    service: BrokenService,
-) -> None:
-    """Create a persona, and cancel the call at a suspension point."""
-    await cancelled_at(point, api.create(request), reached, lambda: len(service.requests))
-
-
-async def test_a_call_can_be_cancelled_wherever_it_waits_for_a_slot(service: HeldService) -> None:
-    """It sends nothing, and the freed slot goes to the next call."""
-    reached: set[tuple[str, int]] = set()
-    (request,) = requests(1)
-    async with client(service, max_connections=1) as api:
-        first = asyncio.create_task(api.create(request))
-        await service.receives(1)
-        waiting = asyncio.create_task(cancel_create(0, api, request, reached, service))
-        last = asyncio.create_task(api.create(request))
-        await service.receives(1)
-        assert waiting.cancelled()
-        service.respond(0)
-        await service.receives(2)
-        service.respond(1)
-        await asyncio.gather(first, last)
-    assert reached == {(OWN, 1)}
 
 
 async def test_a_call_cancelled_while_it_waits_for_a_slot_sends_nothing(service: HeldService) -> None:
@@ -160,31 +137,6 @@ async def test_a_call_cancelled_while_it_waits_for_a_slot_sends_nothing(service:
         await asyncio.gather(*tasks, return_exceptions=True)
     assert tasks[1].cancelled()
     assert service.personas == ["0", "2", "3"]
-
-
-async def test_a_call_cancelled_during_a_cool_down_blocks_no_other(advance: Clock) -> None:
-    """The same holds at each pass of the loop between the end of the cool-down and its next attempt."""
-    reached = set()
-    for turn in itertools.count():
-        async with HeldService() as service, client(service, max_connections=3) as api:
-            tasks = calls(api, 6)
-            await service.receives(3)
-            service.reject(0)
-            await idle()
-            service.respond(1)
-            service.respond(2)
-            await service.receives(3)
-            advance(5.1)
-            await turns(turn)
-            reached.add(sent := len(service.received) > 3)
-            tasks[0].cancel()
-            service.respond_to_all()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            assert tasks[0].cancelled()
-            assert {"1", "2", "3", "4", "5"} <= set(service.personas)
-        if sent:
-            break
-    assert reached == {False, True}
 
 
 async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_blocks_no_other(advance: Clock) -> None:
@@ -212,14 +164,37 @@ async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_blocks_no_othe
 async def test_a_call_cancelled_during_its_backoff_sends_nothing_more(service: HeldService) -> None:
     """It frees its slot at once."""
     async with client(service, max_connections=1, retry=RetryPolicy(wait_initial=1e6, wait_max=1e6)) as api:
-        call = asyncio.create_task(api.create(requests(1)[0]))
+        call = asyncio.create_task(api.create(REQUEST))
         await service.receives(1)
         service.reject(0, 503, retry_after=None)
         await idle()
         call.cancel()
         (result,) = await asyncio.gather(call, return_exceptions=True)
         assert isinstance(result, asyncio.CancelledError)
-        other = asyncio.create_task(api.create(requests(1)[0]))
+        other = asyncio.create_task(api.create(REQUEST))
         await service.receives(2)
         service.respond(1)
         await other
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="lists open files as Linux does")
+async def test_a_cancelled_batch_still_closes_its_journal(
+    tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """It may be cancelled twice, at every one of its suspension points; every request has an outcome."""
+    reached: set[tuple[str, int]] = set()
+    for point in range(12):
+        url = str(tmp_path / f"{point}.db")
+        fake_suno.requests.clear()
+        batch = cancelled_at(
+            point, run_batch(once, requests(2), Journal(url)), reached, partial(len, fake_suno.requests)
+        )
+        await asyncio.wait([asyncio.create_task(cancelled_at(point, batch))])
+        while any(thread.name.startswith("suno-persona-journal") for thread in threading.enumerate()):
+            await asyncio.sleep(0)
+        open_files = (os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.is_symlink())
+        assert not [file for file in open_files if file.startswith(str(tmp_path))]
+        if os.path.exists(url):
+            assert "claimed" not in await states(url)
+    assert {number for _, number in reached} >= {0, 2}, "before its requests, and after them"

@@ -8,7 +8,6 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,6 +18,7 @@ from support.calls import KEY, ONCE
 from support.clock import Clock
 from support.idle import idle
 from support.resolver import Resolver
+from support.written import assert_shown
 
 from suno_persona import (
     ConnectionFailedError,
@@ -35,7 +35,6 @@ from suno_persona import (
 from suno_persona._engine import Call
 from suno_persona._response import Ended
 
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
 ENDINGS = ("times out", "breaks", "is no HTTP", "is cancelled", "is closed", "a hook raises")
 NO, MAYBE, FOUND, YES = "not created", "unknown", "unknown, with the id", "persona"
 
@@ -261,10 +260,4 @@ def test_the_page_shows_the_table(pytestconfig: pytest.Config) -> None:
     head = "| the call ... while | " + " | ".join(ENDINGS) + " |"
     rows = [f"| {moment} | {' | '.join(cell or '' for cell in row)} |" for moment, row in EXPECTED.items()]
     table = "\n".join([head, "|" + " --- |" * (len(ENDINGS) + 1), *rows])
-    before, marker, rest = PAGE.read_text(encoding="utf-8").partition("<!-- endings and moments -->\n\n")
-    _, gap, after = rest.partition("\n\n")
-    text = f"{before}{marker}{table}{gap}{after}"
-    if pytestconfig.getoption("write_docs"):
-        PAGE.write_text(text, encoding="utf-8")
-    assert marker
-    assert PAGE.read_text(encoding="utf-8") == text
+    assert_shown(pytestconfig, "explanation/faults.md", table, start="<!-- endings and moments -->\n\n", end="\n\n")

@@ -1,11 +1,17 @@
-"""The log shows what happened to each attempt, at no level above INFO."""
+"""The log shows what happened to each attempt, at no level above INFO; OpenTelemetry traces it."""
 
 import logging
 import re
+from collections.abc import Iterator
 
 import pytest
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from support.calls import REQUEST, failure
 
-from suno_persona import CreatePersonaRequest, PersonaAPI, PersonaError
+from suno_persona import PersonaAPI
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -17,61 +23,70 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def lines(log: pytest.LogCaptureFixture, level: int) -> list[str]:
-    """Return what the package logged at this level."""
-    return [record.getMessage() for record in log.records if record.name == "suno_persona" and record.levelno == level]
+    """Return what the package logged at this level or above."""
+    return [record.getMessage() for record in log.records if record.name == "suno_persona" and record.levelno >= level]
 
 
-async def test_each_attempt_is_one_debug_line(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
+async def test_each_attempt_is_one_debug_line_and_each_retry_one_info_line(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, log: pytest.LogCaptureFixture
 ) -> None:
-    """The line has the root clip, the number of the attempt, the status, the request id and the seconds."""
-    fake_suno.script(Fault.rate_limited(0))
-    await persona_api.create(request_)
-    first, second = lines(log, logging.DEBUG)
-    assert re.fullmatch(r"54834687: attempt 1: HTTP 429, request id [0-9a-f]{32}, \d+\.\d{3} s", first)
-    assert re.fullmatch(r"54834687: attempt 2: HTTP 200, request id [0-9a-f]{32}, \d+\.\d{3} s", second)
-
-
-async def test_an_attempt_without_a_response_is_logged_too(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
-) -> None:
-    """The line says that there was no response."""
-    fake_suno.script(Fault.dropped())
-    with pytest.raises(PersonaError):
-        await persona_api.create(request_)
-    (line,) = lines(log, logging.DEBUG)
-    assert line.startswith("54834687: attempt 1: no response, request id None, ")
-
-
-async def test_each_retry_is_one_info_line(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
-) -> None:
-    """The line has the reason and the backoff."""
+    """It has the root clip, the attempt, the status, the request id and the seconds; or the reason and the backoff."""
     fake_suno.script(Fault.unavailable(0))
-    await persona_api.create(request_)
-    (line,) = lines(log, logging.INFO)
-    assert line.startswith("attempt 2 of 4 in 0.00 s, after: HTTP 503 (unavailable): ")
+    await persona_api.create(REQUEST)
+    first, retry, second = lines(log, logging.DEBUG)
+    assert re.fullmatch(r"54834687: attempt 1: HTTP 503, request id [0-9a-f]{32}, \d+\.\d{3} s", first)
+    assert retry.startswith("attempt 2 of 4 in 0.00 s, after: HTTP 503 (unavailable): ")
+    assert re.fullmatch(r"54834687: attempt 2: HTTP 200, request id [0-9a-f]{32}, \d+\.\d{3} s", second)
+    assert lines(log, logging.INFO) == [retry]
 
 
 async def test_an_error_that_is_raised_is_not_logged_as_an_error(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, log: pytest.LogCaptureFixture
+    fake_suno: FakeSuno, persona_api: PersonaAPI, log: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is logged at WARNING or above: the caller who catches the error decides what it means."""
-    fake_suno.script(Fault.response(400), Fault.lost_answer(), Fault.response(200, b"<html>"))
+    """Nothing is logged above DEBUG: the caller who catches the error decides what it means."""
+    fake_suno.script(Fault.dropped(), Fault.response(400), Fault.response(200, b"<html>"))
     for _ in range(3):
-        with pytest.raises(PersonaError):
-            await persona_api.create(request_)
-    ours = [record for record in log.records if record.name == "suno_persona"]  # asyncio may warn on a slow machine
-    assert [record for record in ours if record.levelno >= logging.WARNING] == []
+        await failure(persona_api)
+    assert lines(log, logging.DEBUG)[0].startswith("54834687: attempt 1: no response, request id None, ")
+    assert lines(log, logging.INFO) == []
 
 
-async def test_a_call_that_succeeds_logs_nothing_at_info(
-    fake_suno: FakeSuno,
-    persona_api: PersonaAPI,
-    request_: CreatePersonaRequest,
-    caplog: pytest.LogCaptureFixture,
+@pytest.fixture
+def provider() -> Iterator[TracerProvider]:
+    """Yield the spans' provider of an application that instrumented aiohttp when it started."""
+    provider = TracerProvider()
+    AioHttpClientInstrumentor().instrument(tracer_provider=provider)
+    yield provider
+    AioHttpClientInstrumentor().uninstrument()
+
+
+@pytest.fixture
+def exporter(provider: TracerProvider) -> InMemorySpanExporter:
+    """Return where the spans are stored."""
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
+
+
+async def test_the_spans_of_a_batch_are_children_of_the_span_around_it(
+    provider: TracerProvider, exporter: InMemorySpanExporter, fake_suno: FakeSuno
 ) -> None:
-    """Only DEBUG shows a call that succeeds."""
-    caplog.set_level(logging.INFO)
-    await persona_api.create(request_)
-    assert [record for record in caplog.records if record.name == "suno_persona"] == []
+    """A trace shows to which batch a request belongs."""
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
+        with provider.get_tracer("application").start_as_current_span("batch"):
+            assert [outcome.error async for outcome in api.create_many([REQUEST] * 3)] == [None] * 3
+    *requests, batch = exporter.get_finished_spans()
+    assert [span.parent for span in requests] == [batch.context] * 3
+
+
+@pytest.mark.parametrize("captured", ["", ".*"], ids=["no headers", "all headers"])
+async def test_the_key_is_in_no_span(
+    captured: str, exporter: InMemorySpanExporter, fake_suno: FakeSuno, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in none by default, nor if headers are captured as the page says."""
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST", captured)
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", "authorization")
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
+        await api.create(REQUEST)
+    (span,) = exporter.get_finished_spans()
+    assert fake_suno.api_key not in span.to_json()

@@ -1,4 +1,4 @@
-"""The models and the request: their fields, their checks, and how they can be used."""
+"""The models: a field for each member that gateways send, and what can be done with a persona."""
 
 import copy
 import json
@@ -10,24 +10,27 @@ from typing import Any
 import attrs
 import pytest
 
-from suno_persona import (
-    Clip,
-    ClipMetadata,
-    CreatePersonaRequest,
-    InvalidRequestError,
-    Outcome,
-    Persona,
-    PersonaClip,
-    loads,
-)
+from suno_persona import Clip, ClipMetadata, Persona, PersonaClip, dumps, loads
+from suno_persona.conversion import read_usual
 
 MODELS = (Persona, Clip, ClipMetadata, PersonaClip)
-
-copies = pytest.mark.parametrize(
-    "copied",
-    [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
-    ids=["copy", "deep", "pickle"],
-)
+ADDED: dict[type, dict[str, object]] = {  # by gateways, beyond the contract
+    Persona: {
+        "image_s3_id": "image_54834687",
+        "is_public": True,
+        "is_owned": True,
+        "is_trashed": False,
+        "clip_count": 1,
+        "persona_type": "vox",
+        "vox_audio_id": "9e196fa1-20f3-43c1-8066-06a2a6b6bea9",
+        "vocal_start_s": 0,
+        "vocal_end_s": 23.24,
+        "user_input_styles": "pop",
+    },
+    Clip: {"entity_type": "song_schema", "flag_count": 0, "display_tags": "folk, spoken-word", "allow_comments": True},
+    ClipMetadata: {"can_remix": True, "is_remix": False, "priority": 10},
+    PersonaClip: {},
+}
 
 
 @pytest.fixture
@@ -39,23 +42,36 @@ def persona() -> Persona:
     )
 
 
-def test_the_models_have_every_field_of_the_contract(example: dict[str, Any]) -> None:
-    """Each member of the contract's example is a field of the same name, and the others are typed extensions."""
+def test_every_field_is_a_member_of_the_contract_or_one_that_gateways_add(example: dict[str, Any]) -> None:
+    """A new field needs a row in `ADDED`."""
     documents = (example, example["clip"], example["clip"]["metadata"], example["persona_clips"][0])
     for model, document in zip(MODELS, documents, strict=True):
-        assert {field.name for field in attrs.fields(model)} >= {*document, "extra"}
+        assert {field.name for field in attrs.fields(model)} == {*document, *ADDED[model], "extra"}
 
 
-@copies
-def test_models_survive_pickle_and_copy(copied: Any, persona: Persona) -> None:
-    """A copy equals the original, and so does its `extra`, at every level."""
+def test_added_members_are_fields_and_take_the_fast_path(example: dict[str, Any]) -> None:
+    """Each is in its field, and `extra` is empty."""
+    clip = example["clip"] | ADDED[Clip] | {"metadata": example["clip"]["metadata"] | ADDED[ClipMetadata]}
+    document = json.dumps(example | ADDED[Persona] | {"clip": clip, "persona_clips": [{"clip": clip}]})
+    persona = loads(document)
+    assert read_usual(document) == persona == loads(dumps(persona))
+    assert persona.clip is not None
+    assert persona.clip.metadata is not None
+    for model in (persona, persona.clip, persona.clip.metadata):
+        assert {name: getattr(model, name) for name in ADDED[type(model)]} == ADDED[type(model)]
+        assert model.extra == {}
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["copy", "deep", "pickle"],
+)
+def test_a_copy_equals_the_original(copied: Any, persona: Persona) -> None:
+    """Its `extra`, too, at every level, and its hash, which `extra` does not change."""
     assert copied(persona) == persona
     assert copied(persona).extra == persona.extra
-
-
-def test_models_are_hashable_whatever_their_extra(persona: Persona) -> None:
-    """Every persona has a hash, and `extra` does not change it."""
-    assert hash(attrs.evolve(persona, extra={})) == hash(persona)
+    assert hash(copied(persona)) == hash(persona) == hash(attrs.evolve(persona, extra={}))
     assert attrs.evolve(persona, extra={}) != persona
 
 
@@ -68,9 +84,8 @@ def test_models_are_frozen(model: type[Any]) -> None:
             setattr(instance, name, None)
 
 
-def test_extra_is_read_only(persona: Persona) -> None:
-    """`extra` is a read-only mapping with a useful `repr`."""
-    assert dict(persona.extra) == {"name": 12, "mood": {"tone": "blue"}}
+def test_extra_is_a_read_only_copy(persona: Persona) -> None:
+    """It cannot be changed, neither itself nor through the mapping that it was made from."""
     assert repr(persona.extra) == "{'name': 12, 'mood': {'tone': 'blue'}}"
     assert len(persona.extra) == 2
     changes: list[Callable[[Any], object]] = [
@@ -83,14 +98,10 @@ def test_extra_is_read_only(persona: Persona) -> None:
     for change in changes:
         with pytest.raises(TypeError, match="read-only"):
             change(persona.extra)
-
-
-def test_extra_is_a_copy_of_the_mapping_it_was_made_from() -> None:
-    """Changing the mapping later changes no model."""
     members: dict[str, object] = {"mood": "blue"}
-    persona = Persona(id="fd213afd", extra=members)
+    made = Persona(id="fd213afd", extra=members)
     members["mood"] = "red"
-    assert persona.extra == {"mood": "blue"}
+    assert made.extra == {"mood": "blue"}
 
 
 def test_models_work_with_the_functions_of_attrs(persona: Persona) -> None:
@@ -99,53 +110,7 @@ def test_models_work_with_the_functions_of_attrs(persona: Persona) -> None:
     assert document["clip"]["created_at"] == datetime(2024, 12, 23, 10, 34, 30, 144000, UTC)
     assert document["persona_clips"][0]["clip"]["metadata"]["extra"] == {"bpm": 120}
     assert json.loads(json.dumps(document, default=str))["extra"] == {"name": 12, "mood": {"tone": "blue"}}
-    assert attrs.evolve(persona, name="Neon").name == "Neon"
     assert attrs.evolve(persona, name="Neon").extra == persona.extra
-
-
-def test_a_request_defaults_to_the_root_clip_and_to_private() -> None:
-    """`clips` defaults to the root clip, and publishing is a choice."""
-    request = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
-    assert (request.clips, request.is_public) == (("54834687",), False)
-
-
-def test_a_request_takes_any_iterable_of_clips() -> None:
-    """The clips become a tuple, and the root clip need not be among them."""
-    clips = (clip for clip in ("a", "b"))
-    assert CreatePersonaRequest(root_clip_id="54834687", name="N", description="D", clips=clips).clips == ("a", "b")
-
-
-@copies
-def test_requests_survive_pickle_and_copy(copied: Any, request_: CreatePersonaRequest) -> None:
-    """A copy equals the original and has the same hash."""
-    assert copied(request_) == request_
-    assert hash(copied(request_)) == hash(request_)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"root_clip_id": ""}, "root_clip_id must be non-empty text; got '' (str)"),
-        ({"root_clip_id": 12}, "root_clip_id must be non-empty text; got 12 (int)"),
-        ({"name": ""}, "name must be non-empty text; got '' (str)"),
-        ({"name": None}, "name must be non-empty text; got None (NoneType)"),
-        ({"name": "\ud83d"}, "name must be text without lone surrogates; got '\\ud83d' (str)"),
-        ({"name": b"x" * 99}, f"name must be non-empty text; got b'{'x' * 57}… (bytes)"),
-        ({"description": ""}, "description must be non-empty text; got '' (str)"),
-        ({"clips": ()}, "clips is empty; pass at least one clip id"),
-        ({"clips": "54834687"}, "clips must be a list of clip ids; got '54834687' (str)"),
-        ({"clips": None}, "clips must be a list of clip ids; got None (NoneType)"),
-        ({"clips": ["a", ""]}, "clips[1] must be non-empty text; got '' (str)"),
-        ({"is_public": "false"}, "is_public must be True or False; got 'false' (str)"),
-        ({"is_public": 1}, "is_public must be True or False; got 1 (int)"),
-    ],
-)
-def test_a_request_that_cannot_be_sent_cannot_be_made(change: dict[str, Any], message: str) -> None:
-    """The error names the field, what it must be, and what it got."""
-    fields: dict[str, Any] = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"}
-    with pytest.raises(InvalidRequestError) as caught:
-        CreatePersonaRequest(**fields | change)
-    assert str(caught.value) == message
 
 
 def test_a_repr_shows_what_is_set() -> None:
@@ -158,20 +123,10 @@ def test_a_repr_shows_what_is_set() -> None:
     )
 
 
-@pytest.mark.parametrize("root", [None, "", "00000000-0000-0000-0000-000000000000"])
-def test_music_fields_have_no_clip_if_there_is_none(root: str | None) -> None:
-    """Gateways send the zero UUID as the root clip of a persona that was created from a voice."""
-    persona = Persona(id="9e196fa1", persona_type="vox", root_clip_id=root)
-    assert persona.music_fields() == {"task": "artist_consistency", "persona_id": "9e196fa1"}
-
-
-def test_an_outcome_was_not_recorded_before_unless_a_journal_says_so(request_: CreatePersonaRequest) -> None:
-    """`recorded` is false by default."""
-    outcome = Outcome(0, request_, persona=Persona(id="fd213afd"))
-    assert not outcome.recorded
-    assert attrs.evolve(outcome, recorded=True).recorded
-
-
-def test_names_may_be_in_any_script() -> None:
-    """Text need not be ASCII."""
-    assert CreatePersonaRequest(root_clip_id="a", name="夜のドライブ", description="🌃").name == "夜のドライブ"
+@pytest.mark.parametrize("root", ["54834687", None, "", "00000000-0000-0000-0000-000000000000"])
+def test_music_fields_name_the_persona_and_its_root_clip(root: str | None) -> None:
+    """They are merged into the body of the music request; gateways send the zero UUID for a persona of a voice."""
+    expected = {"task": "artist_consistency", "persona_id": "fd213afd"}
+    if root == "54834687":
+        expected["artist_clip_id"] = root
+    assert Persona(id="fd213afd", root_clip_id=root).music_fields() == expected

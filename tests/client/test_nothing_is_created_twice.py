@@ -11,23 +11,24 @@ import gzip
 import ssl
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import attrs
 import pytest
 import trustme
+from soak import soak
 from support.broken_service import Act, BrokenService, Exchange, reset
+from support.calls import REQUEST
 from support.clock import Clock
+from support.held_service import client
 from support.idle import idle
+from support.written import assert_shown
 
 from suno_persona import (
     ConnectionFailedError,
     ConnectionLostError,
-    CreatePersonaRequest,
     NotFoundError,
     OutcomeUnknownError,
     Persona,
-    PersonaAPI,
     PersonaError,
     RateLimitedError,
     RejectedError,
@@ -38,7 +39,7 @@ from suno_persona import (
     UnreadableResponseError,
 )
 
-DOCS = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
+PAGE = "explanation/faults.md"
 RETRY = RetryPolicy(attempts=3, wait_initial=0)
 
 
@@ -141,7 +142,7 @@ FAULTS = [
     Fault("creates, then closes in the headers", created(lambda whole: whole[:25]), LOST, personas=1),
     Fault("creates, then closes in the body", created(lambda whole: whole[:-9]), LOST, personas=1),
     Fault("creates, then resets in the body", created(lambda whole: whole[:-9], "reset"), LOST, personas=1),
-    Fault("creates, responds, then closes", created(lambda whole: whole), Persona, personas=1),
+    Fault("creates, responds, then closes", created(bytes), Persona, personas=1),
     # Time
     Fault("hangs before it creates", sends(lambda _: b"", "hang"), TIMEOUT, hangs=True),
     Fault("creates, then hangs", created(lambda _: b"", "hang"), TIMEOUT, personas=1, hangs=True),
@@ -150,35 +151,15 @@ FAULTS = [
     Fault("creates, then trickles without end", trickles, TIMEOUT, personas=1, hangs=True),
     Fault("creates, then sends 1xx without end", floods, TIMEOUT, personas=1, hangs=True),
     # The length of the body
-    Fault(
-        "creates, and promises more bytes than it sends",
-        wrapped("Content-Length: 999", by=bytes),
-        Persona,
-        personas=1,
-    ),
+    Fault("creates, and promises more bytes than it sends", wrapped("Content-Length: 999", by=bytes), Persona, personas=1),
     Fault("creates, and promises fewer bytes than it sends", wrapped("Content-Length: 9", by=bytes), UNREADABLE, personas=1),
     Fault("creates, and promises no bytes", wrapped("Content-Length: 0", by=bytes), UNREADABLE, personas=1),
     Fault("creates, and promises a negative length", wrapped("Content-Length: -1", by=bytes), UNREADABLE, personas=1),
-    Fault(
-        "creates, and promises two lengths",
-        wrapped("Content-Length: 9", "Content-Length: 99", by=bytes),
-        UNREADABLE,
-        personas=1,
-    ),
+    Fault("creates, and promises two lengths", wrapped("Content-Length: 9", "Content-Length: 99", by=bytes), UNREADABLE, personas=1),
     Fault("creates, and ends the body by closing", wrapped(by=bytes), Persona, personas=1),
-    Fault(
-        "creates, and ends the chunks properly",
-        wrapped("Transfer-Encoding: chunked", by=lambda body: chunks(body[:5], body[5:]) + b"0\r\n\r\n", then="keep"),
-        Persona,
-        personas=1,
-    ),
+    Fault("creates, and ends the chunks properly", wrapped("Transfer-Encoding: chunked", by=lambda body: chunks(body[:5], body[5:]) + b"0\r\n\r\n", then="keep"), Persona, personas=1),
     Fault("creates, and never ends the chunks", wrapped("Transfer-Encoding: chunked", by=chunks), Persona, personas=1),
-    Fault(
-        "creates, and sends a chunk without a size",
-        wrapped("Transfer-Encoding: chunked", by=lambda body: b"zz\r\n" + body),
-        UNREADABLE,
-        personas=1,
-    ),
+    Fault("creates, and sends a chunk without a size", wrapped("Transfer-Encoding: chunked", by=lambda body: b"zz\r\n" + body), UNREADABLE, personas=1),
     # Not HTTP
     Fault("creates, then sends garbage", created(lambda _: b"\x16\x03\x01\x02\x00garbage\r\n\r\n"), UNREADABLE, personas=1),
     Fault("creates, then responds like a mail server", created(lambda _: b"220 ready\r\n\r\n"), UNREADABLE, personas=1),
@@ -197,12 +178,7 @@ FAULTS = [
     Fault("returns 200 with a code that means nothing to us, and data", complete(b'{"code": "00000", "data": {"personaId": "p1"}}'), UNREADABLE),
     Fault("returns 200 with a list that has an id", complete(b'[{"id": "p1"}]'), UNREADABLE),
     Fault("creates, and compresses the persona", wrapped("Content-Encoding: gzip", by=gzip.compress), Persona, personas=1),
-    Fault(
-        "creates, and breaks the compression",
-        wrapped("Content-Encoding: gzip", by=lambda body: b"\x00" + gzip.compress(body, mtime=0)),
-        UNREADABLE,
-        personas=1,
-    ),
+    Fault("creates, and breaks the compression", wrapped("Content-Encoding: gzip", by=lambda body: b"\x00" + gzip.compress(body, mtime=0)), UNREADABLE, personas=1),
     Fault("returns with 64 MB in a gzip bomb", complete(bomb(), "Content-Encoding: gzip"), UNREADABLE),
     Fault("returns with 30 MB", complete(b" " * 30_000_000), UNREADABLE),
     # Error statuses
@@ -231,15 +207,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.does)
-async def test_nothing_is_created_twice_and_nothing_is_lost(
-    fault: Fault, request_: CreatePersonaRequest, advance: Clock
-) -> None:
+async def test_nothing_is_created_twice_and_nothing_is_lost(fault: Fault, advance: Clock) -> None:
     """The outcome, the requests that the service received and the personas that it created are those of the table."""
-    async with (
-        BrokenService(fault.act) as service,
-        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
-    ):
-        call = asyncio.create_task(api.create(request_))
+    async with BrokenService(fault.act) as service, client(service, retry=RETRY) as api:
+        call = asyncio.create_task(api.create(REQUEST))
         if fault.hangs:
             while not service.requests:
                 await asyncio.sleep(0)
@@ -260,18 +231,11 @@ def test_the_docs_show_the_matrix(pytestconfig: pytest.Config) -> None:
         f" | {fault.requests} | {fault.personas} |"
         for fault in FAULTS
     ]
-    table = "\n".join(
-        [
-            "| the service | the call | may a persona exist? | requests sent | personas created |",
-            "| --- | --- | --- | --- | --- |",
-            *rows,
-        ]
-    )
-    text = DOCS.read_text(encoding="utf-8")
-    before, marker, _ = text.partition("<!-- the table -->\n\n")
-    if pytestconfig.getoption("write_docs"):
-        DOCS.write_text(f"{before}{marker}{table}\n", encoding="utf-8")
-    assert DOCS.read_text(encoding="utf-8") == f"{before}{marker}{table}\n"
+    head = [
+        "| the service | the call | may a persona exist? | requests sent | personas created |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    assert_shown(pytestconfig, PAGE, "\n".join([*head, *rows, ""]), start="<!-- the table -->\n\n")
 
 
 LENGTH = len(
@@ -281,16 +245,16 @@ LENGTH = len(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_response_may_be_cut_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
+async def test_a_response_may_be_cut_off_at_any_byte(end: str) -> None:
     """Until its last byte arrives, the outcome is unknown, and nothing is retried."""
     saved = None
     for sent in range(LENGTH):
         async with (
             BrokenService(created(lambda whole, sent=sent: whole[:sent], end)) as service,  # type: ignore[misc]  # mypy cannot see the default
-            PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+            client(service, retry=RETRY) as api,
         ):
             with pytest.raises(ConnectionLostError) as caught:
-                await api.create(request_)
+                await api.create(REQUEST)
         assert (len(service.requests), service.personas) == (1, ["Neon"])
         assert caught.value.persona_id in (saved, "persona-1")
         saved = caught.value.persona_id
@@ -309,80 +273,66 @@ def hangs_up_after(received: int, end: str) -> Act:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_request_may_be_cut_off_at_any_byte(end: str, request_: CreatePersonaRequest) -> None:
+async def test_a_request_may_be_cut_off_at_any_byte(end: str) -> None:
     """Once sending has begun, it is unknown what arrived, and nothing is retried."""
     for received in range(300):
         async with (
             BrokenService(on_connect=hangs_up_after(received, end)) as service,
-            PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
+            client(service, retry=RETRY) as api,
         ):
             with pytest.raises(ConnectionLostError):
-                await api.create(request_)
+                await api.create(REQUEST)
         assert service.connections == 1
         assert service.personas == []
 
 
 @pytest.mark.slow
-async def test_only_a_429_and_a_503_are_retried(request_: CreatePersonaRequest) -> None:
+async def test_only_a_429_and_a_503_are_retried() -> None:
     """Every other status ends the call after one request."""
     for status in range(200, 600):
         act = sends(lambda _, status=status: head("Content-Length: 0", status=f"{status} X"), "keep")  # type: ignore[misc]  # mypy cannot see the default
-        async with (
-            BrokenService(*[act] * 3) as service,
-            PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
-        ):
+        async with BrokenService(*[act] * 3) as service, client(service, retry=RETRY) as api:
             with pytest.raises(PersonaError) as caught:
-                await api.create(request_)
+                await api.create(REQUEST)
         assert len(service.requests) == (3 if status in (429, 503) else 1)
         unknown = status < 300 or (status >= 500 and status != 503)
         assert caught.value.may_have_created is unknown
 
 
-async def test_a_connection_closed_while_idle_costs_nothing(request_: CreatePersonaRequest) -> None:
+async def test_a_connection_closed_while_idle_costs_nothing() -> None:
     """The next call opens a new connection."""
-
-    async def act(exchange: Exchange) -> None:
-        await exchange.send(exchange.response())
-        exchange.close()
-
-    async with (
-        BrokenService(act) as service,
-        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
-    ):
-        await api.create(request_)
+    async with BrokenService(created(bytes)) as service, client(service, retry=RETRY) as api:
+        await api.create(REQUEST)
         await idle()
-        await api.create(request_)
+        await api.create(REQUEST)
     assert (service.connections, len(service.requests), len(service.personas)) == (2, 2, 2)
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_reused_connection_that_closes_on_a_request_is_an_unknown_outcome(
-    end: str, request_: CreatePersonaRequest
-) -> None:
+async def test_a_reused_connection_that_closes_on_a_request_is_an_unknown_outcome(end: str) -> None:
     """The request may have been received: neither this client nor aiohttp retries it."""
-
-    async def serve(exchange: Exchange) -> None:
-        await exchange.send(exchange.response())
-
-    async with (
-        BrokenService(serve, sends(lambda _: b"", end)) as service,
-        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
-    ):
-        await api.create(request_)
+    acts = created(bytes, "keep"), sends(lambda _: b"", end)
+    async with BrokenService(*acts) as service, client(service, retry=RETRY) as api:
+        await api.create(REQUEST)
         with pytest.raises(ConnectionLostError):
-            await api.create(request_)
+            await api.create(REQUEST)
     assert (service.connections, len(service.requests), len(service.personas)) == (1, 2, 1)
 
 
-async def test_with_an_untrusted_certificate_nothing_is_sent(request_: CreatePersonaRequest) -> None:
+async def test_with_an_untrusted_certificate_nothing_is_sent() -> None:
     """The connection fails before the first byte of the request, on every attempt."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    async with (
-        BrokenService(tls=context) as service,
-        PersonaAPI("sk-0123456789", base_url=service.base_url, retry=RETRY) as api,
-    ):
+    async with BrokenService(tls=context) as service, client(service, retry=RETRY) as api:
         with pytest.raises(ConnectionFailedError) as caught:
-            await api.create(request_)
+            await api.create(REQUEST)
     assert caught.value.attempts == 3
     assert service.requests == []
+
+
+@pytest.mark.slow
+async def test_a_thousand_calls_among_faults_and_cancellations_are_all_accounted_for() -> None:
+    """Nothing is created twice, nothing is lost, nothing hangs, and nothing is left behind; see `nox -s soak`."""
+    report = await soak(1000, seed=1)
+    assert {"Persona", "CancelledError", "ConnectionLostError", "ServerError"} <= report.outcomes.keys()
+    report.check()

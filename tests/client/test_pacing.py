@@ -1,25 +1,33 @@
-"""Slots, the rate limit, and the cool-down that all calls of a client share."""
+"""Slots, the rate limit, and the cool-down that all calls of a client share, also under every mix of outcomes."""
 
 import asyncio
 from typing import Any
 
+import attrs
 import pytest
 from aiolimiter import AsyncLimiter
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from multidict import CIMultiDict
 from support.broken_service import BrokenService, Exchange
-from support.calls import calls, cancel, requests
+from support.calls import BASE, KEY, REQUEST, calls, cancel
 from support.clock import Clock
 from support.held_service import HeldService, client
 from support.idle import idle
+from support.virtual_loop import VirtualLoop
 
 from suno_persona import (
-    ConfigurationError,
     CreatePersonaRequest,
+    NotCreatedError,
+    OutcomeUnknownError,
     PersonaAPI,
-    PersonaError,
     RateLimitedError,
     RetryPolicy,
-    ServiceUnavailableError,
+    UsageError,
 )
+from suno_persona._response import Exchange as HTTPExchange
+from suno_persona._transport import Transport
 from suno_persona.testing import FakeSuno, Fault
 
 
@@ -47,20 +55,6 @@ async def test_waiting_for_a_slot_does_not_count_towards_the_timeout(service: He
             advance(50)
             service.respond(number)
         assert len(await asyncio.gather(*tasks)) == 5
-
-
-async def test_every_outcome_releases_the_slot(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """With one slot, each call would otherwise wait for ever for the one before it."""
-    fake_suno.script(Fault.response(400), Fault.lost_answer())
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_connections=1) as api:
-        for _ in range(2):
-            with pytest.raises(PersonaError):
-                await api.create(request_)
-        await api.create(request_)
-        fake_suno.script(Fault.unavailable(3600))
-        for _ in range(2):
-            with pytest.raises(ServiceUnavailableError):
-                await api.create(request_)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -121,24 +115,6 @@ async def test_a_429_without_retry_after_pauses_all_by_the_backoff(service: Held
         await cancel(tasks)
 
 
-async def test_a_shorter_cool_down_does_not_end_a_longer_one(service: HeldService, advance: Clock) -> None:
-    """The latest end counts, whichever response named it."""
-    async with client(service, max_connections=3) as api:
-        tasks = calls(api, 3)
-        await service.receives(3)
-        service.reject(0, retry_after=20)
-        await idle()
-        service.reject(1, retry_after=1)
-        await idle()
-        service.reject(2, retry_after=25)
-        await idle()
-        advance(24.5)
-        await service.receives(3)
-        advance(1)
-        await service.receives(4)
-        await cancel(tasks)
-
-
 async def test_a_cool_down_beyond_wait_max_is_raised_in_every_call(service: HeldService, advance: Clock) -> None:
     """Calls that wait, and later ones, raise the error with the seconds that are left, and send nothing."""
     async with client(service, max_connections=2) as api:
@@ -150,51 +126,43 @@ async def test_a_cool_down_beyond_wait_max_is_raised_in_every_call(service: Held
         results = await asyncio.gather(*tasks, return_exceptions=True)
         advance(60)
         with pytest.raises(RateLimitedError) as caught:
-            await api.create(requests(1)[0])
+            await api.create(REQUEST)
         assert caught.value.retry_after == pytest.approx(40, abs=5)
         assert caught.value.attempts == 0
         advance(20)  # what is left now is within wait_max
-        late = asyncio.create_task(api.create(requests(1)[0]))
+        late = asyncio.create_task(api.create(REQUEST))
         await service.receives(2)
         advance(25)
         await service.receives(3)
         service.respond(2)
-        assert (await late).name == "0"
+        assert (await late).name == "Neon"
     assert all(isinstance(result, RateLimitedError) for result in results)
     assert [result.attempts for result in results if isinstance(result, RateLimitedError)] == [1, 1, 0]
 
 
-class Quota:
-    """A service that serves ten requests a second, by a clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.left = 10
-        self.rejected = 0
-
-    async def __call__(self, exchange: Exchange) -> None:
-        if self.left:
-            self.left -= 1
-            await exchange.send(exchange.response())
-        else:
-            self.rejected += 1
-            await exchange.send(b"HTTP/1.1 429 No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
-
-
 async def test_calls_beyond_a_quota_all_succeed(advance: Clock) -> None:
     """100 calls at ten a second: no call starves, and fewer requests are rejected than served."""
-    quota = Quota()
-    async with BrokenService(then=quota) as service:
-        policy = RetryPolicy(attempts=20)
-        async with client(service, retry=policy) as api:
-            tasks = calls(api, 100)
-            while not all(task.done() for task in tasks):
-                await idle()
-                advance(1.0)
-                quota.left = 10
-            personas = await asyncio.gather(*tasks)
-    assert sorted(int(persona.name or "") for persona in personas) == list(range(100))
+    left, rejected = 10, 0
+
+    async def serve(exchange: Exchange) -> None:
+        nonlocal left, rejected
+        if left:
+            left -= 1
+            await exchange.send(exchange.response())
+        else:
+            rejected += 1
+            await exchange.send(b"HTTP/1.1 429 No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+
+    async with BrokenService(then=serve) as service, client(service, retry=RetryPolicy(attempts=20)) as api:
+        tasks = calls(api, 100)
+        while not all(task.done() for task in tasks):
+            await idle()
+            advance(1.0)
+            left = 10
+        personas = await asyncio.gather(*tasks)
+    assert sorted(int(persona.name) for persona in personas) == list(range(100))
     assert len(service.personas) == 100
-    assert quota.rejected < 100
+    assert rejected < 100
 
 
 async def test_each_attempt_counts_against_the_rate_limit(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
@@ -284,31 +252,152 @@ async def test_closing_ends_the_calls_that_wait(service: HeldService) -> None:
     assert len(service.received) == 4
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"rate_limit": AsyncLimiter(0.5, 1)}, "rate_limit must be a limiter with max_rate >= 1; got max_rate=0.5"),
-        ({"retry": 3}, "retry must be an instance of RetryPolicy; got 3"),
-        ({"rate_limit": 10}, "rate_limit must be an instance of AsyncLimiter; got 10"),
-    ],
+SLOTS = 3
+ROUNDS = 200
+
+
+@attrs.frozen
+class Response:
+    """A response of the service, or a connection that broke before or after the request was sent."""
+
+    status: int | None
+    wait: float | None = None
+    sent: bool = True
+
+
+statuses = st.sampled_from([200, 200, 200, 400, 500])
+waits = st.sampled_from([None, 0, 1, 5, 20, 100])
+responses = st.one_of(
+    *(st.builds(Response, statuses), st.builds(Response, statuses)),
+    st.builds(Response, st.sampled_from([429, 503]), waits),
+    st.builds(Response, st.none(), sent=st.booleans()),
 )
-def test_an_option_that_cannot_be_used_is_a_configuration_error(arguments: dict[str, Any], message: str) -> None:
-    """The error names the option, what it must be, and what it got."""
-    with pytest.raises(ConfigurationError, match=message):
-        PersonaAPI("sk-0123456789", base_url="https://gateway.example", **arguments)
 
 
-async def test_idle_connections_are_closed_before_servers_close_them(
-    advance: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A connection is reused within four seconds, and not later."""
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(
-        "aiohttp.connector.monotonic", lambda: loop.time()
-    )  # aiohttp does not take this time from the loop
-    async with BrokenService() as service, client(service) as api:
-        for wait, connections in ((0, 1), (3, 1), (4.5, 2)):
-            advance(wait)
-            await idle()
-            await api.create(requests(1)[0])
-            assert service.connections == connections
+class Machine(RuleBasedStateMachine):
+    """Calls of one client on a virtual loop; the rules end each HTTP exchange and advance time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualLoop()
+        self.exchanges: list[asyncio.Future[Response]] = []
+        self.cool_down_ends = 0.0  # according to the service's Retry-After
+        self.calls: list[asyncio.Task[Any]] = []
+        self.is_closed = False
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(Transport, "post", self.exchange)
+        policy = RetryPolicy(attempts=3, wait_max=30, retry_unknown=True)
+        self.api = PersonaAPI(KEY, base_url=BASE, max_connections=SLOTS, retry=policy)
+
+    async def exchange(self, exchange: HTTPExchange, *_: object) -> None:
+        """Replace one HTTP exchange: check that no cool-down is active, and wait until a rule ends it."""
+        assert self.loop.time() >= self.cool_down_ends, "no attempt starts within a cool-down"
+        assert not self.is_closed, "no attempt starts after close"
+        future: asyncio.Future[Response] = self.loop.create_future()
+        self.exchanges.append(future)
+        exchange.sent = True
+        try:
+            response = await future
+        except asyncio.CancelledError as cancellation:
+            exchange.ending, exchange.cancellation = "cancelled", cancellation
+        else:
+            exchange.status, exchange.sent, exchange.is_whole = response.status, response.sent, True
+            exchange.ending = "lost" if response.status is None else "complete"
+            exchange.headers = CIMultiDict({} if response.wait is None else {"Retry-After": str(response.wait)})
+            exchange.received = b'{"id": "fd213afd"}' if response.status == 200 else b"{}"
+        finally:
+            self.exchanges.remove(future)
+
+    @rule(count=st.integers(1, 5))
+    def start(self, count: int) -> None:
+        self.calls += [self.loop.create_task(self.api.create(REQUEST)) for _ in range(count)]
+        self.loop.run_until_idle()
+
+    @precondition(lambda self: self.exchanges)
+    @rule(number=st.integers(0, 9), response=responses)
+    def end(self, number: int, response: Response) -> None:
+        future = self.exchanges[number % len(self.exchanges)]
+        if response.status in (429, 503) and response.wait is not None:
+            self.cool_down_ends = max(self.cool_down_ends, self.loop.time() + response.wait)
+        future.set_result(response)
+        self.loop.run_until_idle()
+
+    @precondition(lambda self: self.calls)
+    @rule(number=st.integers(0, 99))
+    def cancel(self, number: int) -> None:
+        self.calls[number % len(self.calls)].cancel()
+        self.loop.run_until_idle()
+
+    @precondition(lambda self: self.exchanges and self.calls)
+    @rule(number=st.integers(0, 99), status=statuses, passes=st.integers(0, 3))
+    def cancel_as_a_response_arrives(self, number: int, status: int, passes: int) -> None:
+        """Cancel a call as a response arrives, or a few passes of the loop later, while others are admitted."""
+        self.exchanges[0].set_result(Response(status))
+        pending = [call for call in self.calls if not call.done()]
+        self.cancel_later(pending[number % len(pending)], passes)
+        self.loop.run_until_idle()
+
+    def cancel_later(self, call: asyncio.Task[Any], passes: int) -> None:
+        if passes:
+            self.loop.call_soon(self.cancel_later, call, passes - 1)
+        else:
+            call.cancel()
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1, 5, 30]))
+    def advance(self, seconds: float) -> None:
+        self.loop.advance(seconds)
+
+    @precondition(lambda self: len(self.calls) > 8 and not self.is_closed)
+    @rule()
+    def close(self) -> None:
+        """Close the client, which breaks the connections: every call ends, and no time passes."""
+        self.is_closed = True
+        self.loop.finish(self.api.close())
+        while self.exchanges:
+            self.end(0, Response(None))
+        assert all(call.done() for call in self.calls)
+
+    @invariant()
+    def never_more_in_flight_than_slots(self) -> None:
+        assert len(self.exchanges) <= SLOTS
+
+    def teardown(self) -> None:
+        """Let the service succeed from now on: every call ends, and the client works as if it were new."""
+        for _ in range(ROUNDS):
+            while self.exchanges:
+                self.end(0, Response(200))
+            if all(call.done() for call in self.calls):
+                break
+            self.loop.advance(30)
+        assert all(call.done() for call in self.calls), "nobody waits for ever"
+        for call in self.calls:
+            if not call.cancelled() and (error := call.exception()) is not None:
+                assert isinstance(error, NotCreatedError | OutcomeUnknownError)
+        if not self.is_closed:
+            self.all_slots_are_free()
+        self.loop.finish(self.api.close())
+        with pytest.raises(UsageError):
+            self.loop.finish(self.api.create(REQUEST))
+        self.loop.run_until_idle()
+        assert not asyncio.all_tasks(self.loop)
+        self.loop.close()
+        self.patch.undo()
+
+    def all_slots_are_free(self) -> None:
+        """Check that, after a few successes, every slot can be in flight at once."""
+        self.loop.advance(max(0.0, self.cool_down_ends - self.loop.time()) + 31)
+        for _ in range(SLOTS):
+            call = self.loop.create_task(self.api.create(REQUEST))
+            self.loop.run_until_idle()
+            self.end(0, Response(200))
+            call.result()
+        calls = [self.loop.create_task(self.api.create(REQUEST)) for _ in range(SLOTS + 1)]
+        self.loop.run_until_idle()
+        assert len(self.exchanges) == SLOTS
+        while self.exchanges:
+            self.end(0, Response(200))
+        assert all(call.done() for call in calls)
+
+
+Machine.TestCase.settings = settings(settings(), stateful_step_count=40, deadline=None)
+TestAdmission = Machine.TestCase

@@ -3,58 +3,35 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from support.broken_service import reset
-from support.calls import KEY, ONCE
+from support.calls import BASE, KEY, ONCE, REQUEST, failure
 from support.shown import in_rich, in_structlog
 
-from suno_persona import ConfigurationError, ConnectionFailedError, CreatePersonaRequest, PersonaAPI
+from suno_persona import ConfigurationError, ConnectionFailedError, PersonaAPI
 from suno_persona.testing import FakeSuno
 
 PASSWORD = "hunter2-of-the-proxy"
-Act = Callable[[asyncio.StreamWriter], Awaitable[None]]
+REJECT = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
 
 
 @asynccontextmanager
-async def proxy(act: Act) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """Run a proxy that acts so after it read the head of a request; yield its URL and the heads."""
+async def proxy(
+    response: bytes = b"", end: Callable[[asyncio.StreamWriter], None] = asyncio.StreamWriter.close
+) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Run a proxy that responds so to the head of a request; yield its URL and the heads."""
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        await act(writer)
+        writer.write(response)
+        end(writer)
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        yield f"http://me:{PASSWORD}@127.0.0.1:{port}", heads
-
-
-async def close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-async def break_off(writer: asyncio.StreamWriter) -> None:
-    reset(writer)
-
-
-async def garbage(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
-    writer.close()
-
-
-async def reject(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-    writer.close()
-
-
-async def create(writer: asyncio.StreamWriter) -> None:
-    body = b'{"id": "persona-1"}'
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-    writer.close()
+        yield f"http://me:{PASSWORD}@127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
 
 
 def shown(error: BaseException) -> str:
@@ -62,82 +39,66 @@ def shown(error: BaseException) -> str:
     return "".join([*traceback.format_exception(error), repr(vars(error)), in_rich(error), in_structlog(error)])
 
 
-@pytest.mark.parametrize("act", [close, break_off, garbage, reject])
+@pytest.mark.parametrize(
+    ("response", "end"),
+    [
+        (b"", asyncio.StreamWriter.close),
+        (b"", reset),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", asyncio.StreamWriter.close),
+        (REJECT, asyncio.StreamWriter.close),
+    ],
+    ids=["closes", "resets", "sends garbage", "rejects"],
+)
 async def test_a_proxy_that_opens_no_tunnel_means_that_nothing_was_sent(
-    act: Act, request_: CreatePersonaRequest, caplog: pytest.LogCaptureFixture
+    response: bytes, end: Callable[[asyncio.StreamWriter], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error is a `ConnectionFailedError`, which is retried; neither it nor the log shows the password."""
     caplog.set_level(logging.DEBUG, "suno_persona")
-    async with (
-        proxy(act) as (url, heads),
-        PersonaAPI(KEY, base_url="https://gateway.example", proxy=url, retry=ONCE) as api,
-    ):
-        with pytest.raises(ConnectionFailedError) as caught:
-            await api.create(request_)
-        assert heads[0].startswith(b"CONNECT gateway.example:443 HTTP/1.1\r\n")
-        assert b"\r\nProxy-Authorization: Basic " in heads[0]
-        for text in (shown(caught.value), repr(api), caplog.text):
-            assert PASSWORD not in text
+    async with proxy(response, end) as (url, heads), PersonaAPI(KEY, base_url=BASE, proxy=url, retry=ONCE) as api:
+        error = await failure(api)
+    assert type(error) is ConnectionFailedError
+    assert heads[0].startswith(b"CONNECT gateway.example:443 HTTP/1.1\r\n")
+    assert b"\r\nProxy-Authorization: Basic " in heads[0]
+    assert PASSWORD not in shown(error) + repr(api) + caplog.text
 
 
-async def test_plain_requests_go_through_the_proxy_too(request_: CreatePersonaRequest) -> None:
+async def test_plain_requests_go_through_the_proxy_too() -> None:
     """The proxy gets them with the whole address, and responds for the service."""
+    response = b'HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{"id": "persona-1"}'
     async with (
-        proxy(create) as (url, heads),
+        proxy(response) as (url, heads),
         PersonaAPI(KEY, base_url="http://gateway.example", proxy=url, allow_insecure=True) as api,
     ):
-        assert (await api.create(request_)).id == "persona-1"
+        assert (await api.create(REQUEST)).id == "persona-1"
     assert heads[0].startswith(b"POST http://gateway.example/suno/persona/create/ HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
-async def test_the_environment_may_name_the_proxy(
-    variable: str, request_: CreatePersonaRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_environment_may_name_the_proxy(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `trust_env`, the client uses the variables that Python's `urllib.request` reads; otherwise it does not."""
-    async with proxy(reject) as (url, heads):
+    async with proxy(REJECT) as (url, heads):
         monkeypatch.setenv(variable, url)
-        for trust_env, count in ((True, 1), (False, 0)):
-            heads.clear()
+        for trust_env, exempt, count in ((True, "", 1), (False, "", 1), (True, "gateway.invalid", 1)):
+            monkeypatch.setenv("NO_PROXY", exempt)
             api = PersonaAPI(KEY, base_url="https://gateway.invalid", trust_env=trust_env, retry=ONCE)
             async with api:
-                with pytest.raises(ConnectionFailedError):
-                    await api.create(request_)
+                assert type(await failure(api)) is ConnectionFailedError
             assert len(heads) == count
-        monkeypatch.setenv("NO_PROXY", "gateway.invalid")
-        async with PersonaAPI(KEY, base_url="https://gateway.invalid", trust_env=True, retry=ONCE) as api:
-            with pytest.raises(ConnectionFailedError):
-                await api.create(request_)
-        assert not heads
 
 
-async def test_a_loopback_host_is_reached_without_the_proxy(
-    fake_suno: FakeSuno, request_: CreatePersonaRequest
-) -> None:
+async def test_a_loopback_host_is_reached_without_the_proxy(fake_suno: FakeSuno) -> None:
     """A proxy elsewhere could not reach it."""
-    async with proxy(reject) as (url, heads):
+    async with proxy(REJECT) as (url, heads):
         async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, proxy=url) as api:
-            await api.create(request_)
+            await api.create(REQUEST)
         assert not heads
 
 
-@pytest.mark.parametrize(
-    ("arguments", "variables", "message"),
-    [
-        ({"proxy": f"socks5://me:{PASSWORD}@host"}, {}, "proxy must be the URL of an HTTP proxy"),
-        ({"proxy": f"me:{PASSWORD}@host:3128"}, {}, "proxy must be the URL of an HTTP proxy"),
-        ({"proxy": 3128}, {}, "proxy must be the URL of an HTTP proxy"),
-        ({"trust_env": 1}, {}, "trust_env must be True or False"),
-        ({"trust_env": True}, {"HTTPS_PROXY": f"me:{PASSWORD}@host"}, "HTTPS_PROXY must be the URL of an HTTP proxy"),
-    ],
-)
-def test_an_unusable_proxy_fails_at_once(
-    arguments: dict[str, Any], variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names the argument or the variable, and does not show the address, which may hold a password."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError) as caught:
-        PersonaAPI(KEY, base_url="https://gateway.example", **arguments)
-    assert caught.value.message.startswith(message)
+@pytest.mark.parametrize("name", ["proxy", "HTTPS_PROXY"])
+def test_the_error_of_an_unusable_proxy_hides_its_password(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the argument or the variable, and does not show the address."""
+    bad = f"me:{PASSWORD}@host"
+    monkeypatch.setenv("HTTPS_PROXY", bad)
+    with pytest.raises(ConfigurationError, match=f"^{name} must be the URL of an HTTP proxy") as caught:
+        PersonaAPI(KEY, base_url=BASE, proxy=bad if name == "proxy" else None, trust_env=True)
     assert PASSWORD not in shown(caught.value)

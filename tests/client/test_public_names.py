@@ -8,51 +8,20 @@ import suno_persona
 import suno_persona.testing
 
 NAMES = [
-    "AuthenticationError",
-    "Clip",
-    "ClipMetadata",
-    "ConfigurationError",
-    "ConnectionFailedError",
-    "ConnectionLostError",
-    "CreatePersonaRequest",
-    "InvalidRequestError",
-    "JournalError",
-    "NotCreatedError",
-    "NotFoundError",
-    "Outcome",
-    "OutcomeUnknownError",
-    "PermissionDeniedError",
-    "Persona",
-    "PersonaAPI",
-    "PersonaClip",
-    "PersonaError",
-    "RateLimitedError",
-    "RejectedError",
-    "ResponseTimeoutError",
-    "RetryPolicy",
-    "ServerError",
-    "ServiceUnavailableError",
-    "UnreadableResponseError",
-    "UsageError",
-    "dumps",
-    "loads",
-    "to_dict",
+    *("AuthenticationError", "Clip", "ClipMetadata", "ConfigurationError", "ConnectionFailedError"),
+    *("ConnectionLostError", "CreatePersonaRequest", "InvalidRequestError", "JournalError", "NotCreatedError"),
+    *("NotFoundError", "Outcome", "OutcomeUnknownError", "PermissionDeniedError", "Persona", "PersonaAPI"),
+    *("PersonaClip", "PersonaError", "RateLimitedError", "RejectedError", "ResponseTimeoutError", "RetryPolicy"),
+    *("ServerError", "ServiceUnavailableError", "UnreadableResponseError", "UsageError", "dumps", "loads", "to_dict"),
 ]
+EXTRAS = {"click", "rich", "jinja2", "pytest", "pytest_asyncio", "aiohttp.web", "aiolimiter", "sqlalchemy", "psycopg"}
 
 
 def test_the_public_names_are_these() -> None:
     """`__all__` is complete and sorted, and the package has no other public name."""
     assert suno_persona.__all__ == NAMES == sorted(NAMES)
-    there = {
-        name
-        for name, value in vars(suno_persona).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
-    assert there == set(NAMES)
-
-
-def test_the_names_for_tests_are_these() -> None:
-    """They are the fake service, its faults and the requests that it received."""
+    public = {name: value for name, value in vars(suno_persona).items() if not name.startswith("_")}
+    assert {name for name, value in public.items() if not isinstance(value, types.ModuleType)} == set(NAMES)
     assert suno_persona.testing.__all__ == ["FakeSuno", "Fault", "ReceivedRequest"]
 
 
@@ -60,6 +29,4 @@ def test_importing_the_package_imports_no_extra() -> None:
     """An extra that is not used need not be installed."""
     code = "import sys, suno_persona; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"typer", "rich", "pytest", "pytest_asyncio", "aiohttp.web", "aiolimiter", "sqlalchemy"} & set(
-        done.stdout.split()
-    )
+    assert not EXTRAS & set(done.stdout.split())

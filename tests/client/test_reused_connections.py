@@ -9,28 +9,29 @@ import aiohttp
 import pytest
 import trustme
 from support.broken_service import BrokenService, Exchange
-from support.calls import KEY, ONCE, requests
+from support.calls import KEY, ONCE, REQUEST, requests
+from support.clock import Clock
+from support.held_service import client
 from support.idle import idle
 
-from suno_persona import ConnectionLostError, CreatePersonaRequest, PersonaAPI, UnreadableResponseError
+from suno_persona import ConnectionLostError, PersonaAPI, UnreadableResponseError
 from suno_persona._transport import _Pool
 
 
-def response(status: str, body: bytes = b'{"id": "stray"}') -> bytes:
+def response(status: str) -> bytes:
+    body = b'{"id": "stray"}'
     return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
 
 
-WHOLE = {
+STRAY = {
     "200": response("200 OK"),
-    "201": response("201 Created"),
-    "408": response("408 Request Timeout"),
     "408, closing": response("408 Request Timeout\r\nConnection: close"),
-    "429": response("429 Too Many Requests\r\nRetry-After: 0"),
     "503": response("503 Service Unavailable"),
     "two": response("200 OK") * 2,
     "100": b"HTTP/1.1 100 Continue\r\n\r\n",
 }
 MOMENTS = ("with the response", "after it", "while idle", "before the next request")
+CASES = [*((name, moment) for name in STRAY for moment in MOMENTS), ("what?\r\n", "before the next request")]
 
 
 class Service(BrokenService):
@@ -42,13 +43,13 @@ class Service(BrokenService):
         self._moment = moment
 
     async def _respond(self, exchange: Exchange) -> None:
+        self._exchange = exchange
         if self._moment == "with the response":
             await exchange.send(exchange.response() + self._stray)
             return
         await exchange.send(exchange.response())
         if self._moment == "after it":
             await exchange.send(self._stray)
-        self._exchange = exchange
 
     async def send_stray(self) -> None:
         """Send the stray data if this is the moment, and let the client read it or not."""
@@ -70,38 +71,37 @@ async def assert_own_personas(api: PersonaAPI, service: Service) -> None:
     assert len(service.requests) == 3
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("stray", WHOLE.values(), ids=WHOLE)
-async def test_a_stray_response_belongs_to_no_request(stray: bytes, moment: str) -> None:
-    """The next call uses another connection, and no attempt fails."""
-    async with Service(stray, moment) as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+@pytest.mark.parametrize(("stray", "moment"), CASES)
+async def test_a_stray_response_belongs_to_no_request(stray: str, moment: str) -> None:
+    """The next call uses another connection, which may then be reused, and no attempt fails."""
+    async with Service(STRAY.get(stray, stray.encode()), moment) as service, client(service, retry=ONCE) as api:
         await assert_own_personas(api, service)
         assert service.connections == 2
+
+
+async def test_a_stray_response_is_noticed_on_a_system_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, `select` checks the connection."""
+    monkeypatch.delattr(select, "poll")
+    async with Service(STRAY["200"], "before the next request") as service, client(service, retry=ONCE) as api:
+        await assert_own_personas(api, service)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_stray_response_belongs_to_no_request_with_tls(moment: str) -> None:
     """Data that is not yet decrypted counts too; session tickets after a handshake are not a response."""
     authority = trustme.CA()
-    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    server, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server)
-    authority.configure_trust(client)
+    authority.configure_trust(trusting)
 
     class Trusting(_Pool):
         async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **options: Any) -> Any:
-            req._ssl = client
+            req._ssl = trusting
             return await super().connect(req, *arguments, **options)
 
-    service = Service(WHOLE["200"], moment, tls=server)
+    service = Service(STRAY["200"], moment, tls=server)
     async with service, aiohttp.ClientSession(connector=Trusting(limit=1)) as session:
         await assert_own_personas(PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session), service)
-
-
-async def test_stray_data_that_is_not_http_belongs_to_no_request() -> None:
-    """Together with a response, it would make that unreadable."""
-    service = Service(b"what?\r\n", "before the next request")
-    async with service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
-        await assert_own_personas(api, service)
 
 
 @pytest.mark.parametrize("headers", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
@@ -112,62 +112,11 @@ async def test_a_connection_is_not_reused_after_a_101(headers: bytes) -> None:
         exchange.create()
         await exchange.send(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % headers)
 
-    first, second = requests(2)
-    async with BrokenService(switch) as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
+    async with BrokenService(switch) as service, client(service, retry=ONCE) as api:
         with pytest.raises(UnreadableResponseError):
-            await api.create(first)
-        assert (await api.create(second)).name == "1"
+            await api.create(REQUEST)
+        assert (await api.create(REQUEST)).id == "persona-2"
     assert service.connections == 2
-
-
-async def test_every_idle_connection_may_have_a_stray_response() -> None:
-    """All of them are dropped, and the calls open new ones."""
-    exchanges: list[Exchange] = []
-    everyone = asyncio.Barrier(3)
-
-    async def respond(exchange: Exchange) -> None:
-        exchanges.append(exchange)
-        await everyone.wait()
-        await exchange.send(exchange.response())
-
-    first, others = requests(6)[:3], requests(6)[3:]
-    async with BrokenService(then=respond) as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
-        await asyncio.gather(*map(api.create, first))
-        for exchange in exchanges:
-            exchange.writer.write(WHOLE["200"])
-        personas = await asyncio.gather(*map(api.create, others))
-    assert [persona.name for persona in personas] == ["3", "4", "5"]
-    assert service.connections == len(service.requests) == 6
-
-
-async def test_a_connection_without_a_stray_response_is_reused() -> None:
-    """It may be reused many times."""
-    async with BrokenService() as service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
-        for request in requests(5):
-            await api.create(request)
-    assert service.connections == 1
-
-
-async def test_a_stray_response_is_noticed_on_a_system_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows, `select` checks the connection."""
-    monkeypatch.delattr(select, "poll")
-    service = Service(WHOLE["200"], "before the next request")
-    async with service, PersonaAPI(KEY, retry=ONCE, base_url=service.base_url) as api:
-        await assert_own_personas(api, service)
-
-
-async def test_a_middleware_may_respond_by_itself(request_: CreatePersonaRequest) -> None:
-    """There is no connection then, and its response counts."""
-    async with BrokenService() as service, aiohttp.ClientSession() as other:
-
-        async def forward(request: aiohttp.ClientRequest, _: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-            body = request.body
-            assert isinstance(body, aiohttp.Payload)
-            return await other.post(request.url, data=await body.as_bytes())
-
-        async with aiohttp.ClientSession(middlewares=[forward]) as session:
-            api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
-            assert (await api.create(request_)).id == "persona-1"
 
 
 async def lose(exchange: Exchange) -> None:
@@ -187,7 +136,7 @@ async def test_after_a_request_is_lost_on_a_reused_connection_none_is_reused() -
             seen.add(exchange.writer)
             await exchange.send(exchange.response())
 
-    async with BrokenService(then=serve_once) as service, PersonaAPI(KEY, base_url=service.base_url) as api:
+    async with BrokenService(then=serve_once) as service, client(service) as api:
         outcomes = [await api.outcome(request) for request in requests(20)]
     assert [type(outcome.error) for outcome in outcomes if outcome.error] == [ConnectionLostError]
     assert service.connections == 19
@@ -195,7 +144,21 @@ async def test_after_a_request_is_lost_on_a_reused_connection_none_is_reused() -
 
 async def test_a_request_lost_on_a_new_connection_ends_no_reuse() -> None:
     """Only a loss on a reused connection says that the server closes them."""
-    async with BrokenService(lose) as service, PersonaAPI(KEY, base_url=service.base_url) as api:
+    async with BrokenService(lose) as service, client(service) as api:
         outcomes = [await api.outcome(request) for request in requests(5)]
     assert [type(outcome.error) for outcome in outcomes if outcome.error] == [ConnectionLostError]
     assert service.connections == 2
+
+
+async def test_idle_connections_are_closed_before_servers_close_them(
+    advance: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection is reused within four seconds, and not later."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: loop.time())  # aiohttp takes this time elsewhere
+    async with BrokenService() as service, client(service) as api:
+        for wait, connections in ((0, 1), (3, 1), (4.5, 2)):
+            advance(wait)
+            await idle()
+            await api.create(REQUEST)
+            assert service.connections == connections

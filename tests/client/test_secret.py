@@ -1,183 +1,303 @@
-"""The key is secret: it appears in nothing that a program prints, logs, raises or stores."""
+"""The key is secret: it is in nothing that a program prints, logs, raises or stores, even if a service echoes it."""
 
 import asyncio
 import copy
+import json
 import logging
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.broken_service import BrokenService, Exchange
-from support.calls import ONCE
+from support.calls import BASE, ONCE, REQUEST
 from support.cancellation import cancelled_at
+from support.clock import Clock
+from support.shown import frames, functions, in_rich, in_structlog
 
-from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError, UnreadableResponseError
+from suno_persona import ConfigurationError, CreatePersonaRequest, PersonaAPI, PersonaError, dumps
+from suno_persona._secret import Secret
+from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno, Fault
 
-KEY = "sk-secret/0123456789"
-SECRET = "0123456789"
+KEY = "sk-Ab3/dEf6+hIj9lMn2_pQr5&tUv8-Wx4yZa7bC1dE0fG9hJ6kL3mN"
+PART = "hIj9lMn2"
+
+# How an echo may be written within a text of a JSON document.
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "plain": lambda key: key,
+    "slashes escaped": lambda key: key.replace("/", "\\/"),
+    "escaped for HTML": lambda key: key.replace("&", "\\u0026").replace("+", "\\u002B"),
+    "JSON escapes": lambda key: "".join(f"\\u{ord(character):04x}" for character in key),
+    "JSON in JSON": lambda key: json.dumps(json.dumps(key).replace("/", "\\/"))[1:-1],
+    "URL": lambda key: quote(key, safe=""),
+    "URL, in lower case": lambda key: key.replace("/", "%2f").replace("+", "%2b"),
+    "URL, all of it": lambda key: "".join(f"%{ord(character):02X}" for character in key),
+}
+spellings = pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 
 
-@pytest.fixture
-async def fake_suno() -> Any:
-    """Yield a fake service that expects the key of these tests."""
-    async with FakeSuno(api_key=KEY) as fake:
-        yield fake
+def assert_masked(shown: str) -> None:
+    """Assert that a text has no echo, in no spelling."""
+    assert not [name for name, spell in SPELLINGS.items() if spell(KEY) in shown]
+    assert PART not in shown
 
 
-def everything(error: BaseException) -> str:
-    """Return an error's text, fields and traceback with the variables of aiohttp's and our frames, causes included."""
-    stack = [
-        f"{frame.filename} {frame.name} {frame.locals}"
-        for part in _chain(error)
-        for frame in traceback.TracebackException.from_exception(part, capture_locals=True).stack
-        if "/tests/" not in frame.filename
-    ]
-    fields = attrs.asdict(error, recurse=False) if isinstance(error, PersonaError) else {}
-    return "\n".join([repr(error), str(error), repr(error.args), repr(fields), *stack])
+def assert_hidden(error: BaseException) -> None:
+    """Assert that nothing that prints, logs or pickles an error shows the key, with the variables of all frames."""
+    printed = in_rich(error) + in_structlog(error)
+    assert "suno_persona" in printed, "our frames are in it"
+    assert_masked(printed)
+    if isinstance(error, PersonaError):
+        assert_masked(repr(error) + str(error) + repr(attrs.asdict(error, recurse=False)))
+        assert PART.encode() not in pickle.dumps(error)
+    chain: list[BaseException | None] = [error]
+    while chain:
+        if (link := chain.pop()) is not None:
+            summary = traceback.TracebackException.from_exception(link, capture_locals=True)
+            assert_masked(
+                "".join(f"{frame.name} {frame.locals}" for frame in summary.stack if "/tests/" not in frame.filename)
+            )
+            chain += [link.__cause__, link.__context__]
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
-    if error is None:
-        return []
-    return [error, *_chain(error.__cause__), *_chain(error.__context__)]
+async def raised(api: PersonaAPI) -> BaseException:
+    """Return the exception that a call raises."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # a cancellation, too
+        await api.create(REQUEST)
+    return caught.value
+
+
+def test_a_key_that_is_held_plainly_is_found() -> None:
+    """The checks of the other tests do look into frames."""
+    with pytest.raises(PersonaError) as caught:
+        CreatePersonaRequest(root_clip_id=f"{KEY}\n", name="n", description="d")
+    for printed in (in_rich(caught.value), in_structlog(caught.value)):
+        assert KEY in printed
 
 
 ECHO = f'{{"error": {{"message": "bad key Bearer {KEY}", "code": "{KEY}"}}}}'.encode()
-
-FAULTS = [
-    Fault.response(401, ECHO),
-    Fault.response(401, ECHO.replace(b"/", b"\\/")),
-    Fault.response(500, KEY.encode(), headers={"X-Echo": KEY, "X-Request-Id": KEY}),
-    Fault.response(200, ECHO),
-    Fault.response(200, f'{{"id": "", "key": "{KEY}"}}'.encode()),
-    Fault.response(401, ECHO.replace(b"0123", b"\\u00301&#50;%33")),
-    Fault.response(401, ECHO[: ECHO.rindex(b"9")]),
-    Fault.redirect(f"https://other.example/?key={KEY}"),
-    Fault.redirect(f"https://other.example/?key={KEY.replace('/', '%2F')}"),
-    Fault(status=200, body=ECHO * 2, ending="cut"),
-    Fault(status=400, body=ECHO * 2, ending="cut"),
-    Fault.dropped(),
-    Fault.lost_answer(),
-    Fault.truncated_response(),
-]
+FAULTS: dict[str, Fault] = {
+    "rejected": Fault.response(401, ECHO, headers={"X-Echo": KEY, "X-Request-Id": KEY}),
+    "rejected, with slashes escaped": Fault.response(401, ECHO.replace(b"/", b"\\/").replace(b"+", b"\\u002B")),
+    "rejected, in half a document": Fault.response(401, ECHO[:-3]),
+    "rejected, and cut off": Fault(status=400, body=ECHO * 2, ending="cut"),
+    "failed": Fault.response(500, KEY.encode()),
+    "no persona": Fault.response(200, ECHO, headers={"X-Echo": KEY}),
+    "no id": Fault.response(200, f'{{"id": "", "key": "{KEY}"}}'.encode()),
+    "too large": Fault.response(200, ECHO + b" " * 100_000),
+    "cut off": Fault(status=200, body=ECHO * 2, ending="cut"),
+    "redirected": Fault.redirect(f"https://other.example/?key={KEY}"),
+    "redirected, quoted": Fault.redirect(f"https://other.example/?key={quote(KEY, safe='')}"),
+    "dropped": Fault.dropped(),
+    "lost": Fault.lost_answer(),
+}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_no_error_shows_the_key(
-    fault: Fault, fake_suno: FakeSuno, request_: CreatePersonaRequest, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_an_error_response_hides_the_key(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     """It is not in the error's text, fields, traceback or pickle, nor in a log, even if the service echoes it."""
     caplog.set_level(logging.DEBUG)
-    fake_suno.script(fault)
-    async with PersonaAPI(KEY, retry=ONCE, base_url=fake_suno.base_url) as api:
-        with pytest.raises(PersonaError) as caught:
-            await api.create(request_)
-    assert SECRET not in everything(caught.value)
-    assert SECRET.encode() not in pickle.dumps(caught.value)
-    assert SECRET not in caplog.text
+    async with FakeSuno(api_key=KEY) as fake:
+        fake.script(fault)
+        async with PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url, max_response_size=50_000) as api:
+            assert_hidden(await raised(api))
+    assert_masked(caplog.text)
 
 
-@pytest.mark.parametrize(
-    "response", [b"Authorization: Bearer %b\r\n\r\n", b"HTTP/1.1 xyz %b\r\n\r\n", b"HTTP/1.1 200 OK\r\n%b\r\n\r\n"]
-)
-async def test_a_response_that_is_not_http_does_not_show_the_key(
-    response: bytes, request_: CreatePersonaRequest
-) -> None:
-    """Aiohttp quotes what it cannot read; the quotation is masked, and aiohttp's own error is left out."""
+async def test_the_last_of_many_rejections_hides_the_key() -> None:
+    """The chain of the error does not show the key through the errors of earlier attempts."""
+    async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, base_url=fake.base_url) as api:
+        fake.script(*[Fault.response(429, ECHO, headers={"Retry-After": "0"})] * 4)
+        assert_hidden(await raised(api))
 
-    async def echo(exchange: Exchange) -> None:
+
+@pytest.mark.parametrize("response", [b"Authorization: Bearer %b\r\n\r\n", b"HTTP/1.1 200 OK\r\n%b\r\n\r\n", b"%b"])
+async def test_a_response_that_is_not_http_hides_the_key(response: bytes) -> None:
+    """Aiohttp quotes the bytes that it cannot read; the quotation is masked, and aiohttp's own error is left out."""
+
+    async def send(exchange: Exchange) -> None:
         await exchange.send(response % KEY.encode())
+        exchange.close()
 
-    async with BrokenService(echo) as service, PersonaAPI(KEY, base_url=service.base_url) as api:
-        with pytest.raises(UnreadableResponseError) as caught:
-            await api.create(request_)
-    assert SECRET not in everything(caught.value)
-    assert SECRET.encode() not in pickle.dumps(caught.value)
+    async with BrokenService(send) as service, PersonaAPI(KEY, base_url=service.base_url) as api:
+        assert_hidden(await raised(api))
 
 
-async def test_a_connection_that_fails_does_not_show_the_key(request_: CreatePersonaRequest) -> None:
-    """Aiohttp's own frames are not in the traceback."""
+async def test_a_failed_connection_hides_the_key() -> None:
+    """The service no longer runs."""
     async with FakeSuno() as fake:
         base_url = fake.base_url
     async with PersonaAPI(KEY, retry=ONCE, base_url=base_url) as api:
-        with pytest.raises(PersonaError) as caught:
-            await api.create(request_)
-    assert SECRET not in everything(caught.value)
+        assert_hidden(await raised(api))
 
 
-async def test_a_cancelled_call_does_not_show_the_key(request_: CreatePersonaRequest) -> None:
-    """Wherever it suspends, aiohttp's frames, which hold the request's headers, are not in the traceback."""
-    point, shown, in_exchange = -1, "x", 0
-    while shown:
-        point += 1
+@pytest.mark.parametrize("closes", [False, True])
+async def test_a_call_that_is_ended_in_flight_hides_the_key(closes: bool, advance: Clock) -> None:
+    """A timeout ends it, or closing the client."""
+    async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url) as api:
+        fake.script(Fault.hang())
+        call = asyncio.create_task(raised(api))
+        await fake.wait_for_requests(1)
+        if closes:
+            await api.close()
+        else:
+            advance(61)
+        assert_hidden(await call)
+
+
+async def test_a_cancelled_call_hides_the_key() -> None:
+    """The call is cancelled at each point at which it suspends; aiohttp's frames are not in the traceback."""
+    in_exchange, error = 0, asyncio.CancelledError()
+    for point in range(100):
         async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, base_url=fake.base_url) as api:
             fake.script(Fault.rate_limited(0))
-
-            async def cancelled(point: int = point, api: PersonaAPI = api) -> str:
-                try:
-                    await cancelled_at(point, api.create(request_))
-                except asyncio.CancelledError as error:
-                    return everything(error)
-                return ""
-
-            shown = await asyncio.create_task(cancelled())
-        assert SECRET not in shown
-        assert "/aiohttp/" not in shown
-        in_exchange += "_transport.py" in shown
-    assert in_exchange >= 2, "it was cancelled within the exchange"
-    assert point >= 3, "the call was cancelled at several points"
+            call = asyncio.create_task(cancelled_at(point, api.create(REQUEST)))
+            await asyncio.wait([call])
+        if not call.cancelled():
+            break
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await call
+        error = caught.value
+        if frames(error) is not None:  # the first point is before a frame of ours
+            assert_hidden(error)
+            in_exchange += "post" in functions(error)
+    assert in_exchange >= 2, "the exchange was cancelled at several points"
+    assert not call.cancelled(), "the call was cancelled at every point"
 
 
-async def test_the_last_of_many_rejections_does_not_show_the_key(
-    fake_suno: FakeSuno, request_: CreatePersonaRequest
-) -> None:
-    """The chain of the error does not show the key through the errors of earlier attempts."""
-    fake_suno.script(*[Fault.response(429, ECHO, headers={"Retry-After": "0"})] * 4)
-    async with PersonaAPI(KEY, base_url=fake_suno.base_url) as api:
-        with pytest.raises(PersonaError) as caught:
-            await api.create(request_)
-    assert SECRET not in everything(caught.value)
+class _RejectedError(Exception):
+    """An error of a caller's middleware, which holds the request."""
+
+
+class _Stopped(BaseException):
+    """Like `KeyboardInterrupt`, without its effect on the event loop."""
+
+
+async def _middleware(request: aiohttp.ClientRequest, _: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    raise _RejectedError(request)
+
+
+async def _trace(_: Any, __: Any, parameters: Any) -> None:
+    raise LookupError(dict(parameters.headers))
+
+
+async def _group(_: Any, __: Any, parameters: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_trace(None, None, parameters))
+
+
+async def _stop_meanwhile(_: Any, __: Any, parameters: Any) -> None:
+    try:
+        await _trace(None, None, parameters)
+    except LookupError:
+        raise _Stopped from None
+
+
+def _traced(hook: Callable[..., Awaitable[None]]) -> dict[str, Any]:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(hook)
+    return {"trace_configs": [trace]}
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        {"api_key": f"{KEY}\n"},
-        {"api_key": KEY.encode()},
-        {"api_key": KEY, "base_url": "nowhere"},
-        {"api_key": KEY, "max_connections": 0},
-        {"api_key": KEY, "timeout": "1"},
-    ],
+    "options",
+    [{"middlewares": [_middleware]}, {"raise_for_status": True}, *map(_traced, (_trace, _group, _stop_meanwhile))],
 )
-def test_an_invalid_configuration_does_not_show_the_key(arguments: dict[str, Any]) -> None:
-    """Not even an invalid key is shown."""
-    arguments = {"base_url": "https://gateway.example", **arguments}
+async def test_a_failing_session_of_the_caller_hides_the_key(options: dict[str, Any]) -> None:
+    """The session's hooks see the request's headers, and may put them into their exceptions."""
+    async with FakeSuno(api_key=KEY) as fake, aiohttp.ClientSession(**options) as session:
+        fake.script(Fault.response(400))
+        assert_hidden(await raised(PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url, session=session)))
+
+
+@pytest.mark.parametrize(
+    "options", [{"base_url": "nowhere"}, {"max_connections": 0}, {"retry": 1}, {"session": 1}, {"timeout": "1"}]
+)
+def test_an_invalid_option_hides_the_key(options: dict[str, Any]) -> None:
+    """The client knows the key by then."""
     with pytest.raises(ConfigurationError) as caught:
-        PersonaAPI(**arguments)
-    assert SECRET not in everything(caught.value)
+        PersonaAPI(KEY, **{"base_url": BASE, **options})
+    assert_hidden(caught.value)
 
 
-async def test_a_client_does_not_show_its_key(fake_suno: FakeSuno) -> None:
+@pytest.mark.parametrize("spoil", ["{}\n", "Bearer {} ", "é{}"])
+def test_a_key_that_no_header_can_carry_is_hidden(spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is hidden as an argument and in the environment."""
+    monkeypatch.setenv("SUNO_API_KEY", spoil.format(KEY))
+    for name, arguments in (("api_key", [spoil.format(KEY)]), ("SUNO_API_KEY", [])):
+        with pytest.raises(ConfigurationError, match=f"^{name} contains") as caught:
+            PersonaAPI(*arguments, base_url=BASE)
+        assert_hidden(caught.value)
+
+
+async def test_a_client_does_not_show_its_key() -> None:
     """The `repr` of the client and of its parts hides the key, and they cannot be pickled or copied."""
-    async with PersonaAPI(KEY, retry=ONCE, base_url=fake_suno.base_url) as api:
-        assert not hasattr(api, "__dict__")
-        others = ("__weakref__", "_loop")  # the test's own
-        held = [getattr(api, name) for name in api.__slots__ if name not in others]
-    assert SECRET not in repr(api) + str(api) + repr(held)
+    async with PersonaAPI(KEY, base_url=BASE) as api:
+        held = [getattr(api, name) for name in api.__slots__ if name != "__weakref__"]
+    assert not hasattr(api, "__dict__")
+    assert_masked(repr(api) + str(api) + repr(held))
     carry_off: list[Callable[[Any], object]] = [pickle.dumps, copy.deepcopy]
     for use in carry_off:
         for item in (api, held):
             with pytest.raises(TypeError):
                 use(item)
+    with pytest.raises(TypeError, match="one per process"):
+        copy.copy(api)
 
 
-async def test_a_short_key_does_not_garble_responses(request_: CreatePersonaRequest) -> None:
-    """Masking every "e" would leave no error readable."""
-    async with FakeSuno(api_key="e") as fake, PersonaAPI("e", base_url=fake.base_url) as api:
-        fake.script(Fault.response(400, b"the message"))
-        with pytest.raises(PersonaError, match="the message"):
-            await api.create(request_)
+@spellings
+async def test_an_echo_in_a_persona_is_masked(spell: Callable[[str], str], tmp_path: Path) -> None:
+    """It is masked in fields, in `extra`, in names and in the journal, even if a later member hides it."""
+    echo = spell(KEY)
+    bodies = [
+        f'{{"id": "fd213afd", "name": "Neon", "token": "got {echo}!", "{echo}": [1], "description": "{echo}"}}',
+        f'{{"id": "fd213afd", "description": "got {echo}!", "name": "{echo}", "name": "Neon"}}',
+    ]
+    for number, body in enumerate(bodies):
+        async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url) as api:
+            fake.script(Fault.response(200, body.encode(), headers={"X-Request-Id": f"r-{KEY}"}))
+            journal = Journal(tmp_path / f"{number}.db")
+            (outcome,) = [outcome async for outcome in api.create_many([REQUEST], journal=journal)]
+        persona = outcome.result()
+        assert (persona.id, persona.name, outcome.request_id) == ("fd213afd", "Neon", "r-***")
+        assert_masked(repr(outcome) + dumps(persona).decode())
+    for file in tmp_path.iterdir():
+        assert_masked(file.read_bytes().decode("latin-1"))
+
+
+@spellings
+@pytest.mark.parametrize("before", ["", "a", "\\\\", "\\n", '\\"'])
+def test_nothing_but_the_echo_is_masked(spell: Callable[[str], str], before: str) -> None:
+    """What surrounds it stays, and a document stays one."""
+    masked = Secret(KEY).mask(f'{{"name": "{before}{spell(KEY)} is bad", "note": "b"}}')
+    assert_masked(masked)
+    assert json.loads(masked)["name"].replace('"', "").endswith("*** is bad")
+    assert json.loads(masked)["note"] == "b"
+
+
+@pytest.mark.parametrize("text", ["", "***", KEY[:-1], KEY.upper(), "with \\n, \\u00e9, %20 and 100% of nothing"])
+def test_text_without_an_echo_is_unchanged(text: str) -> None:
+    """Only the whole key is an echo; one of less than 8 characters is no real key, and may be a word."""
+    assert Secret(KEY).mask(text) == text
+    assert Secret("clip").mask("no such clip") == "no such clip"
+
+
+@given(st.text("abc019/+-_.~%\\u&=é", min_size=8, max_size=40), st.text(max_size=30))
+def test_any_key_is_masked_in_any_text(key: str, text: str) -> None:
+    """Whatever characters they have."""
+    assert key not in Secret(key).mask(f"{text} {key} {text}").replace("***", "")
+
+
+def test_a_fingerprint_depends_on_key_and_salt() -> None:
+    """It is the same for the same key and salt, and shows neither."""
+    fingerprint = Secret(KEY).fingerprint(b"salt")
+    assert fingerprint == Secret(KEY).fingerprint(b"salt")
+    assert fingerprint not in (Secret(KEY).fingerprint(b"pepper"), Secret(f"{KEY}1").fingerprint(b"salt"))

@@ -5,53 +5,37 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
+from support.calls import REQUEST, failure
 
 from suno_persona import (
     ConfigurationError,
-    CreatePersonaRequest,
-    NotFoundError,
-    PermissionDeniedError,
     Persona,
     PersonaAPI,
     RateLimitedError,
-    RejectedError,
-    ServerError,
     ServiceUnavailableError,
     UsageError,
     loads,
 )
 from suno_persona.testing import FakeSuno, Fault
 
-GOOD = {
-    "root_clip_id": "54834687",
-    "name": "Neon",
-    "description": "Night drive",
-    "clips": ["54834687"],
-    "is_public": True,
-}
-PATH = "/suno/persona/create/"
+CLIP = {"root_clip_id": "54834687", "clips": ["54834687"]}
+GOOD = {**CLIP, "name": "Neon", "description": "Night drive", "is_public": False}
 
 
-async def send(
-    fake: FakeSuno, body: object, *, method: str = "POST", path: str = PATH, headers: Mapping[str, str] | None = None
-) -> tuple[int, Any]:
+async def send(fake: FakeSuno, body: object, path: str = "/suno/persona/create/", **options: Any) -> tuple[int, Any]:
     """Send a request without our client; return the status and the document of the response."""
     usual = {"Authorization": f"Bearer {fake.api_key}", "Content-Type": "application/json"}
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    async with (
-        aiohttp.ClientSession() as session,
-        session.request(method, fake.base_url + path, data=content, headers={**usual, **(headers or {})}) as response,
-    ):
+    headers = usual | options.pop("headers", {})
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    method = options.pop("method", "POST")
+    async with aiohttp.request(method, fake.base_url + path, data=data, headers=headers) as response:
         return response.status, await response.json()
 
 
@@ -66,21 +50,23 @@ def same_shape(one: Any, other: Any) -> bool:
 
 async def test_it_responds_in_the_shape_of_the_contract(fake_suno: FakeSuno, example: dict[str, Any]) -> None:
     """A persona has the members and types of the contract's example, and the values of the request."""
-    status, document = await send(fake_suno, GOOD | {"clips": ["54834687", "other"]})
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    status, document = await send(fake_suno, GOOD | {"clips": ["54834687", "other"]}, headers=headers)
     assert status == 200
     assert same_shape(example, document)
     assert (document["name"], document["root_clip_id"], document["clip"]["id"]) == ("Neon", "54834687", "54834687")
     assert [each["clip"]["id"] for each in document["persona_clips"]] == ["54834687", "other"]
+    persona = loads(json.dumps(document))
+    assert persona.clip is not None
+    assert persona.extra == persona.clip.extra == {}
 
 
-async def test_it_records_requests_and_personas(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
-) -> None:
+async def test_it_records_requests_and_personas(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
     """A test can make assertions about the requests received and the personas created."""
-    persona = await persona_api.create(request_)
+    persona = await persona_api.create(REQUEST)
     assert fake_suno.personas == [persona]
     (received,) = fake_suno.requests
-    assert received.json() == GOOD | {"is_public": False}
+    assert received.json() == GOOD
     assert received.headers["content-type"] == "application/json"
 
 
@@ -91,9 +77,7 @@ async def test_it_records_requests_and_personas(
         (GOOD | {"root_clip_id": "uploaded-1"}, 400, "clip_from_uploader", "root_clip_id"),
         (GOOD | {"root_clip_id": "foreign-1"}, 403, "clip_of_other_account", "root_clip_id"),
         (GOOD | {"clips": ["54834687", "unknown-1"]}, 404, "clip_not_found", "clips"),
-        (GOOD | {"clips": []}, 400, "invalid_request", "clips"),
-        (GOOD | {"clips": [1]}, 400, "invalid_request", "clips"),
-        (GOOD | {"clips": "54834687"}, 400, "invalid_request", "clips"),
+        *((GOOD | {"clips": clips}, 400, "invalid_request", "clips") for clips in ([], [1], "54834687")),
         (GOOD | {"name": ""}, 400, "invalid_request", "name"),
         (GOOD | {"description": None}, 400, "invalid_request", "description"),
         (GOOD | {"is_public": "true"}, 400, "invalid_request", "is_public"),
@@ -119,96 +103,43 @@ async def test_it_rejects_what_the_contract_forbids(
     [
         ({"method": "PUT"}, 405, "method_not_allowed"),
         ({"path": "/suno/persona/create"}, 404, "not_found"),
-        ({"path": "/"}, 404, "not_found"),
         ({"headers": {"Authorization": "Bearer sk-other"}}, 401, "invalid_api_key"),
         ({"headers": {"Authorization": "sk-fake-0123456789"}}, 401, "invalid_api_key"),
         ({"headers": {"Content-Type": "text/plain"}}, 415, "unsupported_media_type"),
     ],
 )
-async def test_it_checks_method_path_and_headers(
-    fake_suno: FakeSuno, change: dict[str, Any], status: int, code: str
-) -> None:
+async def test_it_checks_method_path_and_headers(change: Any, status: int, code: str, fake_suno: FakeSuno) -> None:
     """A request with another method, path, key or content type is rejected."""
     received, document = await send(fake_suno, GOOD, **change)
-    assert (received, document["error"]["code"]) == (status, code)
-    assert fake_suno.personas == []
+    assert (received, document["error"]["code"], fake_suno.personas) == (status, code, [])
 
 
-async def test_a_charset_in_the_content_type_is_accepted(fake_suno: FakeSuno) -> None:
-    """The content type may be written in any case and have parameters."""
-    status, _ = await send(fake_suno, GOOD, headers={"Content-Type": "Application/JSON; charset=utf-8"})
-    assert status == 200
-
-
-async def test_rejections_are_raised_as_the_right_errors(persona_api: PersonaAPI) -> None:
-    """The client raises a different class for each kind of rejected clip."""
-    for clip, expected in (
-        ("unknown-1", NotFoundError),
-        ("uploaded-1", RejectedError),
-        ("foreign-1", PermissionDeniedError),
-    ):
-        with pytest.raises(RejectedError, match=clip) as caught:
-            await persona_api.create(CreatePersonaRequest(root_clip_id=clip, name="N", description="D"))
-        assert type(caught.value) is expected
-
-
-async def test_faults_are_used_once_and_in_order(
-    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
-) -> None:
-    """Each request meets the next fault, and after the last one the service works again."""
-    fake_suno.script(Fault.rate_limited(retry_after=0), Fault.unavailable(retry_after="soon"), Fault.rate_limited())
+async def test_faults_are_used_once_and_in_order(fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """Each request meets the next fault, and after the last one, or once they are cleared, the service works again."""
+    fake_suno.script(Fault.rate_limited(retry_after=0), Fault.unavailable(retry_after="soon"))
     fake_suno.script(Fault.unavailable())
-    waits = []
-    for expected in (RateLimitedError, ServiceUnavailableError, RateLimitedError, ServiceUnavailableError):
-        with pytest.raises(expected) as caught:
-            await once.create(request_)
-        assert isinstance(caught.value, RateLimitedError | ServiceUnavailableError)
-        waits.append(caught.value.retry_after)
-    assert waits == [0.0, None, None, None]
+    for kind, wait in ((RateLimitedError, 0.0), (ServiceUnavailableError, None), (ServiceUnavailableError, None)):
+        error = await failure(once)
+        assert (type(error), error.retry_after) == (kind, wait)
     assert fake_suno.personas == []
-    await once.create(request_)
-    assert len(fake_suno.personas) == 1
-
-
-@pytest.mark.parametrize("creates", [False, True])
-async def test_a_fault_can_create_before_it_strikes(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest, creates: bool
-) -> None:
-    """A server error may happen before or after the persona is created."""
-    fake_suno.script(Fault.server_error(502, creates=creates))
-    with pytest.raises(ServerError):
-        await persona_api.create(request_)
-    assert len(fake_suno.personas) == creates
-
-
-async def test_a_fault_can_be_any_response(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
-) -> None:
-    """The test chooses status, body and headers."""
-    fake_suno.script(Fault.response(418, b'{"detail": "short and stout"}', headers={"x-request-id": "pot"}))
-    with pytest.raises(RejectedError, match="short and stout") as caught:
-        await persona_api.create(request_)
-    assert (caught.value.status, caught.value.request_id) == (418, "pot")
-
-
-async def test_it_has_a_base_url_only_while_it_runs() -> None:
-    """Before and after, the error shows how to start it."""
-    fake = FakeSuno()
-    with pytest.raises(UsageError, match="with FakeSuno"):
-        _ = fake.base_url
-    async with fake:
-        assert fake.base_url.startswith("http://127.0.0.1:")
-    with pytest.raises(UsageError, match="with FakeSuno"):
-        _ = fake.base_url
-    await fake.__aexit__(None, None, None)
+    await once.create(REQUEST)
+    fake_suno.script(Fault.response(404))
+    fake_suno.clear_script()
+    await once.create(REQUEST)
+    assert len(fake_suno.personas) == 2
 
 
 async def test_it_runs_once_at_a_time_and_again_later() -> None:
-    """Entering it twice is an error; once it is closed it can be started again, even in another loop."""
+    """It has an address only while it runs; once it is closed it can be started again, even in another loop."""
     fake = FakeSuno()
-    async with fake:
-        with pytest.raises(UsageError, match="must not be running yet"):
-            await fake.__aenter__()
+    for _ in range(2):
+        with pytest.raises(UsageError, match="with FakeSuno"):
+            _ = fake.base_url
+        async with fake:
+            assert fake.base_url.startswith("http://127.0.0.1:")
+            with pytest.raises(UsageError, match="must not be running yet"):
+                await fake.__aenter__()
+    await fake.__aexit__(None, None, None)
 
     async def again() -> int:
         async with fake:
@@ -229,12 +160,14 @@ def test_an_invalid_fault_is_an_error_at_once() -> None:
             mistake()
 
 
-async def test_a_port_that_is_taken_is_a_configuration_error(fake_suno: FakeSuno) -> None:
-    """The error names the port."""
-    port = int(fake_suno.base_url.rpartition(":")[2])
-    with pytest.raises(ConfigurationError, match=f"port must be free; got {port}"):
-        async with FakeSuno(port=port):
+def test_its_thread_ends_with_it() -> None:
+    """No thread is left after it was closed, or if it failed to start, since its port is taken."""
+    before = threading.enumerate()
+    with FakeSuno() as fake:
+        port = int(fake.base_url.rpartition(":")[2])
+        with pytest.raises(ConfigurationError, match=f"port must be free; got {port}"), FakeSuno(port=port):
             pass
+    assert threading.enumerate() == before
 
 
 async def test_it_stops_at_once_while_a_request_hangs() -> None:
@@ -247,12 +180,12 @@ async def test_it_stops_at_once_while_a_request_hangs() -> None:
         await call
 
 
-def test_it_serves_synchronous_code(request_: CreatePersonaRequest) -> None:
+def test_it_serves_synchronous_code() -> None:
     """With a plain `with`, it serves whatever event loop or thread sends requests."""
 
     async def create(fake: FakeSuno) -> Persona:
         async with PersonaAPI(fake.api_key, base_url=fake.base_url) as api:
-            return await api.create(request_)
+            return await api.create(REQUEST)
 
     with FakeSuno() as fake, ThreadPoolExecutor() as threads:
         created = list(threads.map(asyncio.run, [create(fake) for _ in range(4)]))
@@ -260,58 +193,25 @@ def test_it_serves_synchronous_code(request_: CreatePersonaRequest) -> None:
         assert sorted(fake.personas, key=hash) == sorted(created, key=hash)
 
 
-def test_an_application_can_be_tested_with_a_test_client(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """FastAPI's `TestClient` runs the application in a loop of its own, in a test that is not asynchronous."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as app.state.api:
-            yield
-
-    app = FastAPI(lifespan=lifespan)
-
-    @app.post("/voices")
-    async def create_voice() -> str:
-        persona: Persona = await app.state.api.create(request_)
-        return persona.id
-
-    with TestClient(app) as client:
-        assert client.post("/voices").json() == fake_suno.personas[0].id
-
-
-async def test_requests_can_be_waited_for(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request_: CreatePersonaRequest
-) -> None:
+async def test_requests_can_be_waited_for(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
     """A wait ends once this many requests are received, and it can be cancelled."""
     cancelled = asyncio.ensure_future(fake_suno.wait_for_requests(1))
     waiting = asyncio.ensure_future(fake_suno.wait_for_requests(2))
     await asyncio.sleep(0)
     cancelled.cancel()
-    await persona_api.create(request_)
+    await persona_api.create(REQUEST)
     assert not waiting.done()
-    await persona_api.create(request_)
+    await persona_api.create(REQUEST)
     await waiting
     assert cancelled.cancelled()
     await fake_suno.wait_for_requests(2)
 
 
-def test_its_thread_ends_with_it() -> None:
-    """No thread is left after it was closed, or if it failed to start."""
-    before = threading.enumerate()
-    with FakeSuno() as fake:
-        port = int(fake.base_url.rpartition(":")[2])
-        with pytest.raises(ConfigurationError), FakeSuno(port=port):
-            pass
-    assert threading.enumerate() == before
-
-
 @pytest.mark.slow
 def test_the_plugin_does_not_need_pytest_asyncio(tmp_path: Path) -> None:
     """The plugin is loaded in every project; without pytest-asyncio only a test that uses a fixture fails."""
-    (tmp_path / "test_it.py").write_text(
-        "def test_it():\n    pass\n\n\ndef test_with_a_fixture(persona_api):\n    pass\n"
-    )
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_it.py").write_text("def test_it(): pass\ndef test_with_a_fixture(persona_api): pass\n")
     code = """if True:
         import sys, pytest
 
@@ -327,20 +227,3 @@ def test_the_plugin_does_not_need_pytest_asyncio(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "persona_api needs pytest-asyncio: pip install 'suno-persona[testing]'" in done.stdout
-
-
-async def test_the_personas_that_it_creates_can_be_read(fake_suno: FakeSuno) -> None:
-    """The fields of `Persona` and `Clip` hold everything that the service sends."""
-    _, document = await send(fake_suno, GOOD)
-    persona = loads(json.dumps(document))
-    assert persona.extra == {}
-    assert persona.clip is not None
-    assert persona.clip.extra == {}
-
-
-async def test_a_script_can_be_cleared(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """The faults that no request has met are discarded."""
-    fake_suno.script(Fault.response(404))
-    fake_suno.clear_script()
-    persona = await persona_api.create(CreatePersonaRequest(root_clip_id="c", name="N", description="D"))
-    assert fake_suno.personas == [persona]

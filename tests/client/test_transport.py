@@ -1,206 +1,168 @@
-"""Errors distinguish "never sent" from "may have been received"."""
+"""One exchange: what aiohttp raises says how it ended, and whether anything was sent says what that means."""
 
 import asyncio
-import gzip
+import inspect
 import socket
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 import pytest
-from support.calls import ONCE
+from aiohttp.client_exceptions import UnixClientConnectorError
+from aiohttp.client_reqrep import ConnectionKey
+from aioresponses import aioresponses
+from multidict import CIMultiDict
+from support.calls import BASE, KEY, ONCE, REQUEST, failure
+from support.clock import Clock
 from support.resolver import Resolver
+from yarl import URL
 
 from suno_persona import (
     ConnectionFailedError,
     ConnectionLostError,
-    CreatePersonaRequest,
     NotCreatedError,
+    OutcomeUnknownError,
     PersonaAPI,
-    PersonaError,
     RejectedError,
     ResponseTimeoutError,
     UnreadableResponseError,
 )
 from suno_persona.testing import FakeSuno, Fault
 
+HOST = ConnectionKey("gateway.example", 443, True, True, None, None, None)
+INFO = aiohttp.RequestInfo(URL(BASE), "POST", CIMultiDict(), URL(BASE))  # type: ignore[arg-type]  # a proxy is not needed
+REFUSED = OSError(111, "Connection refused")
 
-async def failure(api: PersonaAPI, request: CreatePersonaRequest) -> Any:
-    """Return the error that a call raises."""
-    with pytest.raises(PersonaError) as caught:
-        await api.create(request)
-    return caught.value
+# Every exception class of aiohttp's client, its arguments, and the error that it becomes once the request was sent.
+EXCEPTIONS: dict[type[Exception], tuple[tuple[Any, ...], type[OutcomeUnknownError]]] = {
+    aiohttp.ClientConnectorError: ((HOST, REFUSED), ConnectionLostError),  # of a hook's own connection
+    aiohttp.ClientConnectorDNSError: ((HOST, REFUSED), ConnectionLostError),
+    aiohttp.ClientConnectorSSLError: ((HOST, REFUSED), ConnectionLostError),
+    aiohttp.ClientConnectorCertificateError: ((HOST, Exception("expired")), ConnectionLostError),
+    aiohttp.ClientProxyConnectionError: ((HOST, REFUSED), ConnectionLostError),
+    UnixClientConnectorError: (("/run/gateway", HOST, REFUSED), ConnectionLostError),
+    aiohttp.ClientSSLError: ((HOST, REFUSED), ConnectionLostError),
+    aiohttp.ClientHttpProxyError: ((INFO, ()), ConnectionLostError),
+    aiohttp.ServerFingerprintMismatch: ((b"a", b"b", "gateway.example", 443), ConnectionLostError),
+    aiohttp.ConnectionTimeoutError: ((), ResponseTimeoutError),
+    aiohttp.InvalidURL: (("x",), ConnectionLostError),
+    aiohttp.InvalidUrlClientError: (("x",), ConnectionLostError),
+    aiohttp.InvalidUrlRedirectClientError: (("x",), ConnectionLostError),
+    aiohttp.NonHttpUrlClientError: (("x",), ConnectionLostError),
+    aiohttp.NonHttpUrlRedirectClientError: (("x",), ConnectionLostError),
+    aiohttp.ServerTimeoutError: ((), ResponseTimeoutError),
+    aiohttp.SocketTimeoutError: ((), ResponseTimeoutError),
+    aiohttp.ClientResponseError: ((INFO, ()), UnreadableResponseError),
+    aiohttp.ContentTypeError: ((INFO, ()), UnreadableResponseError),
+    aiohttp.TooManyRedirects: ((INFO, ()), UnreadableResponseError),
+    aiohttp.WSServerHandshakeError: ((INFO, ()), UnreadableResponseError),
+    aiohttp.ClientError: ((), ConnectionLostError),
+    aiohttp.ClientConnectionError: ((), ConnectionLostError),
+    aiohttp.ClientConnectionResetError: ((), ConnectionLostError),
+    aiohttp.ClientOSError: ((104, "reset"), ConnectionLostError),
+    aiohttp.ClientPayloadError: ((), ConnectionLostError),
+    aiohttp.RedirectClientError: (("x",), ConnectionLostError),
+    aiohttp.ServerConnectionError: ((), ConnectionLostError),
+    aiohttp.ServerDisconnectedError: ((), ConnectionLostError),
+    aiohttp.WSMessageTypeError: ((), OutcomeUnknownError),
+    TimeoutError: ((), ResponseTimeoutError),
+    ConnectionResetError: ((), ConnectionLostError),
+    OSError: ((), ConnectionLostError),
+    # Any other exception is that of a hook, or a bug.
+    AssertionError: ((), OutcomeUnknownError),
+    RuntimeError: (("Session is closed",), OutcomeUnknownError),
+    ValueError: (("Cannot combine AUTHORIZATION header with AUTH argument",), OutcomeUnknownError),
+}
+if hasattr(aiohttp, "UploadAbortedError"):  # newer than the oldest aiohttp that is supported
+    EXCEPTIONS[aiohttp.UploadAbortedError] = ((), ConnectionLostError)
 
 
-def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+def test_every_exception_of_aiohttp_is_in_the_table() -> None:
+    """A class that a new aiohttp adds must be mapped here before that aiohttp is supported."""
+    modules = (aiohttp, aiohttp.client_exceptions)
+    classes = {kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)}
+    assert {kind for kind in classes if issubclass(kind, aiohttp.ClientError)} <= EXCEPTIONS.keys()
 
 
-async def test_connection_refused_means_that_nothing_was_sent(request_: CreatePersonaRequest) -> None:
-    """Nothing listens: there is certainly no persona."""
-    async with PersonaAPI("sk-0123456789", retry=ONCE, base_url=f"http://127.0.0.1:{free_port()}") as api:
-        assert type(await failure(api, request_)) is ConnectionFailedError
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize("kind", EXCEPTIONS, ids=lambda kind: kind.__name__)
+async def test_each_exception_says_how_the_call_ended(kind: type[Exception], sent: bool, mocked: aioresponses) -> None:
+    """If nothing was sent, nothing was created, whatever the exception; otherwise the outcome is unknown.
+
+    Errors of aiohttp become words, since their frames hold the headers; any other exception is the cause.
+    """
+    arguments, unknown = EXCEPTIONS[kind]
+    cause = kind(*arguments)
+
+    def fail(_: object, data: Any, **__: object) -> None:
+        data.exchange.sent = sent
+        raise cause
+
+    mocked.post(f"{BASE}/suno/persona/create/", callback=fail)
+    async with PersonaAPI(KEY, retry=ONCE, base_url=BASE) as api:
+        error = await failure(api)
+    not_created = NotCreatedError if unknown is OutcomeUnknownError else ConnectionFailedError
+    assert type(error) is (unknown if sent else not_created)
+    assert error.request is REQUEST
+    assert error.__cause__ is (None if isinstance(cause, aiohttp.ClientError) else cause)
 
 
-async def test_a_failed_handshake_sent_nothing(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """The service speaks no TLS: there is certainly no persona."""
-    async with PersonaAPI("sk-0123456789", retry=ONCE, base_url=fake_suno.base_url.replace("http:", "https:")) as api:
-        assert type(await failure(api, request_)) is ConnectionFailedError
-    assert fake_suno.requests == []
-
-
-async def test_a_connection_that_times_out_sent_nothing(
-    request_: CreatePersonaRequest, advance: Callable[[float], None]
-) -> None:
-    """The host does not respond: `sock_connect` strikes, and there is certainly no persona."""
+async def test_a_host_that_does_not_respond_gets_nothing(advance: Clock) -> None:
+    """`sock_connect` strikes, and there is certainly no persona."""
     with socket.socket() as server, socket.socket() as first, socket.socket() as second:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
-        for other in (first, second):  # they fill the backlog
+        for other in (first, second):  # fill the backlog
             other.setblocking(False)
             other.connect_ex(server.getsockname())
-        base_url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        timeout = aiohttp.ClientTimeout(sock_connect=10)
-        async with PersonaAPI("sk-0123456789", retry=ONCE, base_url=base_url, timeout=timeout) as api:
-            call = asyncio.create_task(failure(api, request_))
+        async with PersonaAPI(KEY, retry=ONCE, base_url=f"http://127.0.0.1:{server.getsockname()[1]}") as api:
+            call = asyncio.create_task(failure(api))
             while not call.done():
                 advance(1)
                 await asyncio.sleep(0)
-            error = await call
+    error = await call
     assert type(error) is ConnectionFailedError
     assert "Connection timeout" in error.message
 
 
-@pytest.fixture
-def resolver() -> Resolver:
-    """Return a resolver that knows no name."""
-    return Resolver(forever=False)
+async def test_a_timeout_says_which_it_was(fake_suno: FakeSuno, once: PersonaAPI, advance: Clock) -> None:
+    """`timeout.total` is named, with its seconds: the client's, or that of the call."""
+    fake_suno.script(Fault.hang(), Fault.hang())
+    for count, (seconds, timeout) in enumerate([(60, None), (5, 5)], start=1):
+        call = asyncio.create_task(once.outcome(REQUEST, timeout=timeout))
+        while len(fake_suno.requests) < count:
+            await asyncio.sleep(0)
+        advance(seconds + 1)
+        error = (await call).error
+        assert type(error) is ResponseTimeoutError
+        assert f"no complete response within {seconds} s (timeout.total)" in error.message
 
 
-@pytest.fixture
-async def elsewhere(resolver: Resolver) -> AsyncIterator[PersonaAPI]:
-    """Yield a client whose service is found by the resolver of the test."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as session:
-        yield PersonaAPI("sk-0123456789", retry=ONCE, base_url="https://gateway.example", session=session)
-
-
-async def test_an_unknown_host_sent_nothing(elsewhere: PersonaAPI, request_: CreatePersonaRequest) -> None:
-    """The name has no address: there is certainly no persona."""
-    assert type(await failure(elsewhere, request_)) is ConnectionFailedError
-
-
-@pytest.mark.parametrize("resolver", [Resolver(forever=True)])
-async def test_a_timeout_while_connecting_sent_nothing(
-    elsewhere: PersonaAPI, resolver: Resolver, request_: CreatePersonaRequest, advance: Callable[[float], None]
-) -> None:
-    """`timeout.total` strikes before the first byte: there is certainly no persona."""
-    call = asyncio.create_task(failure(elsewhere, request_))
-    await resolver.asked.wait()
-    advance(61)
-    error = await call
-    assert type(error) is ConnectionFailedError
-    assert "60 s (timeout.total)" in error.message
-
-
-@pytest.mark.parametrize("creates", [False, True])
-async def test_a_timeout_after_sending_leaves_the_outcome_unknown(
-    fake_suno: FakeSuno,
-    once: PersonaAPI,
-    request_: CreatePersonaRequest,
-    advance: Callable[[float], None],
-    creates: bool,
-) -> None:
-    """The service has the request and does not respond: a persona may exist."""
-    fake_suno.script(Fault.hang(creates=creates))
-    call = asyncio.create_task(failure(once, request_))
-    while not fake_suno.requests:
-        await asyncio.sleep(0)
-    advance(61)
-    error = await call
-    assert type(error) is ResponseTimeoutError
-    assert isinstance(error, TimeoutError)
-    assert "60 s (timeout.total)" in error.message
-    assert len(fake_suno.requests) == 1
-
-
-@pytest.mark.parametrize("fault", [Fault.dropped(), Fault.lost_answer()])
-async def test_a_lost_response_leaves_the_outcome_unknown(
-    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest, fault: Fault
-) -> None:
-    """The connection closes without a response: a persona may exist, and nothing is sent again."""
-    fake_suno.script(fault)
-    assert type(await failure(once, request_)) is ConnectionLostError
-    assert len(fake_suno.requests) == 1
-
-
-async def test_the_error_of_an_incomplete_response_has_what_arrived(
-    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
-) -> None:
-    """The error has the status, the part of the body that arrived, and the id that was in it."""
-    fake_suno.script(Fault.truncated_response())
-    error = await failure(once, request_)
-    assert type(error) is ConnectionLostError
-    assert error.status == 200
+async def test_an_incomplete_response_has_what_arrived(fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """The error has the status and the part of the body that arrived; an incomplete rejection is a rejection."""
+    fake_suno.script(Fault.truncated_response(), Fault(status=400, body=b"no such clip, really none", ending="cut"))
+    error = await failure(once)
+    assert (type(error), error.status, error.persona_id) == (ConnectionLostError, 200, fake_suno.personas[0].id)
     assert error.body.startswith(b'{"id"')
-    assert error.persona_id == fake_suno.personas[0].id
+    error = await failure(once)
+    assert (type(error), error.message) == (RejectedError, "no such clip")
 
 
-async def test_an_incomplete_rejection_is_a_rejection(
-    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
-) -> None:
-    """The status line decides; the missing part of the body does not matter."""
-    fake_suno.script(Fault(status=400, body=b"no such clip, really none", ending="cut"))
-    error = await failure(once, request_)
-    assert type(error) is RejectedError
-    assert error.message == "no such clip"
+async def test_at_most_max_response_size_bytes_of_a_response_are_read(fake_suno: FakeSuno) -> None:
+    """The status decides what a longer response means; one of exactly that many is read."""
+    whole = b'{"id": "fd213afd", "name": "Neon"}'
+    size = len(whole)
+    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_response_size=size) as api:
+        large = whole.replace(b"Neon", b"Neon" * 1_000_000)
+        fake_suno.script(*map(Fault.response, (200, 200, 400), (whole, large, large)))
+        assert (await api.create(REQUEST)).name == "Neon"
+        error = await failure(api)
+        assert (type(error), len(error.body), error.persona_id) == (UnreadableResponseError, size, "fd213afd")
+        assert f"max_response_size, {size} bytes" in error.message
+        error = await failure(api)
+        assert (type(error), len(error.body)) == (RejectedError, size)
 
 
-async def test_a_client_works_after_a_broken_call(
-    fake_suno: FakeSuno, once: PersonaAPI, request_: CreatePersonaRequest
-) -> None:
-    """The next call uses a connection that works."""
-    fake_suno.script(Fault.truncated_response(), Fault.dropped())
-    await failure(once, request_)
-    await failure(once, request_)
-    assert (await once.create(request_)).name == "Neon"
-
-
-def large(size: int) -> bytes:
-    """Return a persona of this many bytes."""
-    start = b'{"id": "fd213afd", "name": "'
-    return start + b"x" * (size - len(start) - 2) + b'"}'
-
-
-@pytest.mark.parametrize(
-    "compress", [lambda body: (body, {}), lambda body: (gzip.compress(body, mtime=0), {"Content-Encoding": "gzip"})]
-)
-@pytest.mark.parametrize("status", [200, 400])
-async def test_responses_are_bounded_after_decompression(
-    fake_suno: FakeSuno, request_: CreatePersonaRequest, compress: Any, status: int
-) -> None:
-    """At most `max_response_size` bytes are ever held; the status decides what a longer response means."""
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, max_response_size=1000) as api:
-        body, headers = compress(large(1000))
-        fake_suno.script(Fault.response(200, body, headers=headers))
-        assert (await api.create(request_)).id == "fd213afd"
-        body, headers = compress(large(5_000_000))
-        fake_suno.script(Fault.response(status, body, headers=headers))
-        error = await failure(api, request_)
-    assert error.body == large(5_000_000)[:1000]
-    if status == 200:
-        assert type(error) is UnreadableResponseError
-        assert error.persona_id == "fd213afd"
-        assert "max_response_size, 1000 bytes" in error.message
-    else:
-        assert type(error) is RejectedError
-
-
-async def test_a_body_that_a_middleware_replaces_may_have_been_sent(
-    fake_suno: FakeSuno, request_: CreatePersonaRequest, advance: Callable[[float], None]
-) -> None:
+async def test_a_body_that_a_middleware_replaces_may_have_been_sent(fake_suno: FakeSuno, advance: Clock) -> None:
     """The client cannot see when it is written, so a later timeout leaves the outcome unknown."""
 
     async def sign(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -212,69 +174,29 @@ async def test_a_body_that_a_middleware_replaces_may_have_been_sent(
     fake_suno.script(Fault.hang(creates=True))
     async with aiohttp.ClientSession(middlewares=[sign]) as session:
         api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
-        call = asyncio.create_task(failure(api, request_))
-        while not fake_suno.requests:
-            await asyncio.sleep(0)
+        call = asyncio.create_task(failure(api))
+        await fake_suno.wait_for_requests(1)
         advance(61)
         assert type(await call) is ResponseTimeoutError
     assert len(fake_suno.personas) == 1
 
 
-async def test_an_exception_that_the_caller_handles_keeps_its_traceback(
-    fake_suno: FakeSuno, request_: CreatePersonaRequest
-) -> None:
-    """It has nothing to do with the call; aiohttp's own exceptions become words, and no causes."""
+async def test_an_exception_that_the_caller_handles_keeps_its_traceback(once: PersonaAPI, fake_suno: FakeSuno) -> None:
+    """It has nothing to do with the call."""
     fake_suno.script(Fault.dropped())
     try:
         int("the caller's own")
     except ValueError as own:
-        async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
-            error = await failure(api, request_)
+        error = await failure(once)
         assert own.__traceback__ is not None
         assert error.__cause__ is None
 
 
-async def test_a_session_closed_while_it_connects_sent_nothing(request_: CreatePersonaRequest) -> None:
+async def test_a_session_closed_while_it_connects_sent_nothing() -> None:
     """Aiohttp cancels the look-up of the address; the caller was not cancelled, and gets an error."""
     resolver = Resolver(forever=True)
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver))
-    api = PersonaAPI("sk-0123456789", base_url="https://gateway.example", session=session)
-    call = asyncio.create_task(failure(api, request_))
+    call = asyncio.create_task(failure(PersonaAPI(KEY, base_url=BASE, session=session)))
     await resolver.asked.wait()
     await session.close()
     assert not (await call).may_have_created
-
-
-async def test_a_response_that_is_not_http_leaves_the_outcome_unknown(request_: CreatePersonaRequest) -> None:
-    """Garbage instead of a status line may come from a service that created the persona."""
-
-    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"}")
-        writer.write(b"+OK ready\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
-    async with (
-        server,
-        PersonaAPI(
-            "sk-0123456789", retry=ONCE, base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        ) as api,
-    ):
-        assert type(await failure(api, request_)) is UnreadableResponseError
-
-
-async def test_a_session_of_another_loop_sends_nothing(fake_suno: FakeSuno, request_: CreatePersonaRequest) -> None:
-    """Aiohttp raises before anything is sent, so there is no doubt."""
-
-    def in_another_loop() -> aiohttp.ClientSession:
-        async def make() -> aiohttp.ClientSession:
-            return aiohttp.ClientSession()
-
-        return asyncio.run(make())
-
-    session = await asyncio.to_thread(in_another_loop)
-    api = PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, session=session)
-    assert type(await failure(api, request_)) is NotCreatedError
-    assert fake_suno.requests == []
-    await session.close()

@@ -2,11 +2,10 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
-import pytest
 from support import modules, pages
 
 import suno_persona
@@ -16,11 +15,7 @@ import suno_persona.journal
 import suno_persona.testing
 
 PACKAGES = (
-    suno_persona,
-    suno_persona.conversion,
-    suno_persona.distributed,
-    suno_persona.journal,
-    suno_persona.testing,
+    *(suno_persona, suno_persona.conversion, suno_persona.distributed, suno_persona.journal, suno_persona.testing),
 )
 # Each with the word to use in its place.
 RETIRED = {
@@ -55,37 +50,40 @@ def found(text: str) -> list[str]:
     return [f"{match[0]!r}: {RETIRED[word]}" for word, pattern in PATTERNS.items() if (match := pattern.search(text))]
 
 
-def names() -> Iterator[str]:
+def retired(texts: Iterable[tuple[object, str]]) -> dict[object, list[str]]:
+    """Return where texts hold retired words."""
+    return {where: words for where, text in texts if (words := found(text))}
+
+
+def names() -> Iterator[tuple[str, str]]:
     """Yield the public names, those of their members and those of their parameters."""
     for package in PACKAGES:
         for name in getattr(package, "__all__", [name for name in vars(package) if not name.startswith("_")]):
-            yield name
             thing = getattr(package, name)
             members = [member for member in dir(thing) if not member.startswith("_")] if inspect.isclass(thing) else []
-            yield from members
+            own = {name, *members} - SETTLED
             for function in (thing, *(getattr(thing, member) for member in members)):
                 if inspect.isfunction(function) or (inspect.isclass(function) and attrs.has(function)):
-                    yield from inspect.signature(function).parameters
+                    own |= set(inspect.signature(function).parameters)
+            yield from ((f"{package.__name__}.{name}: {each}", each.replace("_", " ")) for each in own)
 
 
 def test_public_names_use_the_vocabulary() -> None:
     """Names of functions, classes, members and parameters hold no retired word."""
-    assert {name: words for name in names() if name not in SETTLED and (words := found(name.replace("_", " ")))} == {}
+    assert retired(names()) == {}
 
 
-@pytest.mark.parametrize("module", modules.MODULES)
-def test_prose_uses_the_vocabulary(module: str) -> None:
-    """Docstrings, messages and comments hold no retired word."""
-    assert {line: words for line, text in modules.prose(module) if (words := found(text))} == {}
+def test_docstrings_messages_and_comments_use_the_vocabulary() -> None:
+    """No module of the package holds a retired word."""
+    lines = (((module, line), text) for module in modules.MODULES for line, text in modules.prose(module))
+    assert retired(lines) == {}
 
 
-@pytest.mark.parametrize("page", pages.PAGES)
-def test_pages_use_the_vocabulary(page: str) -> None:
+def test_pages_use_the_vocabulary() -> None:
     """Neither the README nor a page of the docs holds a retired word outside its code."""
-    assert {line: words for line, text in pages.prose(page) if (words := found(text))} == {}
+    assert retired(((page, line), text) for page in pages.PAGES for line, text in pages.prose(page)) == {}
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_tests_use_the_vocabulary(path: Path) -> None:
+def test_tests_use_the_vocabulary() -> None:
     """The names and docstrings of tests and their helpers, and the comments, hold no retired word."""
-    assert {line: words for line, text in modules.documented(path) if (words := found(text))} == {}
+    assert retired(((path.name, line), text) for path in TESTS for line, text in modules.documented(path)) == {}

@@ -6,7 +6,14 @@ from typing import Any
 from suno_persona import CreatePersonaRequest, PersonaAPI, RetryPolicy
 
 KEY = "sk-0123456789"
+BASE = "https://gateway.example"
 ONCE = RetryPolicy(attempts=1)
+REQUEST = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
+
+
+async def failure(api: PersonaAPI, request: CreatePersonaRequest = REQUEST) -> Any:
+    """Return the error that a call raises; the test states its class."""
+    return (await api.outcome(request)).error
 
 
 def requests(count: int) -> list[CreatePersonaRequest]:

@@ -7,14 +7,13 @@ from typing import Any
 from multidict import CIMultiDict
 from yarl import URL
 
-from suno_persona import CreatePersonaRequest, Persona
+from suno_persona import Persona, PersonaError
 from suno_persona._response import Ended, Exchange, Reader
 from suno_persona._secret import Secret
 
-from .calls import KEY
+from .calls import BASE, KEY, REQUEST
 
-URL_ = URL("https://gateway.example/suno/persona/create/")
-REQUEST = CreatePersonaRequest(root_clip_id="54834687", name="Neon", description="Night drive")
+URL_ = URL(f"{BASE}/suno/persona/create/")
 READER = Reader(secret=Secret(KEY), max_response_size=4 * 1024 * 1024, wait_max=30)
 
 
@@ -29,14 +28,25 @@ def exchange(
     return found
 
 
-def ended(found: Exchange, reader: Reader = READER, attempts: int = 1) -> Ended:
+def ended(found: Exchange, attempts: int = 1) -> Ended:
     """Return how a call ended whose last attempt was this exchange."""
-    return reader.read(found, REQUEST, attempts)
+    return READER.read(found, REQUEST, attempts)
 
 
-def persona(found: Exchange, reader: Reader = READER) -> Persona:
-    """Return the persona of an exchange, or raise its error."""
-    result = ended(found, reader).result
-    if isinstance(result, Persona):
-        return result
-    raise result
+def persona(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Persona:
+    """Return the persona that a response means."""
+    result = ended(exchange(body, status, headers)).result
+    assert isinstance(result, Persona)
+    return result
+
+
+def error(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
+    """Return the error that a response means; the test states its class."""
+    result = ended(exchange(body, status, headers)).result
+    assert isinstance(result, PersonaError)
+    return result
+
+
+def id_in(body: bytes) -> str | None:
+    """Return the id that is found in a response that breaks off."""
+    return ended(exchange(body, is_whole=False, ending="lost")).persona_id

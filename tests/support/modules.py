@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import suno_persona
@@ -14,6 +15,7 @@ for _path in sorted(ROOT.rglob("*.py")):
     MODULES[".".join(_parts).removesuffix(".__init__")] = _path
 
 
+@cache
 def tree(module: str) -> ast.Module:
     """Return a module's syntax tree."""
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))

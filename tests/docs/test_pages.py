@@ -1,0 +1,323 @@
+"""The pages of the docs agree with the package: names in inline code, tables, defaults, and the lists of pages."""
+
+import ast
+import asyncio
+import builtins
+import inspect
+import json
+import re
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+from aiohttp import web
+from packaging.requirements import Requirement
+from support.calls import REQUEST
+from support.modules import MODULES, defined, tree
+from support.pages import BLOCKS, EXTRAS, PAGES, PROJECT, ROOT, inline, plain
+from support.written import assert_shown
+
+import suno_persona
+import suno_persona.distributed
+import suno_persona.journal
+import suno_persona.testing
+from suno_persona import (
+    Clip,
+    ClipMetadata,
+    ConnectionLostError,
+    CreatePersonaRequest,
+    NotFoundError,
+    Persona,
+    PersonaAPI,
+    PersonaClip,
+    UsageError,
+)
+from suno_persona.cli import app
+from suno_persona.cli._running import status_of, status_of_error
+from suno_persona.testing import FakeSuno, Fault
+
+OWN = (suno_persona, suno_persona.journal, suno_persona.distributed, suno_persona.testing)
+FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, asyncio.gather, web.run_app)
+OTHERS = {  # neither our names nor parameters of the above
+    *("synchronous", "synchronous_commit"),  # of the databases
+    *("aclosing", "gather", "repr"),  # of Python
+    *("acks_late", "instrument", "nest_asyncio", "reindex"),  # of celery, OpenTelemetry and pandas
+    *("model_dump_json", "model_validate_json"),  # of pydantic
+    *("mv", "ok", "succeeded", "vox"),  # of gateways
+    "traceparent",  # a header
+    *("asyncio_default_test_loop_scope", "bench"),  # of pytest-asyncio and nox
+}
+
+
+def public() -> Iterator[tuple[str, object]]:
+    """Yield the functions and classes that pages name, and the methods of the classes."""
+    named = [getattr(module, name) for module in OWN for name in module.__all__ if name not in ("app", "State")]
+    for thing in (*named, *FOREIGN):
+        yield thing.__name__, thing
+        if isinstance(thing, type) and thing not in FOREIGN:
+            yield from ((name, getattr(thing, name)) for name in vars(thing) if not name.startswith("_"))
+
+
+TAKES: dict[str, set[str]] = {}
+for _name, _thing in public():
+    if callable(_thing):
+        TAKES.setdefault(_name, set()).update(inspect.signature(_thing).parameters)
+PARAMETERS = set().union(*TAKES.values())
+DEFINED = defined() | {
+    str(parameter.envvar) for command in app.commands.values() for parameter in command.params if parameter.envvar
+}
+NAMED = {  # other names: dependencies, extras, commands, and words of Python and JSON
+    *(Requirement(line).name for lines in (PROJECT["project"]["dependencies"], *EXTRAS.values()) for line in lines),
+    *(Requirement(line).name for group in PROJECT["dependency-groups"].values() for line in group),
+    *EXTRAS,
+    *app.commands,
+    *(marker.partition(":")[0] for marker in PROJECT["tool"]["pytest"]["ini_options"]["markers"]),
+    *("await", "bool", "int", "str", "true", "false"),
+}
+
+
+def keywords(code: str) -> list[tuple[str, str]]:
+    """Return the keyword arguments in a piece of code, each with the name of the called function."""
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except SyntaxError:
+        return []
+    return [
+        (ast.unparse(node.func).split(".")[-1], keyword.arg)
+        for node in nodes
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_names_in_inline_code_exist(page: str) -> None:
+    """These are environment variables, arguments, errors, and every other plain name."""
+    for code in inline(page):
+        assert set(re.findall(r"\bSUNO_\w+", code)) <= DEFINED, code
+        assert set(re.findall(r"(?<![\w.-])([a-z_]\w*)=(?!=)", code)) <= PARAMETERS | OTHERS, code
+        for name, argument in keywords(code):
+            assert argument in TAKES[name], code
+        for name in re.findall(r"\b[A-Z]\w*Error\b", code):
+            assert any(hasattr(module, name) for module in (suno_persona, aiohttp, asyncio, builtins, json)), code
+        if plain_name := re.fullmatch(r"([a-z]\w*)(?:\(\))?", code):
+            assert plain_name[1] in DEFINED | NAMED | PARAMETERS | OTHERS, code
+
+
+def test_the_other_names_are_needed() -> None:
+    """Each is on a page, and no other list has it."""
+    assert {name for page in PAGES for code in inline(page) for name in re.findall(r"\w+", code)} >= OTHERS
+    assert not OTHERS & (DEFINED | NAMED | PARAMETERS)
+
+
+def test_only_values_that_vary_between_runs_are_masked_in_output() -> None:
+    """A wrong integer is still noticed."""
+    assert plain("http://127.0.0.1:8000 in 0.31 s") == plain("http://127.0.0.1:4711 in 1.2 s")
+    for right, wrong in [("HTTP 404", "HTTP 503"), ("attempt 2 of 4", "attempt 2 of 5"), ("127.0.0.1", "127.0.0.2")]:
+        assert plain(right) != plain(wrong)
+
+
+def test_the_extras_that_are_named_exist() -> None:
+    """Each extra that the docs or the package's messages name is declared."""
+    sources = [path.read_text(encoding="utf-8") for path in MODULES.values()]
+    named = re.findall(r"suno-persona\[([\w,]+)\]", "\n".join([*PAGES.values(), *sources]))
+    assert {extra for names in named for extra in names.split(",")} <= EXTRAS.keys()
+
+
+def test_the_reference_states_after_which_errors_a_persona_may_exist() -> None:
+    """The table of errors agrees with the classes."""
+    page = PAGES["docs/reference/errors.md"]
+    rows = re.findall(r"^\| (`\w+Error`.*?) \| (no|\*\*yes\*\*) \| (.*) \|$", page, re.MULTILINE)
+    assert rows
+    assert len(rows) == page.count("\n| `")
+    for errors, may_have_created, when in rows:
+        for name in re.findall(r"`(\w+Error)`", errors + when):
+            assert getattr(suno_persona, name).may_have_created is (may_have_created == "**yes**"), name
+
+
+ENDINGS = {
+    status_of({"unknown": 0, "not_created": 0}): r"(every persona|all personas|the persona) (was|were) created",
+    status_of({"unknown": 0, "not_created": 1}): r"certainly (not|none)|some were not",
+    status_of_error(NotFoundError(message="no such clip")): r"certainly (not|none)|some were not",
+    status_of_error(UsageError(message="closed")): r"cannot be used|invalid",
+    status_of({"unknown": 1, "not_created": 1}): r"unknown|may be one",
+    status_of_error(ConnectionLostError(message="lost")): r"unknown|may be one",
+    128 + signal.SIGINT: r"Ctrl-C|interrupted",
+}
+
+
+@pytest.mark.parametrize("where", [r"\| status \| meaning \|.*?\n\n", r"  Exit status:.*?```"])
+def test_the_docs_list_the_exit_statuses(where: str) -> None:
+    """They are those of the command; 143 and 129 are those of the shell for two signals."""
+    (text,) = re.findall(where, PAGES["docs/reference/command.md"], re.DOTALL | re.MULTILINE)
+    _, *parts = re.split(r"\b(\d+)\b", " ".join(text.split()))
+    meanings = {int(status): meaning for status, meaning in zip(parts[::2], parts[1::2], strict=True)}
+    signals = {128 + which: which.name for which in (signal.SIGTERM, signal.SIGHUP)}
+    assert meanings.keys() - signals.keys() == ENDINGS.keys()
+    for status, meaning in meanings.items():
+        assert re.search((ENDINGS | signals)[status], meaning), status
+
+
+def default(thing: object, name: str) -> Any:
+    """Return the default of an argument."""
+    assert callable(thing)
+    return inspect.signature(thing).parameters[name].default
+
+
+SLOTS, TIMEOUT = default(PersonaAPI, "max_connections"), default(PersonaAPI, "timeout")
+assert default(suno_persona.distributed.make_app, "concurrency") == SLOTS
+
+
+@pytest.mark.parametrize(
+    ("page", "where", "value"),
+    [
+        ("gather", r"`max_connections` slots, (\d+) by default", SLOTS),
+        ("timeouts", r"The default is `total=(\d+),\s", TIMEOUT.total),
+        ("timeouts", r"The default is `total=\d+,\ssock_connect=(\d+)`", TIMEOUT.sock_connect),
+        ("many-machines", r"`SUNO_MAX_CONNECTIONS` \|.*\| (\d+) \|", SLOTS),
+        ("web-applications", r"`aiohttp\.web\.run_app` \((\d+) s\)", default(web.run_app, "shutdown_timeout")),
+    ],
+)
+def test_stated_defaults_are_those_of_the_signatures(page: str, where: str, value: float) -> None:
+    """No page states an outdated one."""
+    (stated,) = re.findall(where, PAGES[f"docs/how-to/{page}.md"])
+    assert int(stated) == value
+
+
+def test_the_benchmarks_state_whether_an_aim_was_met() -> None:
+    """Each row compares the aim with the measured value; if both round to the same figure, it may state either."""
+    _, _, section = PAGES["docs/benchmarks.md"].partition("\n## What was aimed at\n")
+    _, _, *rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    assert rows
+    shape = r"\| .+ \| at (most|least) (\S+) \| (\S+) \((\S+) to (\S+)\) \| (yes|\*\*no\*\*)(, within the spread)? \|"
+    for row in rows:
+        match = re.fullmatch(shape, row)
+        assert match, row
+        aim, measured, low, high = (float(figure) for figure in match.groups()[1:5])
+        if measured != aim:
+            assert (match[6] == "yes") is (measured < aim if match[1] == "most" else measured > aim), row
+        assert match[7] is None or low <= aim <= high, row
+
+
+def test_the_list_of_how_to_pages_is_complete() -> None:
+    """Each page is listed once, with the problem that it solves, and the navigation has the order of the list."""
+    index = "docs/how-to/index.md"
+    listed = re.findall(r"^- \[.+\]\(([\w-]+)\.md\): .+\.$", PAGES[index], re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "docs/how-to").glob("*.md") if path.stem != "index")
+    (toctree,) = [block.code for block in BLOCKS[index] if block.language == "{toctree}"]
+    assert re.findall(r"^[\w-]+$", toctree, re.MULTILINE) == listed
+
+
+CONTRACT = PAGES["docs/reference/contract.md"]
+TYPES: dict[object, str] = {  # the page's name for the type of a field
+    str: "string",
+    bool: "boolean",
+    str | None: "string",
+    int | None: "integer",
+    float | None: "number",
+    bool | None: "boolean",
+    datetime | None: "time",
+    tuple[str, ...]: "array of strings",
+    Clip | None: "[Clip](#clip)",
+    ClipMetadata | None: "[ClipMetadata](#clipmetadata)",
+    tuple[PersonaClip, ...]: "array of [PersonaClip](#personaclip)",
+}
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading of the page on the contract, without the header row."""
+    (found,) = re.findall(rf"^###? {heading}\n\n(?:[^|#\n].*\n|\n)*((?:\|.*\n)+)", CONTRACT, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in found.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("model", [CreatePersonaRequest, Persona, Clip, ClipMetadata, PersonaClip])
+def test_every_member_is_on_the_page_with_its_type(model: type[attrs.AttrsInstance]) -> None:
+    """The members are in the order of the fields; `extra` is not a member."""
+    heading = "Body" if model is CreatePersonaRequest else model.__name__
+    fields = [(f"`{field.name}`", TYPES[field.type]) for field in attrs.fields(model) if field.name != "extra"]
+    assert [(name, kind) for name, kind, *_ in table(heading)] == fields
+
+
+def test_the_examples_of_members_are_those_of_the_contract(example: dict[str, Any]) -> None:
+    """Every member except nested objects has one; a long one may omit its middle."""
+    clip = example["clip"]
+    documents = {"Persona": example, "Clip": clip, "ClipMetadata": clip["metadata"]}
+    for heading, document in (documents | {"PersonaClip": example["persona_clips"][0]}).items():
+        rows = [row for row in table(heading) if not row[2].endswith("(added)")]
+        assert len(rows) == len(document)
+        for name, kind, _, shown in rows:
+            value = document[name.strip("`")]
+            if "(#" in kind:
+                assert isinstance(value, dict | list)
+            else:
+                start, _, end = shown.strip("`").partition("…")
+                assert json.dumps(value).startswith(start)
+                assert json.dumps(value).endswith(end)
+                assert end or json.dumps(value) == start
+
+
+async def test_the_example_of_the_request_creates_a_persona(fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """It is sent as the page shows it: the same members, in the same order."""
+    document = {name.strip("`"): json.loads(shown.strip("`")) for name, *_, shown in table("Body")}
+    await once.create(CreatePersonaRequest(**document))
+    assert list(json.loads(fake_suno.requests[0].body).items()) == list(document.items())
+    headers = [fake_suno.requests[0].headers[name.strip("`")] for name, _ in table("The request")]
+    assert headers == [f"Bearer {fake_suno.api_key}", "application/json", "*/*"]
+
+
+VARIATIONS = [(example, given) for _, example, given in table("In the response")]
+STATUSES = [(f"`{status}`", error) for status, error in table("Errors")]
+
+
+@pytest.mark.parametrize(("shown", "stated"), [*VARIATIONS, *STATUSES], ids=lambda cell: cell[:50])
+async def test_each_example_of_a_response_has_the_stated_result(
+    shown: str, stated: str, fake_suno: FakeSuno, once: PersonaAPI
+) -> None:
+    """If the service responds with the example, the call returns or raises that class with those values."""
+    found = re.fullmatch(r"`(\d{3})(?: ([\w-]+): ([^{[<`]+))?(?: ([{[<].*))?`", shown)
+    assert found is not None
+    status, name, value, body = found.groups()
+    fake_suno.script(Fault.response(int(status), (body or "").encode(), headers={name: value} if name else None))
+    outcome = await once.outcome(REQUEST)
+    kind, *values = re.findall(r"`([^`]+)`", stated)
+    result = outcome.persona or outcome.error
+    assert type(result).__name__ == kind
+    for attribute, _, literal in (text.partition("=") for text in values):
+        assert getattr(result, attribute) == ast.literal_eval(literal)
+
+
+DESIGN = PAGES["docs/explanation/design.md"]
+
+
+def test_each_rule_lives_where_the_design_says() -> None:
+    """The files that the page names exist, and define the names that it puts in them."""
+    package = ROOT / "suno_persona"
+    places = re.findall(r"`((?:\w+/)*\w+\.py)`(?:: `(\w+)`)?", DESIGN)
+    assert {name for _, name in places} > {"FAILURES", "Reader"}
+    for file, name in places:
+        code = (package / file).read_text(encoding="utf-8")
+        assert not name or re.search(rf"^ *(?:(?:async )?def |class |){name}\b(?= *[(:=])", code, re.MULTILINE), name
+
+
+def test_the_design_has_a_reason_for_each_dependency() -> None:
+    """The page lists the dependencies of the package and of its extras, and no others."""
+    lines = [*PROJECT["project"]["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
+    _, _, reasons = DESIGN.partition("## Dependencies")
+    stated = {Requirement(line).name.lower() for line in lines} - {"suno-persona"}
+    assert set(re.findall(r"^\| `([\w-]+)`", reasons, re.MULTILINE)) == stated
+
+
+def test_the_design_lists_every_file(pytestconfig: pytest.Config) -> None:
+    """The page has the first sentence of each module's docstring."""
+    package = ROOT / "suno_persona"
+    rows = ""
+    for module, path in sorted(MODULES.items(), key=lambda item: item[1].relative_to(package).as_posix()):
+        opening = re.split(r"(?<=\.)\s", ast.get_docstring(tree(module)) or "")[0].replace("\n", " ")
+        rows += f"| `{path.relative_to(package).as_posix()}` | {opening} |\n"
+    head = "| file | what it is for |\n| --- | --- |\n"
+    assert_shown(pytestconfig, "explanation/design.md", rows, start=head, end="\n## ")
