@@ -21,7 +21,7 @@ UUID = "54834687-5e79-4f08-8e14-cf188f15b598"
 ALLOWED = "only ASCII letters, digits and - _ . ~ are allowed"
 MISSING = "which spreadsheets and data frames write for a missing value; pass a clip id"
 NUMBER = "which a spreadsheet or data frame made of an id by reading it as a number; read it as text"
-OWN = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"}
+OWN: dict[str, Any] = {"root_clip_id": "54834687", "name": "Neon", "description": "Night drive"}
 BODY = b'{"root_clip_id":"54834687","name":"Neon","description":"Night drive","clips":["54834687"],"is_public":false}'
 VOX = {"persona_type": "vox", "vocal_start_s": 0, "vocal_end_s": 23.24}
 

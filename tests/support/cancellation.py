@@ -20,18 +20,24 @@ OWN = "waiting in the package"
 """For a slot, a backoff, a cool-down, the rate limit or a journal: the test determines which."""
 
 
-@types.coroutine
-def cancelled_at(
+async def cancelled_at(
     point: int,
     coroutine: Coroutine[Any, Any, Any],
     reached: set[tuple[str, int]] | None = None,
     count: Callable[[], int] = lambda: 0,
-) -> Generator[Any, Any, Any]:
+) -> Any:
     """Run a coroutine, and cancel its task at one of its suspensions, which are numbered from 0.
 
     Add to `reached` what it was waiting for, one of `PHASES` or `OWN`, with the value of `count` at that moment, such
     as the number of requests that a service had received. A coroutine with fewer suspensions is not cancelled.
     """
+    return await _cancelled_at(point, coroutine, reached, count)
+
+
+@types.coroutine
+def _cancelled_at(
+    point: int, coroutine: Coroutine[Any, Any, Any], reached: set[tuple[str, int]] | None, count: Callable[[], int]
+) -> Generator[Any, Any, Any]:
     task = asyncio.current_task()
     assert task is not None
     value, error = None, None
