@@ -18,6 +18,7 @@ from aiohttp import web
 from packaging.requirements import Requirement
 from support.calls import REQUEST
 from support.modules import MODULES, defined, tree
+from support.modules import ROOT as INSTALLED
 from support.pages import BLOCKS, EXTRAS, PAGES, PROJECT, ROOT, inline, plain
 from support.written import assert_shown
 
@@ -314,10 +315,9 @@ def test_the_design_has_a_reason_for_each_dependency() -> None:
 
 def test_the_design_lists_every_file(pytestconfig: pytest.Config) -> None:
     """The page has the first sentence of each module's docstring."""
-    package = ROOT / "suno_persona"
     rows = ""
-    for module, path in sorted(MODULES.items(), key=lambda item: item[1].relative_to(package).as_posix()):
+    for module, path in sorted(MODULES.items(), key=lambda item: item[1].relative_to(INSTALLED).as_posix()):
         opening = re.split(r"(?<=\.)\s", ast.get_docstring(tree(module)) or "")[0].replace("\n", " ")
-        rows += f"| `{path.relative_to(package).as_posix()}` | {opening} |\n"
+        rows += f"| `{path.relative_to(INSTALLED).as_posix()}` | {opening} |\n"
     head = "| file | what it is for |\n| --- | --- |\n"
     assert_shown(pytestconfig, "explanation/design.md", rows, start=head, end="\n## ")
