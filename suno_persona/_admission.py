@@ -63,8 +63,10 @@ class Admission:
         the seconds that are left.
         """
         while True:
-            if self._closed or self._rejection is not None:
-                self._check()
+            if self._closed:
+                raise UsageError(message=CLOSED)
+            if self._rejection is not None and (left := self.remaining()) > self._policy.wait_max:
+                raise attrs.evolve(self._rejection, retry_after=left)
             if not self._waiting and self._has_room():
                 generation = self._admit()
             else:
@@ -129,12 +131,6 @@ class Admission:
         self._in_flight += 1
         self._started += 1
         return self._generation
-
-    def _check(self) -> None:
-        if self._closed:
-            raise UsageError(message=CLOSED)
-        if self._rejection is not None and (left := self.remaining()) > self._policy.wait_max:
-            raise attrs.evolve(self._rejection, retry_after=left)
 
     def _wake(self) -> None:
         while self._waiting and self._has_room():

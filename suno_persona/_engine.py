@@ -150,7 +150,7 @@ class Engine:
         return ended
 
     def _read(self, exchange: Exchange, request: CreatePersonaRequest, attempt: int) -> Ended:
-        """Read a response. If that fails, which is a bug, what is known of the exchange decides all the same."""
+        """Read a response. If that raises, which would be a bug, judge by the exchange alone."""
         try:
             return self.reader.read(exchange, request, attempt)
         except Exception as error:

@@ -260,7 +260,7 @@ class _Watches:
         watch = _Watch(asyncio.current_task(), sending, loop.time() + total if total else math.inf)
         self._watches.add(watch)
         if watch.deadline < self._due:
-            self._set_timer(loop, watch.deadline)
+            self._set_timer(watch.deadline)
         return watch
 
     def end(self, watch: "_Watch") -> None:
@@ -275,20 +275,19 @@ class _Watches:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+    def _set_timer(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._due = due
-        self._timer = loop.call_at(due, self._fire) if due < math.inf else None
+        self._timer = asyncio.get_running_loop().call_at(due, self._fire) if due < math.inf else None
 
     def _fire(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = max(loop.time(), self._due)
+        now = max(asyncio.get_running_loop().time(), self._due)
         for watch in self._watches:
             if watch.deadline <= now:
                 watch.deadline = math.inf
-                watch.look(loop)
-        self._set_timer(loop, min((watch.deadline for watch in self._watches), default=math.inf))
+                watch.look()
+        self._set_timer(min((watch.deadline for watch in self._watches), default=math.inf))
 
 
 class _Watch:
@@ -323,10 +322,8 @@ class _Watch:
             return "cancelled"
         return self._ending or "lost"  # aiohttp raises it too, when its session is closed
 
-    def look(
-        self, loop: asyncio.AbstractEventLoop, seen: tuple[int, int] | None = None, quiet: int = 0, looks: int = 0
-    ) -> None:
-        """Interrupt at its deadline, once the loop has read what is in the sockets.
+    def look(self, seen: tuple[int, int] | None = None, quiet: int = 0, looks: int = 0) -> None:
+        """End the exchange as timed out, as soon as the loop has read everything that had arrived.
 
         A process that was suspended, or a blocked loop, is late for its timers, and for what has arrived meanwhile.
         """
@@ -337,7 +334,7 @@ class _Watch:
         if quiet == _QUIET_LOOKS or looks == _MOST_LOOKS:
             self.interrupt("timeout")
         else:
-            loop.call_later(0, self.look, loop, progress, quiet, looks + 1)
+            asyncio.get_running_loop().call_later(0, self.look, progress, quiet, looks + 1)
 
 
 _QUIET_LOOKS = 3  # passes of the loop: some loops read sockets after timers, and tasks run one pass later

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import attrs
 from msgspec.structs import asdict
@@ -189,12 +189,10 @@ class Journal:
         """Whether its URL has a password, which must not be printed."""
         return "***" in shown(self._url)
 
-    if not TYPE_CHECKING:  # for checkers, a plain `with` is an error already
+    def __enter__(self) -> NoReturn:
+        raise TypeError("Journal is asynchronous: write `async with`, not `with`")
 
-        def __enter__(self):
-            raise TypeError("Journal is asynchronous: write `async with`, not `with`")
-
-        def __exit__(self, *_): ...
+    def __exit__(self, *_: object) -> None: ...
 
     def __repr__(self) -> str:
         return f"<Journal {shown(self._url)}>"

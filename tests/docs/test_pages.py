@@ -316,8 +316,8 @@ def test_the_design_has_a_reason_for_each_dependency() -> None:
 def test_the_design_lists_every_file(pytestconfig: pytest.Config) -> None:
     """The page has the first sentence of each module's docstring."""
     rows = ""
-    for module, path in sorted(MODULES.items(), key=lambda item: item[1].relative_to(INSTALLED).as_posix()):
+    for file, module in sorted((path.relative_to(INSTALLED).as_posix(), module) for module, path in MODULES.items()):
         opening = re.split(r"(?<=\.)\s", ast.get_docstring(tree(module)) or "")[0].replace("\n", " ")
-        rows += f"| `{path.relative_to(INSTALLED).as_posix()}` | {opening} |\n"
+        rows += f"| `{file}` | {opening} |\n"
     head = "| file | what it is for |\n| --- | --- |\n"
     assert_shown(pytestconfig, "explanation/design.md", rows, start=head, end="\n## ")

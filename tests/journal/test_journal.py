@@ -386,5 +386,5 @@ async def test_concurrent_runs_of_rejected_requests_do_not_deadlock(
 def test_a_plain_with_raises_a_helpful_error() -> None:
     """The `TypeError` names `async with`, as that of `PersonaAPI` does."""
     journal = Journal("personas.db")
-    with pytest.raises(TypeError, match="async with"), journal:  # type: ignore[attr-defined]  # checkers say so, too
+    with pytest.raises(TypeError, match="async with"), journal:
         pass
