@@ -69,11 +69,30 @@ async def test_the_values_reach_the_service(variables: bool, env: dict[str, str]
     assert [request.path for request in fake_suno.requests] == ["/v2/persona/"] * 2
 
 
+async def test_a_long_retry_after_is_named_with_the_limit(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """The line has both numbers."""
+    fake_suno.script(Fault.rate_limited(retry_after=600))
+    done = await run(COMMAND, *CREATE, "--wait-max", "20", env=env)
+    assert done.status == 1
+    assert "600" in done.errors
+    assert "20" in done.errors
+
+
 async def test_unknown_outcomes_are_retried_on_demand(env: dict[str, str], fake_suno: FakeSuno) -> None:
     """The persona of the second attempt is printed."""
     fake_suno.script(Fault.dropped())
     done = await run(COMMAND, *CREATE, "--retry-unknown", "--wait-initial", "0", env=env)
     assert (done.status, done.output) == (0, f"{fake_suno.personas[0].id}\n")
+
+
+async def test_a_proxy_is_used(env: dict[str, str], fake_suno: FakeSuno) -> None:
+    """The proxy gets its own credentials."""
+    env |= {"SUNO_BASE_URL": "http://gateway.example", "SUNO_ALLOW_INSECURE": "yes"}
+    proxy = fake_suno.base_url.replace("http://", "http://user:word@")
+    assert (await run(COMMAND, *CREATE, "--proxy", proxy, env=env)).status == 0
+    assert (await run(COMMAND, *CREATE, env={**env, "SUNO_PROXY": proxy})).status == 0
+    for request in fake_suno.requests:
+        assert request.headers["Proxy-Authorization"].startswith("Basic ")
 
 
 async def test_the_password_of_a_proxy_is_not_printed(env: dict[str, str], tmp_path: Path) -> None:
