@@ -13,7 +13,7 @@ from suno_persona._batch import Batch, BatchJournal
 from suno_persona._engine import Account, Call, Engine
 from suno_persona._response import Ended, Reader
 from suno_persona._retry import RetryPolicy
-from suno_persona._transport import Bounds, Transport
+from suno_persona._transport import Transport
 from suno_persona.errors import ConfigurationError, InvalidRequestError, NotCreatedError
 from suno_persona.models import CreatePersonaRequest, Outcome, Persona
 
@@ -108,7 +108,7 @@ class PersonaAPI:
             ),
             admission=Admission(max_connections, policy, options.rate_limit(rate_limit)),
             retry=policy,
-            bounds=Bounds.of(options.timeouts(timeout)),
+            timeout=options.timeouts(timeout),
             url=url,
         )
 
@@ -262,7 +262,7 @@ class PersonaAPI:
         raise TypeError("PersonaAPI cannot be pickled or copied: it holds connections and a key. Make one per process")
 
     def _call(self, request: CreatePersonaRequest, timeout: aiohttp.ClientTimeout | float | None) -> Call:
-        return Call(request, None if timeout is None else Bounds.of(options.timeouts(timeout)))
+        return Call(request, None if timeout is None else options.timeouts(timeout))
 
 
 def _cancellation(ended: Ended) -> BaseException:

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 
 import attrs
+from aiohttp import ClientTimeout
 from yarl import URL
 
-from suno_persona import _error_body as says
 from suno_persona._admission import Admission
 from suno_persona._response import Ended, Exchange, Failure, Reader, slash_redirect
 from suno_persona._retry import RetryPolicy, backoff, cools_down_all, should_retry
 from suno_persona._shield import uncancelled
-from suno_persona._transport import Bounds, Transport
+from suno_persona._transport import Transport
 from suno_persona.conversion import dump_request
 from suno_persona.errors import InvalidRequestError, NotCreatedError, OutcomeUnknownError
 from suno_persona.models import CreatePersonaRequest, Persona
@@ -27,15 +27,15 @@ _log = logging.getLogger("suno_persona")
 class Call:
     """One request to be sent."""
 
-    __slots__ = ("bounds", "is_waiting", "may_retry", "request")
+    __slots__ = ("is_waiting", "may_retry", "request", "timeout")
 
-    def __init__(self, request: CreatePersonaRequest, bounds: Bounds | None = None) -> None:
+    def __init__(self, request: CreatePersonaRequest, timeout: ClientTimeout | None = None) -> None:
         if not isinstance(request, CreatePersonaRequest):
             message = f"request must be a CreatePersonaRequest; got a {type(request).__name__}"
             raise InvalidRequestError(message=message, request=request)
         self.request: CreatePersonaRequest = request
-        self.bounds: Bounds | None = bounds
-        """The timeouts of each attempt, if they are not those of the client."""
+        self.timeout: ClientTimeout | None = timeout
+        """That of each attempt, if it is not that of the client."""
         self.may_retry: bool = True
         """Whether another attempt may follow a failed one."""
         self.is_waiting: bool = True
@@ -73,7 +73,7 @@ class Engine:
     reader: Reader
     admission: Admission
     retry: RetryPolicy
-    bounds: Bounds
+    timeout: ClientTimeout
     url: URL
     """The endpoint; changes to the path that the service redirected to."""
 
@@ -127,18 +127,18 @@ class Engine:
         result: object = None
         started = time.perf_counter()
         try:
-            body, bounds = dump_request(request), call.bounds or self.bounds
+            body, timeout = dump_request(request), call.timeout or self.timeout
             exchange = Exchange(self.url)
-            await self.transport.post(exchange, body, bounds)
+            await self.transport.post(exchange, body, timeout)
             if exchange.cancellation is None and (target := slash_redirect(exchange)) is not None:
                 self.url = target  # for later calls too
                 exchange = Exchange(target)
-                await self.transport.post(exchange, body, bounds)
+                await self.transport.post(exchange, body, timeout)
             if _is_large(exchange):
-                ended, last = await uncancelled(asyncio.to_thread(self._read, exchange, request, number))
+                ended, last = await uncancelled(asyncio.to_thread(self.reader.read, exchange, request, number))
                 ended = attrs.evolve(ended, cancellation=last or ended.cancellation)
             else:
-                ended = self._read(exchange, request, number)
+                ended = self.reader.read(exchange, request, number)
             result = ended.result
         finally:
             admission.end(generation, result, number)
@@ -148,22 +148,6 @@ class Engine:
             clip = request.root_clip_id
             _log.debug("%s: attempt %d: %s, request id %s, %.3f s", clip, number, status, ended.request_id, elapsed)
         return ended
-
-    def _read(self, exchange: Exchange, request: CreatePersonaRequest, attempt: int) -> Ended:
-        """Read a response. If that raises, which would be a bug, judge by the exchange alone."""
-        try:
-            return self.reader.read(exchange, request, attempt)
-        except Exception as error:
-            mask = self.reader.secret.mask
-            message = says.one_line(mask(f"unexpected {type(error).__name__}: {error}"))
-            failure: Failure = NotCreatedError(message=message, request=request, attempts=attempt)
-            if exchange.sent or exchange.status is not None:
-                persona_id = says.find_persona_id(mask(exchange.received.decode(errors="replace")))
-                failure = OutcomeUnknownError(
-                    message=message, request=request, attempts=attempt, status=exchange.status, persona_id=persona_id
-                )
-            failure.__cause__ = error
-            return Ended(failure, cancellation=exchange.cancellation)
 
     def _pause(self, error: Failure, attempt: int) -> float:
         """Return the seconds to wait before the next attempt, beside what admission makes every call wait."""

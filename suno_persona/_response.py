@@ -116,6 +116,19 @@ class Reader:
         Nothing sent is not created. A whole persona is a persona, however the exchange ended. A status other than 2xx
         decides, whatever the body. Otherwise the outcome is unknown, with the persona's id if it was received.
         """
+        known: dict[str, Any] = {"request": request, "attempts": attempts}
+        try:
+            return self._read(exchange, known)
+        except Exception as error:  # a bug, which must not cost the id
+            exchange.ending, exchange.cause = "raised", error
+            exchange.reason = self.secret.mask(says.one_line(f"unexpected {type(error).__name__}: {error}"))
+            if exchange.status is not None:
+                known["status"] = exchange.status
+                text = self.secret.mask(exchange.received.decode(errors="replace"))
+                known["persona_id"] = says.find_persona_id(text)
+            return Ended(_without_response(exchange, known), cancellation=exchange.cancellation)
+
+    def _read(self, exchange: Exchange, known: dict[str, Any]) -> Ended:
         status, received = exchange.status, exchange.received
         is_success = status is not None and 200 <= status < 300
         if is_success and self.converter is None and not self.secret.may_be_in(received):
@@ -124,7 +137,6 @@ class Reader:
                 request_id = says.request_id(exchange.headers)
                 request_id = request_id and self.secret.mask(request_id)
                 return Ended(persona, request_id, received, exchange.cancellation)
-        known: dict[str, Any] = {"request": request, "attempts": attempts}
         if status is None:
             return Ended(_without_response(exchange, known), cancellation=exchange.cancellation)
         body = self._body(exchange)
@@ -240,7 +252,7 @@ _REJECTIONS: dict[int, type[RejectedError]] = {
 
 
 def _without_response(exchange: Exchange, known: dict[str, Any]) -> Failure:
-    if exchange.sent:
+    if exchange.sent or exchange.status is not None:
         return _unknown(exchange, **known)
     kind: type[NotCreatedError] = NotCreatedError
     if exchange.ending == "closed":
@@ -279,19 +291,14 @@ def slash_redirect(exchange: Exchange) -> URL | None:
     """
     if exchange.status not in (307, 308):
         return None
-    url = exchange.url
-    try:
-        target = _address(url.join(URL(exchange.headers.get("Location", ""))))
-    except (ValueError, IndexError):  # also of a host that yarl decodes only when it is asked for
-        return None
-    path = url.raw_path
+    url, path = exchange.url, exchange.url.raw_path
     other = url.with_path(path.removesuffix("/") if path.endswith("/") else f"{path}/", encoded=True)
-    return other if target == _address(other) else None
-
-
-def _address(url: URL) -> tuple[object, ...]:
-    # Two URLs that differ by an explicit default port are not equal to yarl.
-    return url.scheme, url.user, url.password, url.host, url.port, url.raw_path_qs
+    try:
+        target = url.join(URL(exchange.headers.get("Location", ""))).with_fragment(None)
+        is_same = target.with_port(target.port) == other.with_port(other.port)  # whether the default is written or not
+    except (ValueError, IndexError):  # which yarl raises, too
+        return None
+    return other if is_same else None
 
 
 _A_YEAR = 366 * 24 * 3600.0

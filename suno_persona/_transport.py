@@ -4,14 +4,13 @@ It fills an `Exchange`, and does not know what that means.
 """
 
 import asyncio
-import math
 import re
 import select
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import aiohttp
 import attrs
@@ -28,34 +27,11 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
-# How an exchange ended, by the first class in the MRO of the exception. Whether anything was sent is another question.
-FAILURES: Mapping[type[BaseException], Ending] = {
-    aiohttp.ClientHttpProxyError: "lost",
-    aiohttp.ClientResponseError: "unreadable",  # the response is not HTTP
-    aiohttp.ServerTimeoutError: "timeout",
-    aiohttp.ClientError: "lost",
-    TimeoutError: "timeout",
-    OSError: "lost",
-}
-
 # Seconds. Shorter than the shortest time for which servers commonly keep an idle connection (5), so that a request
 # rarely meets one that is being closed: whether it was received would be unknown.
 _KEEP_ALIVE = 4.0
 
 CLOSED = "the client is closed: make a new PersonaAPI"
-
-
-@attrs.frozen
-class Bounds:
-    """The timeouts of one attempt: its total, which `Transport` watches, and the others, which aiohttp does."""
-
-    total: float | None
-    others: aiohttp.ClientTimeout
-
-    @classmethod
-    def of(cls, timeout: aiohttp.ClientTimeout) -> Self:
-        """Divide a timeout."""
-        return cls(timeout.total, attrs.evolve(timeout, total=None))
 
 
 class Transport:
@@ -80,7 +56,8 @@ class Transport:
         """The connections of a session of our own."""
         self._proxy = proxy
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watches = _Watches()
+        self._attempts: set[_Attempt] = set()
+        """Those in flight."""
         self.is_closed: bool = False
 
     def open(self) -> None:
@@ -106,97 +83,130 @@ class Transport:
     async def close(self) -> None:
         """End the exchanges in flight, and close the connections, unless the session is the caller's."""
         self.is_closed = True
-        self._watches.close()
+        for attempt in self._attempts:
+            attempt.interrupt("closed")
         if self._pool is not None and self._session is not None:
             await finish(self._session.close())
 
-    async def post(self, exchange: Exchange, body: bytes, bounds: Bounds) -> None:
+    async def post(self, exchange: Exchange, body: bytes, timeout: aiohttp.ClientTimeout) -> None:
         """Send a request over the open session, and fill its exchange until it ends. Redirects are not followed.
 
         Raises nothing but what ends a program.
         """
         session: Any = self._session
-        sending = _Sending(body, exchange)
-        watch = self._watches.begin(sending, bounds.total)
+        attempt = _Attempt(body, exchange, timeout.total)
+        self._attempts.add(attempt)
         try:
             # No variable here holds what shows the key, or an echo of it: printers of tracebacks show variables.
             await session.post(
                 exchange.url,
-                data=sending,
+                data=attempt,
                 headers=self._headers,
-                timeout=bounds.others,
+                timeout=attrs.evolve(timeout, total=None),  # which the attempt watches
                 allow_redirects=False,
-                raise_for_status=sending.on_response,
+                raise_for_status=attempt.on_response,
                 auto_decompress=False,
                 proxy=None if self._proxy is None else self._proxy.reveal(),
             )
-            content = sending.content
+            content = attempt.content
             while not content.at_eof():
-                sending.received.append(await content.readany())
+                attempt.received.append(await content.readany())
                 if content.total_bytes > self._max_response_size:
                     exchange.ending = "too large"
                     exchange.reason = f"the response is larger than max_response_size, {self._max_response_size} bytes"
                     break
         except BaseException as error:
-            sending.read_the_rest()
+            attempt.read_the_rest()
             clean(error)
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
-            exchange.ending = watch.ending_of(error)
-            exchange.reason = self._reason(exchange, error, bounds.total)
-            if exchange.ending == "cancelled":
-                exchange.cancellation = error
-            elif not isinstance(error, aiohttp.ClientError | asyncio.CancelledError):
-                exchange.cause = error if self._secret.mask(repr(error)) == repr(error) else None
-            if self._pool is not None and exchange.ending == "lost" and exchange.status is None and sending.is_reused:
-                self._pool.stop_reuse()  # the server closes connections under us
+            self._note_failure(attempt, error, timeout.total)
         finally:
-            self._watches.end(watch)
-            sending.finish()
+            self._attempts.discard(attempt)
+            attempt.finish()
 
-    def _reason(self, exchange: Exchange, error: BaseException, total: float | None) -> str:
-        match exchange.ending:
-            case "timeout" if total and not isinstance(error, TimeoutError):
+    def _note_failure(self, attempt: "_Attempt", error: BaseException, total: float | None) -> None:
+        """Note how an attempt ended that this exception ended, in words without the key."""
+        exchange = attempt.exchange
+        match attempt.interruption_by(error):
+            case "timeout":
                 missing = "complete response" if exchange.sent else "connection"
-                return f"no {missing} within {total:g} s (timeout.total)"
+                exchange.ending, exchange.reason = "timeout", f"no {missing} within {total:g} s (timeout.total)"
             case "closed":
-                return "the client was closed during the call" if exchange.sent else CLOSED
+                exchange.ending = "closed"
+                exchange.reason = "the client was closed during the call" if exchange.sent else CLOSED
             case "cancelled":
-                return "cancelled while in flight" if exchange.sent else "cancelled before it was sent"
-        words = self._secret.mask(_words(error))
-        return one_line(re.sub(r"//[^/@\s]*@", "//***@", words))  # a proxy's password, too
+                exchange.ending, exchange.cancellation = "cancelled", error
+                exchange.reason = "cancelled while in flight" if exchange.sent else "cancelled before it was sent"
+            case _:
+                exchange.ending, words = _ending(error)
+                words = re.sub(r"//[^/@\s]*@", "//***@", self._secret.mask(words))  # a proxy's password, too
+                exchange.reason = one_line(words)
+                if not isinstance(error, aiohttp.ClientError) and self._secret.mask(repr(error)) == repr(error):
+                    exchange.cause = error
+                if (
+                    self._pool is not None
+                    and exchange.ending == "lost"
+                    and exchange.status is None
+                    and attempt.is_reused
+                ):
+                    self._pool.stop_reuse()  # the server closes connections under us
 
 
-def _words(error: BaseException) -> str:
+def _ending(error: BaseException) -> tuple[Ending, str]:
+    """Return how an exchange ended that ended with this exception, and its words. What was sent is another question."""
     match error:
         case aiohttp.ClientHttpProxyError():
-            return f"the proxy responded with {error.status}: {error.message}"
+            return "lost", f"the proxy responded with {error.status}: {error.message}"
         case aiohttp.ClientResponseError():
-            return f"the response is not HTTP: {error.message}"
+            return "unreadable", f"the response is not HTTP: {error.message}"
         case aiohttp.ServerDisconnectedError():
-            return "the server closed the connection before its response was complete"
+            return "lost", "the server closed the connection before its response was complete"
         case asyncio.CancelledError():
-            return "the session was closed during the call"
+            return "lost", "the session was closed during the call"
+        case aiohttp.ServerTimeoutError():
+            return "timeout", str(error) or type(error).__name__
         case aiohttp.ClientError():
-            return str(error) or type(error).__name__
+            return "lost", str(error) or type(error).__name__
+        case TimeoutError():
+            return "timeout", f"{type(error).__name__}: {error}"
+        case OSError():
+            return "lost", f"{type(error).__name__}: {error}"
         case _:
-            return f"{type(error).__name__}: {error}"
+            return "raised", f"{type(error).__name__}: {error}"
 
 
-class _Sending(aiohttp.BytesPayload):
-    """The body of a request, which notes what aiohttp does with it, and the response as far as it was received."""
+class _Attempt(aiohttp.BytesPayload):
+    """The body of a request, which notes what aiohttp does with it, and the response as far as it was received.
 
-    protocol: object = None
-    response: aiohttp.ClientResponse | None = None
-    content: aiohttp.StreamReader
+    It ends its exchange early at the timeout, or when the client is closed, by cancelling the task.
+    """
+
+    protocol: ResponseHandler | None = None
+    """The connection; `None` before the body is written, and in a test that mocks aiohttp."""
+
     is_reused = False
     """Whether the connection had a request before."""
 
-    def __init__(self, value: bytes, exchange: Exchange) -> None:
+    response: aiohttp.ClientResponse | None = None
+    content: aiohttp.StreamReader
+    _interruption: Ending | None = None
+    _timer: asyncio.Handle | None = None
+
+    def __init__(self, value: bytes, exchange: Exchange, total: float | None) -> None:
         super().__init__(value, content_type="application/json")
         self.exchange = exchange
         self.received: list[bytes] = []
         self._handled = sys.exception()
+        self._loop = asyncio.get_running_loop()
+        task: Any = asyncio.current_task()
+        self._task, self._cancelling = task, task.cancelling()
+        if total:
+            self._timer = self._loop.call_later(total, self._look)
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return itself: what mocks aiohttp copies its arguments, and a task cannot be copied."""
+        return self
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Write the body. aiohttp buffers the headers, and writes them together with its first byte."""
@@ -216,125 +226,55 @@ class _Sending(aiohttp.BytesPayload):
 
     def read_the_rest(self) -> None:
         """Read what aiohttp has received and was not read yet, although the request failed."""
-        if self.response is None and isinstance(self.protocol, ResponseHandler):
-            while len(self.protocol):
-                try:
-                    self.protocol.read().send(None)  # does not suspend: there is a response
-                except StopIteration as returned:
-                    message, content = returned.value
-                    if message.code >= 200:
-                        self.exchange.status, self.exchange.headers = message.code, message.headers
-                        self.content = content
-                        break
+        while self.response is None and self.exchange.status is None and self.protocol:
+            try:
+                self.protocol.read().send(None)  # does not suspend: there is a response
+            except StopIteration as returned:
+                message, content = returned.value
+                if message.code >= 200:
+                    self.content = content
+                    self.exchange.status, self.exchange.headers = message.code, message.headers
         if self.exchange.status is not None:
             self.content.set_exception(None)  # type: ignore[arg-type]  # it would be raised instead of what is there
             self.received.append(self.content.read_nowait())
 
-    def progress(self) -> tuple[int, int]:
-        """Return two numbers that change when anything arrives."""
-        messages = len(self.protocol) if isinstance(self.protocol, ResponseHandler) else 0
-        return messages, -1 if self.response is None else self.content.total_bytes
+    def interrupt(self, ending: Ending) -> None:
+        """End the exchange, by cancelling its task."""
+        if self._interruption is None:
+            self._interruption = ending
+            self._task.cancel()
+
+    def interruption_by(self, error: BaseException) -> Ending | None:
+        """Return whether this exception is that of `interrupt`, or of a cancellation by somebody else."""
+        if self._interruption is not None:
+            self._task.uncancel()
+        if not isinstance(error, asyncio.CancelledError):
+            return None
+        return "cancelled" if self._task.cancelling() > self._cancelling else self._interruption
+
+    def _look(self, seen: tuple[int, int] | None = None, quiet: int = 0, looks: int = 0) -> None:
+        """Time out, as soon as the loop has read everything that had arrived.
+
+        A process that was suspended, or a blocked loop, is late for its timers, and for what has arrived meanwhile.
+        """
+        arrived = len(self.protocol or ()), -1 if self.response is None else self.content.total_bytes
+        quiet = quiet + 1 if arrived == seen else 0
+        if quiet == _QUIET_LOOKS or looks == _MOST_LOOKS:
+            self.interrupt("timeout")
+        else:
+            self._timer = self._loop.call_soon(self._look, arrived, quiet, looks + 1)
 
     def finish(self) -> None:
         """Complete the exchange, and close the connection unless it can be used again."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self.exchange.status is not None:
             self.exchange.is_whole = self.content.at_eof()
             self.exchange.received = self.received[0] if len(self.received) == 1 else b"".join(self.received)
         if self.response is not None and self.response.connection is not None:
             self.response.close()  # one that was read to its end has released it, unless it is a 101
-        if self.exchange.status == 101 and isinstance(self.protocol, ResponseHandler):
+        if self.exchange.status == 101 and self.protocol is not None:
             self.protocol.close()  # it is HTTP no more (RFC 9110, section 15.2.2); aiohttp may keep it in its pool
-
-
-class _Watches:
-    """The exchanges in flight, of which some are to end early. One timer serves them all: each of its own is dear."""
-
-    def __init__(self) -> None:
-        self._watches: set[_Watch] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = math.inf  # when the timer fires
-
-    def begin(self, sending: _Sending, total: float | None) -> "_Watch":
-        """Watch an exchange until `end`."""
-        loop = asyncio.get_running_loop()
-        watch = _Watch(asyncio.current_task(), sending, loop.time() + total if total else math.inf)
-        self._watches.add(watch)
-        if watch.deadline < self._due:
-            self._set_timer(watch.deadline)
-        return watch
-
-    def end(self, watch: "_Watch") -> None:
-        """Watch an exchange no more."""
-        watch.is_over = True
-        self._watches.discard(watch)
-
-    def close(self) -> None:
-        """End all of them."""
-        for watch in self._watches:
-            watch.interrupt("closed")
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _set_timer(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._due = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._fire) if due < math.inf else None
-
-    def _fire(self) -> None:
-        now = max(asyncio.get_running_loop().time(), self._due)
-        for watch in self._watches:
-            if watch.deadline <= now:
-                watch.deadline = math.inf
-                watch.look()
-        self._set_timer(min((watch.deadline for watch in self._watches), default=math.inf))
-
-
-class _Watch:
-    """Ends an exchange early: at its timeout, or when the client is closed."""
-
-    __slots__ = ("_cancelling", "_ending", "_sending", "_task", "deadline", "is_over")
-
-    def __init__(self, task: Any, sending: _Sending, deadline: float) -> None:
-        self.deadline = deadline  # by the loop's clock
-        self.is_over = False
-        self._task = task
-        self._cancelling: int = task.cancelling()
-        self._sending = sending
-        self._ending: Ending | None = None
-
-    def interrupt(self, ending: Ending) -> None:
-        """End the exchange, by cancelling its task."""
-        if self._ending is None:
-            self._ending = ending
-            self._task.cancel()
-
-    def ending_of(self, error: BaseException) -> Ending:
-        """Return how an exchange ended that ended with this exception."""
-        if self._ending is not None:
-            self._task.uncancel()
-        if not isinstance(error, asyncio.CancelledError):
-            for kind in type(error).__mro__:
-                if kind in FAILURES:
-                    return FAILURES[kind]
-            return "raised"
-        if self._task.cancelling() > self._cancelling:
-            return "cancelled"
-        return self._ending or "lost"  # aiohttp raises it too, when its session is closed
-
-    def look(self, seen: tuple[int, int] | None = None, quiet: int = 0, looks: int = 0) -> None:
-        """End the exchange as timed out, as soon as the loop has read everything that had arrived.
-
-        A process that was suspended, or a blocked loop, is late for its timers, and for what has arrived meanwhile.
-        """
-        if self.is_over:
-            return
-        progress = self._sending.progress()
-        quiet = quiet + 1 if progress == seen else 0
-        if quiet == _QUIET_LOOKS or looks == _MOST_LOOKS:
-            self.interrupt("timeout")
-        else:
-            asyncio.get_running_loop().call_later(0, self.look, progress, quiet, looks + 1)
 
 
 _QUIET_LOOKS = 3  # passes of the loop: some loops read sockets after timers, and tasks run one pass later
@@ -350,7 +290,7 @@ class _Pool(aiohttp.TCPConnector):
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit=limit, keepalive_timeout=_KEEP_ALIVE)
-        self._polls: WeakKeyDictionary[ResponseHandler, Callable[[int], Sequence[object]]] = WeakKeyDictionary()
+        self._used = WeakSet[ResponseHandler]()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
@@ -359,12 +299,11 @@ class _Pool(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol: Any = connection.protocol  # there is one until it is released
-            poll = self._polls.get(protocol)
-            if poll is None:
-                self._polls[protocol] = _poll(protocol)
+            if protocol not in self._used:
+                self._used.add(protocol)
                 return connection
-            if not (self._force_close or protocol.should_close or not protocol.is_connected() or poll(0)):
-                if isinstance(req.body, _Sending):
+            if not (self._force_close or protocol.should_close or not protocol.is_connected() or _has_data(protocol)):
+                if isinstance(req.body, _Attempt):
                     req.body.is_reused = True
                 return connection
             connection.close()
@@ -374,17 +313,16 @@ class _Pool(aiohttp.TCPConnector):
         self._force_close = True
 
 
-def _poll(protocol: ResponseHandler) -> Callable[[int], Sequence[object]]:
-    """Return a function that says whether something has arrived that the event loop has not read."""
+def _has_data(protocol: ResponseHandler) -> bool:
+    """Return whether something has arrived that the event loop has not read."""
     socket = protocol.transport and protocol.transport.get_extra_info("socket")
     if not socket:
-        return lambda _: []
-    number = socket.fileno()
+        return False
     if not hasattr(select, "poll"):  # Windows
-        return lambda _: select.select((number,), (), (), 0)[0]
+        return bool(select.select((socket.fileno(),), (), (), 0)[0])
     poll = select.poll()
-    poll.register(number, select.POLLIN)
-    return poll.poll
+    poll.register(socket.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def clean(error: BaseException) -> None:

@@ -22,7 +22,7 @@ from suno_persona._batch import Batch
 from suno_persona._engine import Engine
 from suno_persona._response import Exchange, Reader
 from suno_persona._secret import Secret
-from suno_persona._transport import Bounds, Transport
+from suno_persona._transport import Transport
 from suno_persona.journal import Entry, Journal, _writer
 from suno_persona.journal._states import Binding
 
@@ -87,7 +87,7 @@ def engine(client: Client) -> Engine:
         reader=Reader(secret=_KEYS[client.account], max_response_size=1000, wait_max=client.policy.wait_max),
         admission=Admission(client.max_connections, client.policy, None),
         retry=client.policy,
-        bounds=Bounds(None, aiohttp.ClientTimeout()),
+        timeout=aiohttp.ClientTimeout(),
         url=_URLS[client.host],
     )
 
