@@ -4,6 +4,8 @@ It fills an `Exchange`, and does not know what that means.
 """
 
 import asyncio
+import functools
+import math
 import re
 import select
 import sys
@@ -57,7 +59,9 @@ class Transport:
         self._proxy = proxy
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempts: set[_Attempt] = set()
-        """Those in flight."""
+        """Those in flight. One timer serves them all: each of its own is dear."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf  # by the loop's clock, which the deadlines are by, too
         self.is_closed: bool = False
 
     def open(self) -> None:
@@ -85,6 +89,8 @@ class Transport:
         self.is_closed = True
         for attempt in self._attempts:
             attempt.interrupt("closed")
+        if self._timer is not None:
+            self._timer.cancel()
         if self._pool is not None and self._session is not None:
             await finish(self._session.close())
 
@@ -96,13 +102,15 @@ class Transport:
         session: Any = self._session
         attempt = _Attempt(body, exchange, timeout.total)
         self._attempts.add(attempt)
+        if attempt.deadline < self._due:
+            self._set_timer(attempt.deadline)
         try:
             # No variable here holds what shows the key, or an echo of it: printers of tracebacks show variables.
             await session.post(
                 exchange.url,
                 data=attempt,
                 headers=self._headers,
-                timeout=attrs.evolve(timeout, total=None),  # which the attempt watches
+                timeout=_without_total(timeout),
                 allow_redirects=False,
                 raise_for_status=attempt.on_response,
                 auto_decompress=False,
@@ -124,6 +132,19 @@ class Transport:
         finally:
             self._attempts.discard(attempt)
             attempt.finish()
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._time_out) if due < math.inf else None
+
+    def _time_out(self) -> None:
+        for attempt in self._attempts:
+            if attempt.deadline <= self._due:
+                attempt.deadline = math.inf
+                attempt.look()
+        self._set_timer(min((attempt.deadline for attempt in self._attempts), default=math.inf))
 
     def _note_failure(self, attempt: "_Attempt", error: BaseException, total: float | None) -> None:
         """Note how an attempt ended that this exception ended, in words without the key."""
@@ -153,6 +174,12 @@ class Transport:
                     self._pool.stop_reuse()  # the server closes connections under us
 
 
+@functools.lru_cache
+def _without_total(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientTimeout:
+    """Return a timeout for aiohttp, without the total, which is watched here."""
+    return attrs.evolve(timeout, total=None)
+
+
 def _ending(error: BaseException) -> tuple[Ending, str]:
     """Return how an exchange ended that ended with this exception, and its words. What was sent is another question."""
     match error:
@@ -179,7 +206,7 @@ def _ending(error: BaseException) -> tuple[Ending, str]:
 class _Attempt(aiohttp.BytesPayload):
     """The body of a request, which notes what aiohttp does with it, and the response as far as it was received.
 
-    It ends its exchange early at the timeout, or when the client is closed, by cancelling the task.
+    It can be ended early, at its deadline or when the client is closed, by cancelling the task.
     """
 
     protocol: ResponseHandler | None = None
@@ -191,18 +218,16 @@ class _Attempt(aiohttp.BytesPayload):
     response: aiohttp.ClientResponse | None = None
     content: aiohttp.StreamReader
     _interruption: Ending | None = None
-    _timer: asyncio.Handle | None = None
+    _look: asyncio.Handle | None = None
 
     def __init__(self, value: bytes, exchange: Exchange, total: float | None) -> None:
         super().__init__(value, content_type="application/json")
         self.exchange = exchange
         self.received: list[bytes] = []
         self._handled = sys.exception()
-        self._loop = asyncio.get_running_loop()
+        self.deadline = asyncio.get_running_loop().time() + total if total else math.inf
         task: Any = asyncio.current_task()
         self._task, self._cancelling = task, task.cancelling()
-        if total:
-            self._timer = self._loop.call_later(total, self._look)
 
     def __deepcopy__(self, _: object) -> Self:
         """Return itself: what mocks aiohttp copies its arguments, and a task cannot be copied."""
@@ -252,7 +277,7 @@ class _Attempt(aiohttp.BytesPayload):
             return None
         return "cancelled" if self._task.cancelling() > self._cancelling else self._interruption
 
-    def _look(self, seen: tuple[int, int] | None = None, quiet: int = 0, looks: int = 0) -> None:
+    def look(self, seen: tuple[int, int] | None = None, quiet: int = 0, looks: int = 0) -> None:
         """Time out, as soon as the loop has read everything that had arrived.
 
         A process that was suspended, or a blocked loop, is late for its timers, and for what has arrived meanwhile.
@@ -262,12 +287,12 @@ class _Attempt(aiohttp.BytesPayload):
         if quiet == _QUIET_LOOKS or looks == _MOST_LOOKS:
             self.interrupt("timeout")
         else:
-            self._timer = self._loop.call_soon(self._look, arrived, quiet, looks + 1)
+            self._look = asyncio.get_running_loop().call_soon(self.look, arrived, quiet, looks + 1)
 
     def finish(self) -> None:
         """Complete the exchange, and close the connection unless it can be used again."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._look is not None:
+            self._look.cancel()
         if self.exchange.status is not None:
             self.exchange.is_whole = self.content.at_eof()
             self.exchange.received = self.received[0] if len(self.received) == 1 else b"".join(self.received)
