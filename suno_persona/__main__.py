@@ -1,16 +1,13 @@
 """The `suno-persona` command, and `python -m suno_persona`."""
 
-import gc
 import sys
 
 
 def main() -> None:
     """Run the command, or name the extra that it needs."""
-    gc.disable()  # imports leave no garbage, and create most of the objects that would be searched for it
     try:
         from suno_persona.cli import main as command
 
-        gc.enable()
         command()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("click", "jinja2", "rich", "sqlalchemy"):
@@ -19,8 +16,6 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:  # during the imports, before the command handles it
         sys.exit(130)
-    finally:
-        gc.freeze()  # Python searches the rest at its end, which took a quarter of a short command's time
 
 
 if __name__ == "__main__":

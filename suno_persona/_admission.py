@@ -21,11 +21,6 @@ CLOSED = "the client is closed: make a new PersonaAPI"
 _Rejection: TypeAlias = RateLimitedError | ServiceUnavailableError
 
 
-def _is_accepting(result: object) -> bool:
-    """Return whether the service responded, and not that it is unavailable."""
-    return getattr(result, "status", result) is not None and not isinstance(result, ServiceUnavailableError)
-
-
 class Admission:
     """Admits the attempts of one client: `generation = start() or await wait()`, then `end(generation, ...)`.
 
@@ -80,7 +75,7 @@ class Admission:
                     raise
             if generation and self._rate_limit is not None:
                 try:
-                    await self._take_from(self._rate_limit)
+                    await self._until_closed(self._rate_limit.acquire())
                 except BaseException:
                     self.end(generation)
                     raise
@@ -97,7 +92,8 @@ class Admission:
             self._cool_down(result, attempt)
         elif generation == self._generation:
             self._started -= 1
-            if self._limit < self._slots and _is_accepting(result):
+            responded = getattr(result, "status", result) is not None
+            if self._limit < self._slots and responded and not isinstance(result, ServiceUnavailableError):
                 self._limit = min(2 * self._limit, self._slots)
         if self._waiting:
             self._wake()
@@ -122,7 +118,7 @@ class Admission:
             task.cancel()
         if self._reopening is not None:
             self._reopening.cancel()
-        self._wake_all()
+        self._wake(all_of_them=True)
 
     def _has_room(self) -> bool:
         return self._in_flight < self._slots and self._started < self._limit
@@ -132,15 +128,11 @@ class Admission:
         self._started += 1
         return self._generation
 
-    def _wake(self) -> None:
-        while self._waiting and self._has_room():
+    def _wake(self, *, all_of_them: bool = False) -> None:
+        """Admit whoever waits and may start now; or wake all of them, to look again."""
+        while self._waiting and (all_of_them or self._has_room()):
             if not (future := self._waiting.popleft()).done():
-                future.set_result(self._admit())
-
-    def _wake_all(self) -> None:
-        while self._waiting:
-            if not (future := self._waiting.popleft()).done():
-                future.set_result(0)
+                future.set_result(0 if all_of_them else self._admit())
 
     def _cool_down(self, rejection: _Rejection, attempt: int) -> None:
         """Begin a generation, which starts once the backoff after this attempt is over. A longer one stays."""
@@ -155,18 +147,12 @@ class Admission:
         self._cool_down_ends, self._rejection = loop.time() + wait, rejection
         self._reopening = loop.call_at(self._cool_down_ends, self._reopen)
         if wait > self._policy.wait_max:
-            self._wake_all()
+            self._wake(all_of_them=True)
 
     def _reopen(self) -> None:
         self._reopening = self._rejection = None
         self._limit = 1
         self._wake()
-
-    async def _take_from(self, rate_limit: "AsyncLimiter") -> None:
-        if rate_limit.has_capacity():
-            await rate_limit.acquire()
-        else:
-            await self._until_closed(rate_limit.acquire())
 
     async def _until_closed(self, waiting: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(waiting)

@@ -24,18 +24,16 @@ def decompress(data: bytes, encoding: str, limit: int) -> tuple[bytes, str]:
 
     Whatever is wrong, what could be decompressed is returned, and the data itself if that is nothing.
     """
-    flaw = ""
-    for name in reversed(encoding.lower().replace(",", " ").split()):
-        if name in ("gzip", "x-gzip", "deflate"):
-            # 47: gzip or zlib, by the header. Some servers send raw deflate (section 8.4.1.2).
-            output, is_whole = _inflate(data, 47, limit)
-            if not output and name == "deflate":
-                output, is_whole = _inflate(data, -15, limit)
-            flaw = flaw if is_whole or len(output) > limit else "it cannot be decompressed"
-            data = output or data
-        elif name != "identity":
-            flaw = f"its Content-Encoding is {one_line(name)}, which was not asked for"
-    return data, flaw
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return data, ""
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return data, f"its Content-Encoding is {one_line(encoding)}, which was not asked for"
+    # 47: gzip or zlib, by the header. Some servers send raw deflate (section 8.4.1.2).
+    output, is_whole = _inflate(data, 47, limit)
+    if not output and encoding == "deflate":
+        output, is_whole = _inflate(data, -15, limit)
+    return output or data, "" if is_whole or len(output) > limit else "it cannot be decompressed"
 
 
 def _inflate(data: bytes, wbits: int, limit: int) -> tuple[bytes, bool]:

@@ -165,12 +165,7 @@ class Transport:
                 exchange.reason = one_line(words)
                 if not isinstance(error, aiohttp.ClientError) and self._secret.mask(repr(error)) == repr(error):
                     exchange.cause = error
-                if (
-                    self._pool is not None
-                    and exchange.ending == "lost"
-                    and exchange.status is None
-                    and attempt.is_reused
-                ):
+                if self._pool and attempt.is_reused and exchange.ending == "lost" and exchange.status is None:
                     self._pool.stop_reuse()  # the server closes connections under us
 
 
@@ -297,9 +292,7 @@ class _Attempt(aiohttp.BytesPayload):
             self.exchange.is_whole = self.content.at_eof()
             self.exchange.received = self.received[0] if len(self.received) == 1 else b"".join(self.received)
         if self.response is not None and self.response.connection is not None:
-            self.response.close()  # one that was read to its end has released it, unless it is a 101
-        if self.exchange.status == 101 and self.protocol is not None:
-            self.protocol.close()  # it is HTTP no more (RFC 9110, section 15.2.2); aiohttp may keep it in its pool
+            self.response.close()  # one that was read to its end has released it
 
 
 _QUIET_LOOKS = 3  # passes of the loop: some loops read sockets after timers, and tasks run one pass later

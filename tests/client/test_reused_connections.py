@@ -14,7 +14,7 @@ from support.clock import Clock
 from support.held_service import client
 from support.idle import idle
 
-from suno_persona import ConnectionLostError, PersonaAPI, UnreadableResponseError
+from suno_persona import ConnectionLostError, PersonaAPI
 from suno_persona._transport import _Pool
 
 
@@ -102,21 +102,6 @@ async def test_a_stray_response_belongs_to_no_request_with_tls(moment: str) -> N
     service = Service(STRAY["200"], moment, tls=server)
     async with service, aiohttp.ClientSession(connector=Trusting(limit=1)) as session:
         await assert_own_personas(PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session), service)
-
-
-@pytest.mark.parametrize("headers", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
-async def test_a_connection_is_not_reused_after_a_101(headers: bytes) -> None:
-    """The response to the request itself may still arrive on it."""
-
-    async def switch(exchange: Exchange) -> None:
-        exchange.create()
-        await exchange.send(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % headers)
-
-    async with BrokenService(switch) as service, client(service, retry=ONCE) as api:
-        with pytest.raises(UnreadableResponseError):
-            await api.create(REQUEST)
-        assert (await api.create(REQUEST)).id == "persona-2"
-    assert service.connections == 2
 
 
 async def lose(exchange: Exchange) -> None:
