@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, cast
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import aiohttp
 
@@ -123,9 +123,7 @@ class PersonaAPI:
 
         If the call is cancelled after its persona was received, the id is logged at WARNING.
         """
-        ended = await self._engine.send(self._call(request, timeout))
-        if ended.cancellation is not None:
-            raise _cancellation(ended)
+        ended = await self._send(request, timeout)
         if isinstance(ended.result, Persona):
             return ended.result
         raise ended.result
@@ -148,13 +146,17 @@ class PersonaAPI:
         'clip_not_found'
         """
         try:
-            call = self._call(request, timeout)
+            return (await self._send(request, timeout)).outcome(0, request)
         except InvalidRequestError as error:
             return Outcome(0, request, None, error)
-        ended = await self._engine.send(call)
+
+    async def _send(self, request: CreatePersonaRequest, timeout: aiohttp.ClientTimeout | float | None) -> Ended:
+        ended = await self._engine.send(Call(request, None if timeout is None else options.timeouts(timeout)))
         if ended.cancellation is not None:
-            raise _cancellation(ended)
-        return ended.outcome(0, request)
+            if ended.persona_id is not None:
+                _log.warning("persona %s was created, and its call was cancelled", ended.persona_id)
+            raise ended.cancellation
+        return ended
 
     async def create_many(
         self,
@@ -260,13 +262,3 @@ class PersonaAPI:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("PersonaAPI cannot be pickled or copied: it holds connections and a key. Make one per process")
-
-    def _call(self, request: CreatePersonaRequest, timeout: aiohttp.ClientTimeout | float | None) -> Call:
-        return Call(request, None if timeout is None else options.timeouts(timeout))
-
-
-def _cancellation(ended: Ended) -> BaseException:
-    """Return the cancellation of a call, once an id that was received is logged."""
-    if ended.persona_id is not None:
-        _log.warning("persona %s was created, and its call was cancelled", ended.persona_id)
-    return cast("BaseException", ended.cancellation)

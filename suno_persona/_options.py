@@ -68,25 +68,22 @@ def endpoint(
     if not base_url:
         raise invalid("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
     path = _path(create_path, names)
-    if not base_url.isprintable() or " " in base_url:
-        raise invalid(name, "an address without white space or control characters", "some")
-    address = "an address such as 'https://gateway.example'"
+    required = "an address such as 'https://gateway.example'"
     try:
         url = URL(f"{base_url.rstrip('/')}{path}")
-        host = url.host  # decoded only now, which may fail
-    except (ValueError, IndexError) as error:
-        raise invalid(name, address, str(error)) from None
-    if url.scheme not in ("http", "https") or not host:  # it is not shown: somebody may have passed the key
-        found = "no https:// in it" if "://" not in base_url else "another scheme, or no host"
-        raise invalid(name, address, found)
-    if url.user is not None or url.password is not None:
-        raise invalid(name, "an address without user name and password", f"some before {host!r}")
-    if url.query_string or url.fragment:
-        raise invalid(name, "an address without '?' and '#'", "some")
-    try:
+        host = url.host or ""  # decoded only now, which may fail
         host.encode("idna")
-    except UnicodeError as error:
-        raise invalid(name, "an address with a host name", f"{host!r} ({error})") from None
+    except (ValueError, IndexError) as error:
+        raise invalid(name, required, str(error)) from None
+    for is_wrong, found in (  # what is not shown may be the key, passed by mistake
+        (" " in base_url or not base_url.isprintable(), "white space or a control character in it"),
+        ("://" not in base_url, "no https:// in it"),
+        (url.scheme not in ("http", "https") or not host, "another scheme, or no host"),
+        (url.user is not None or url.password is not None, f"a user name or a password before {host!r}"),
+        (bool(url.query_string or url.fragment), "'?' or '#' in it"),
+    ):
+        if is_wrong:
+            raise invalid(name, required, found)
     if url.scheme == "http" and not insecure and not is_loopback(host):
         required = f"https://, which keeps the key from others on the way, unless {names['allow_insecure']}"
         raise invalid(name, required, f"http:// to {host!r}")

@@ -13,7 +13,11 @@ from suno_persona.testing import FakeSuno, Fault
 KEY = {"SUNO_API_KEY": "sk-secret-0123456789", "SUNO_BASE_URL": "https://gateway.example"}
 BAD = [
     ("base_url", "gateway", "--base-url must be an address such as 'https://gateway.example'; got no https:// in it"),
-    ("base_url", "https://user:secret@host", "--base-url must be an address without user name and password; got some"),
+    (
+        "base_url",
+        "https://user:secret@host",
+        "--base-url must be an address such as 'https://gateway.example'; got a user name or a password before 'host'",
+    ),
     (
         "base_url",
         "http://host",

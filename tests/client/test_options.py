@@ -13,7 +13,7 @@ from yarl import URL
 from suno_persona import ConfigurationError, PersonaAPI, RetryPolicy, loads
 
 ADDRESS = "base_url must be an address such as 'https://gateway.example'"
-NO_SPACE = "base_url must be an address without white space or control characters; got some"
+NO_SPACE = f"{ADDRESS}; got white space or a control character in it"
 NO_KEY = "api_key must be the service's key, as api_key= or in SUNO_API_KEY; got none"
 NO_URL = "base_url must be the service's address, as base_url= or in SUNO_BASE_URL; got none"
 PATH = "create_path must be a path that begins with '/'"
@@ -41,10 +41,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         *(({"base_url": url}, ADDRESS) for url in ("gateway.example", KEY, "ftp://gateway.example", "https://")),
         ({"base_url": "https://[::1"}, ADDRESS),
         *(({"base_url": url}, NO_SPACE) for url in (f"{BASE}/a b", "https://ex\x00ample")),
-        ({"base_url": "https://user:pw@host"}, "base_url must be an address without user name and password; got some"),
-        *(({"base_url": BASE + end}, "base_url must be an address without '?' and '#'; got") for end in ("?x=1", "#x")),
-        ({"base_url": "https://gateway..example"}, "base_url must be an address with a host name; got 'gateway..exa"),
-        ({"base_url": f"https://{'x' * 64}.example"}, "base_url must be an address with a host name; got 'xxx"),
+        ({"base_url": "https://user:pw@host"}, f"{ADDRESS}; got a user name or a password before 'host'"),
+        *(({"base_url": BASE + end}, f"{ADDRESS}; got '?' or '#' in it") for end in ("?x=1", "#x")),
+        ({"base_url": "https://gateway..example"}, f"{ADDRESS}; got "),
+        ({"base_url": f"https://{'x' * 64}.example"}, f"{ADDRESS}; got "),
         *(
             ({"base_url": f"http://{host}"}, "base_url must be https://")
             for host in ("gateway.example", "192.168.0.1", "localhost.gateway.example")
