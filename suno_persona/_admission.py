@@ -1,6 +1,6 @@
 """When an attempt may start: a free slot, no cool-down, and the rate limit. Knows nothing of HTTP.
 
-While a slot is free and the service accepts everything, nothing here waits.
+A call waits only if no slot is free, the rate limit is used up, or the service asked for a cool-down.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Admission:
     def __init__(self, max_connections: int, policy: RetryPolicy, rate_limit: "AsyncLimiter | None") -> None:
         self._slots = max_connections
         self._in_flight = 0
-        # Each cool-down begins a generation. Attempts of an older one hold a slot, and are not counted in its limit.
+        # Each cool-down begins a generation. Attempts of older generations hold slots, but do not count in its limit.
         self._generation = 1
         self._limit = max_connections
         self._started = 0
@@ -54,8 +54,8 @@ class Admission:
     async def wait(self) -> int:
         """Wait until an attempt may start, and return its generation.
 
-        Raises `UsageError` once closed, and the rejection that began a cool-down which is longer than `wait_max`, with
-        the seconds that are left.
+        Raises `UsageError` once closed. If a cool-down has more than `wait_max` left, raises the rejection that began
+        it, with the seconds that are left.
         """
         while True:
             if self._closed:
@@ -79,14 +79,14 @@ class Admission:
                 except BaseException:
                     self.end(generation)
                     raise
-            # What was taken before a cool-down is not saved up for the time after it: all would be sent at once then.
+            # A permit from before a cool-down is not saved for after it: all calls would be sent at once then.
             if generation == self._generation and not self._closed:
                 return generation
             if generation:
                 self.end(generation)
 
     def end(self, generation: int, result: object = None, attempt: int = 1) -> None:
-        """End an attempt, the first of a call being 1: with its persona or error, or with nothing from the service."""
+        """End an attempt with its persona or error, or with `None` if it was not made. The first of a call is 1."""
         self._in_flight -= 1
         if cools_down_all(result):
             self._cool_down(result, attempt)
@@ -112,7 +112,7 @@ class Admission:
         return max(0.0, self._cool_down_ends - asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        """Admit nobody any more: whoever waits gets a `UsageError` at once."""
+        """Admit no more attempts; those that wait raise `UsageError` at once."""
         self._closed = True
         for task in self._sleeping:
             task.cancel()
@@ -129,13 +129,13 @@ class Admission:
         return self._generation
 
     def _wake(self, *, all_of_them: bool = False) -> None:
-        """Admit whoever waits and may start now; or wake all of them, to look again."""
+        """Admit those that may start now, in order; or wake all, so that they check again."""
         while self._waiting and (all_of_them or self._has_room()):
             if not (future := self._waiting.popleft()).done():
                 future.set_result(0 if all_of_them else self._admit())
 
     def _cool_down(self, rejection: _Rejection, attempt: int) -> None:
-        """Begin a generation, which starts once the backoff after this attempt is over. A longer one stays."""
+        """Begin a generation, which starts after this attempt's backoff, or after a longer cool-down that is active."""
         loop = asyncio.get_running_loop()
         wait = backoff(self._policy, rejection, attempt)
         self._generation += 1

@@ -1,4 +1,4 @@
-"""What the values of a request must be. Each check raises an `InvalidRequestError` that names the field."""
+"""Checks of a request's values. Each raises an `InvalidRequestError` that names the field."""
 
 import json
 import re
@@ -13,12 +13,12 @@ REQUEST_MEMBERS = ("root_clip_id", "name", "description", "clips", "is_public")
 REQUIRED_MEMBERS = REQUEST_MEMBERS[:3]
 """Those of them that have no default."""
 
-# What spreadsheets and data frames write for an empty cell, also if its formula failed: `#N/A`, `<NA>`.
+# Spreadsheets and data frames write these for an empty cell, or for a formula that failed: `#N/A`, `<NA>`.
 _NOTHING = r"[-#<]?(?i:nan|n[./]?a\.?|nat|null|none)[>!]?"
-# And for a number, which they take some ids for: `5.48E+07`, `54834687.0`. Such a number has a `.`, `,` or `+`. Without
-# one, as in `548346e7`, it may as well be an id: eight hexadecimal digits, as UUIDs begin.
+# And these for ids that they took for numbers: `5.48E+07`, `54834687.0`. Such a number has a `.`, `,` or `+`. Without
+# one, `548346e7` may well be an id: UUIDs begin with eight hexadecimal digits.
 _NUMBER = r"-?(?:\d++(?:[.,]\d*(?:[Ee][+-]?\d*)?|[Ee]\+\d*)|inf)"
-_ID = re.compile(rf"(?!(?:{_NOTHING}|{_NUMBER})\Z)[\w.~-]+", re.ASCII)  # what RFC 3986, section 2.3, calls unreserved
+_ID = re.compile(rf"(?!(?:{_NOTHING}|{_NUMBER})\Z)[\w.~-]+", re.ASCII)  # unreserved: RFC 3986, section 2.3
 _AROUND = re.compile(r"\A[^\w.~-]+|[^\w.~-]+\Z", re.ASCII)
 _ID_IN_URL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=/song/)[\w.~-]+", re.ASCII | re.IGNORECASE)
 
@@ -39,7 +39,7 @@ def members(root_clip_id: object, name: object, description: object, clips: tupl
 
 def clips(values: Iterable[str]) -> tuple[str, ...]:
     """Return the items of an iterable."""
-    if type(values) in (list, tuple):  # as they nearly always are; what follows is slow
+    if type(values) in (list, tuple):  # nearly always; the check below is slow
         return tuple(values)
     # A str is an iterable too, of its characters.
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
@@ -48,10 +48,7 @@ def clips(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def extra_members(members: Mapping[str, object]) -> dict[str, object]:
-    """Return the members that a request has beside its own: a copy as JSON, sorted by name at every level.
-
-    So the same request has one wire body.
-    """
+    """Return a copy of `extra` as JSON values, sorted by name at every level: equal requests have one wire body."""
     if not isinstance(members, Mapping):
         raise _invalid("extra", "a mapping of names to JSON values", members)
     for name, value in members.items():
@@ -89,7 +86,7 @@ def _check_id(field: str, value: object) -> None:
 
 
 def _flaw(text: str) -> str:
-    """Return what is wrong with an id, and what to do."""
+    """Describe the flaw of an id, and its remedy."""
     value = shown(text)
     if re.fullmatch(_NOTHING, text.strip()):
         return f"is {value}, which spreadsheets and data frames write for a missing value; pass a clip id"

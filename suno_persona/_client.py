@@ -1,4 +1,4 @@
-"""`PersonaAPI`: what users hold. It checks its arguments and puts the parts together."""
+"""`PersonaAPI`, the facade: it checks its arguments and puts the parts together."""
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
@@ -118,8 +118,9 @@ class PersonaAPI:
         """Create a persona and return it, as the service describes it; its `id` is always there.
 
         `timeout` bounds each attempt of this call instead of the client's. Raises a `NotCreatedError` if there is
-        certainly no persona, and an `OutcomeUnknownError` if there may be one; nothing else. `RetryPolicy` says what is
-        retried first; by default, only what certainly created nothing.
+        certainly no persona, and an `OutcomeUnknownError` if there may be one; nothing else, but a `ConfigurationError`
+        for an unusable `timeout`. First it retries as `RetryPolicy` says; by default, only after failures that
+        certainly created nothing.
 
         If the call is cancelled after its persona was received, the id is logged at WARNING.
         """
@@ -208,7 +209,7 @@ class PersonaAPI:
         *,
         journal: BatchJournal | None = None,
     ) -> Batch:
-        """Return what `create_many` iterates over: an async context manager, for callers that stop or cancel it."""
+        """Return the batch that `create_many` iterates over, for callers that stop or cancel it."""
         self._engine.transport.open()
         if not isinstance(journal, BatchJournal | None):
             raise ConfigurationError(message=f"journal must be a Journal; got a {type(journal).__name__}")

@@ -43,13 +43,13 @@ class Call:
 
 
 def not_sent(request: CreatePersonaRequest, cancellation: BaseException, attempts: int = 0) -> Ended:
-    """Return how a call ended that was cancelled while it waited."""
+    """Return the end of a call that was cancelled while it waited."""
     error = NotCreatedError(message="cancelled before it was sent", request=request, attempts=attempts)
     return Ended(error, cancellation=cancellation)
 
 
 def _is_large(exchange: Exchange) -> bool:
-    """Return whether reading a response may take milliseconds, for which the event loop must not wait."""
+    """Return whether reading a response may take milliseconds, which would block the event loop."""
     size = len(exchange.received)
     return size > 64 * 1024 or (size > 4 * 1024 and "Content-Encoding" in exchange.headers)
 
@@ -75,7 +75,7 @@ class Engine:
     retry: RetryPolicy
     timeout: ClientTimeout
     url: URL
-    """The endpoint; changes to the path that the service redirected to."""
+    """The endpoint. After a redirect to its path with or without the slash, that path."""
 
     @property
     def account(self) -> Account:
@@ -87,7 +87,7 @@ class Engine:
     async def send(self, call: Call) -> Ended:
         """Make attempts until one succeeds, or fails with an error that is not retried, and return how the call ended.
 
-        A cancellation is returned, too, and to be raised; nothing is raised but what ends a program.
+        A cancellation is returned too, for the caller to raise. Only exceptions that end a program are raised.
         """
         attempts = 0
         pause = 0.0
@@ -150,7 +150,7 @@ class Engine:
         return ended
 
     def _pause(self, error: Failure, attempt: int) -> float:
-        """Return the seconds to wait before the next attempt, beside what admission makes every call wait."""
+        """Return the seconds that this call waits before its next attempt, besides a cool-down of all calls."""
         shared = cools_down_all(error)
         pause = self.admission.remaining() if shared else backoff(self.retry, error, attempt)
         _log.info("attempt %d of %d in %.2f s, after: %s", attempt + 1, self.retry.attempts, pause, error)

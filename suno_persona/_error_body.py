@@ -1,4 +1,4 @@
-"""What the body of a response says: its text, success or failure, message, code and ids, however a gateway writes them.
+"""Reads the body of a response: text, success or failure, message, code and ids, in each way that gateways write them.
 
 Pure; raises nothing; its work is linear in the size of the body.
 """
@@ -14,15 +14,15 @@ from typing import Any
 import attrs
 
 WRAPPERS = ("persona", "data", "result", "response")
-"""The members of an envelope that hold what was asked for."""
+"""The members of an envelope that hold its content."""
 
 _PIECE = 64 * 1024
 
 
 def decompress(data: bytes, encoding: str, limit: int) -> tuple[bytes, str]:
-    """Undo a `Content-Encoding` (RFC 9110, section 8.4). Returns at most `limit + 1` bytes, and what is wrong, if any.
+    """Undo a `Content-Encoding` (RFC 9110, section 8.4). Returns at most `limit + 1` bytes, and the flaw, if any.
 
-    Whatever is wrong, what could be decompressed is returned, and the data itself if that is nothing.
+    Of broken data, returns the part that could be decompressed, or else the data itself.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
@@ -37,13 +37,13 @@ def decompress(data: bytes, encoding: str, limit: int) -> tuple[bytes, str]:
 
 
 def _inflate(data: bytes, wbits: int, limit: int) -> tuple[bytes, bool]:
-    """Return what deflate compressed, up to the first error, and whether there was an end and no error."""
+    """Return the decompressed bytes up to the first error, and whether they are complete."""
     inflater, output = zlib.decompressobj(wbits), bytearray()
     for start in range(0, len(data), _PIECE):
         piece, before = data[start : start + _PIECE], inflater.copy()
         try:
             output += inflater.decompress(piece, limit + 1 - len(output))
-        except zlib.error:  # zlib drops what precedes the error in the same piece
+        except zlib.error:  # zlib drops the good part of the piece
             with suppress(zlib.error):
                 for index in range(len(piece)):
                     output += before.decompress(piece[index : index + 1])
@@ -86,7 +86,7 @@ _SUCCESS = re.compile(r"(?i)0|ok|success|succeeded|completed?|done|true|2[0-9][0
 _UNFINISHED = re.compile(
     r"(?i).*(?:pend|queue|process|progress|running|submit|start|wait|sched|fail|error|cancel|abort|reject|time).*"
 )
-# What only personas have, and what they have at all.
+# Members that only personas have, and all members that mark a persona.
 _PERSONA_ONLY = {"root_clip_id", "clip", "persona_clips", "persona_type", "vox_audio_id", "user_handle", "image_s3_id"}
 _PERSONA_MEMBERS = {"name", "description", *_PERSONA_ONLY}
 
@@ -137,7 +137,7 @@ def _is_sign_of_task(name: object, value: object) -> bool:
 
 
 def _candidates(document: object) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield each object that may be the persona, and what wraps it: also as the only item of a list."""
+    """Yield each object that may be the persona, with the name of its wrapper: also the only item of a list."""
     if isinstance(document, dict):
         for name in WRAPPERS:
             match document.get(name):
@@ -176,7 +176,7 @@ def persona_in(document: object) -> dict[str, Any] | None:
 
 
 def may_hold_persona(document: object) -> bool:
-    """Return whether an envelope wraps anything more than text or nothing."""
+    """Return whether an envelope wraps more than text or nothing."""
     inner = (member(document, name) for name in WRAPPERS)
     return any(value and not isinstance(value, str) for value in inner)
 
@@ -289,11 +289,11 @@ def _unescaped(string: str) -> str:
 
 
 def find_persona_id(text: str, *, explicit: bool = False, nested: int = 3) -> str | None:
-    """Return the persona's id in a response that is no persona, or `None`: from any text that holds JSON.
+    """Return the persona's id in a text that holds JSON but is no persona, or `None`.
 
-    It may be cut off or broken, an event stream, JSON within JSON, or behind a prefix. The id is that of a `persona_id`
-    outside of clips, or else that of the innermost object that only wrappers lead to and that is no task, or else a
-    bare id in a wrapper. With `explicit`, only the first counts.
+    The text may be cut off or broken, an event stream, JSON within JSON, or behind a prefix. The id is a `persona_id`
+    outside of clips; or else the `id` of the innermost object that is no task and inside wrappers only; or else a bare
+    id in a wrapper. With `explicit`, only a `persona_id` counts.
 
     >>> find_persona_id('{"code": 0, "data": ["fd213afd"]}')
     'fd213afd'

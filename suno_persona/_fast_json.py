@@ -14,7 +14,7 @@ from suno_persona.models import NO_EXTRA, Persona, PersonaClip
 def read_usual(data: bytes | str) -> Persona | None:
     """Return the persona in a document that has no member without a field, and no value of another type, else `None`.
 
-    `conversion.py` reads the same persona from the same document, and says of others what is wrong.
+    `conversion.py` reads the same persona from the same document, and explains the flaws of others.
     """
     try:
         return msgspec.convert(_decoder().decode(data), Persona, from_attributes=True)
@@ -29,10 +29,10 @@ def _decoder() -> "msgspec.json.Decoder[Any]":
 
 @cache
 def _shape(model: Any) -> Any:
-    """Return a struct of what msgspec and `conversion.py` read alike: nothing for `extra`, no coercion.
+    """Return a struct of the values that msgspec and `conversion.py` read alike: without coercion.
 
-    It has a value for every field, `extra` included: msgspec makes a model faster of a struct than of JSON in which
-    members are missing, and a field that the struct has not costs an `AttributeError`.
+    It has a value for every field, `extra` included, because each attribute that a struct lacks costs an
+    `AttributeError` when msgspec builds the model from it.
     """
     members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for field in attrs.fields(model):

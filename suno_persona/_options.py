@@ -1,4 +1,4 @@
-"""Arguments and environment variables, checked once, with an error that says what is required and what was found.
+"""Arguments and environment variables, checked once; each error states the requirement and the value found.
 
 The key is a `Secret` from its first line here on, and no message shows it.
 """
@@ -28,7 +28,7 @@ DEFAULT_CREATE_PATH = "/suno/persona/create/"
 _T = TypeVar("_T")
 
 ARGUMENTS: Mapping[str, str] = {"allow_insecure": "allow_insecure=True"}
-"""What messages call the arguments of the client, where it is not their name."""
+"""How messages name the arguments of the client, if not by their names."""
 
 
 def mask(secret: object) -> object:
@@ -57,7 +57,7 @@ def endpoint(
 ) -> URL:
     """Return the URL that requests are sent to, from the arguments or `SUNO_BASE_URL` and `SUNO_CREATE_PATH`.
 
-    `names` says what messages call the arguments.
+    Messages name the arguments by `names`.
     """
     insecure = flag("allow_insecure", allow_insecure)
     name = names.get("base_url", "base_url")
@@ -75,7 +75,7 @@ def endpoint(
         host.encode("idna")
     except (ValueError, IndexError) as error:
         raise invalid(name, required, str(error)) from None
-    for is_wrong, found in (  # what is not shown may be the key, passed by mistake
+    for is_wrong, found in (  # the address itself is not shown: it may be the key, passed by mistake
         (" " in base_url or not base_url.isprintable(), "white space or a control character in it"),
         ("://" not in base_url, "no https:// in it"),
         (url.scheme not in ("http", "https") or not host, "another scheme, or no host"),
@@ -157,7 +157,7 @@ def rate_limit(limit: object) -> "AsyncLimiter | None":
     """Return the caller's rate limit, if any."""
     if limit is None:
         return None
-    # Imported only where it is used: it would be a third of what importing this package costs.
+    # A third of the cost of importing this package: import it only if it is used.
     from aiolimiter import AsyncLimiter
 
     limiter = instance("rate_limit", limit, AsyncLimiter)
@@ -180,7 +180,7 @@ def session(session: object) -> aiohttp.ClientSession | None:
 
 def headers(session: aiohttp.ClientSession | None) -> dict[str, str]:
     """Return the headers of each request, but the key. The `User-Agent` of the caller's session stays."""
-    ours = {"Content-Type": "application/json", "Accept-Encoding": "gzip, deflate"}  # what `_response` reads
+    ours = {"Content-Type": "application/json", "Accept-Encoding": "gzip, deflate"}  # which `_response` can read
     if session is None or "User-Agent" not in session.headers:
         ours["User-Agent"] = f"suno-persona/{VERSION}"
     return ours

@@ -1,4 +1,4 @@
-"""What an exchange means: all that is known of a request, and how it ended, become a persona or the right error.
+"""The meaning of an exchange: the facts of a request, and how it ended, become a persona or the right error.
 
 Pure: no aiohttp, no awaits. `read` alone decides whether a persona exists.
 """
@@ -43,7 +43,7 @@ Failure: TypeAlias = NotCreatedError | OutcomeUnknownError
 
 
 class Exchange:
-    """What is known of one HTTP request: filled while it happens, and read once it has ended."""
+    """The known facts of one HTTP request: filled while it happens, and read once it has ended."""
 
     sent: bool = False
     """Whether any of the request may have been sent. `False` is certain."""
@@ -82,7 +82,7 @@ class Ended:
     """The persona as received: the body, if that is all of it, or else the JSON object."""
 
     cancellation: BaseException | None = None
-    """The cancellation of the call, to be raised; the result is what was known by then."""
+    """The cancellation of the call, for the caller to raise; the result is as known by then."""
 
     is_recorded: bool = False
     """Whether a journal had the result before."""
@@ -105,16 +105,16 @@ class Reader:
     secret: Secret
     max_response_size: int
     wait_max: float
-    """A longer `Retry-After` is not slept on, and the message says so."""
+    """A longer `Retry-After` fails at once, and the message says so."""
 
     converter: Converter | None = None
     """The caller's converter of personas, if any."""
 
     def read(self, exchange: Exchange, request: CreatePersonaRequest, attempts: int) -> Ended:
-        """Decide what an exchange means, which was this attempt of a call.
+        """Decide what an exchange means; `attempts` is its number within the call.
 
-        Nothing sent is not created. A whole persona is a persona, however the exchange ended. A status other than 2xx
-        decides, whatever the body. Otherwise the outcome is unknown, with the persona's id if it was received.
+        Nothing sent means not created. A whole persona is a persona, however the exchange ended. A status other than
+        2xx decides, whatever the body. Otherwise the outcome is unknown, with the persona's id if it was received.
         """
         known: dict[str, Any] = {"request": request, "attempts": attempts}
         try:
@@ -170,7 +170,7 @@ class Reader:
     def _successful(
         self, exchange: Exchange, body: "_Body", known: dict[str, Any], found: dict[str, Any] | None
     ) -> Persona | Failure:
-        """Return what a 2xx means; `found` is the persona in its document, if any."""
+        """Return the persona or error that a 2xx means; `found` is the persona in its document, if any."""
         document = body.document
         if found is not None:
             try:

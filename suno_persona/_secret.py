@@ -1,6 +1,6 @@
 """Secrets: the API key, and the address of a proxy, which may hold a password. aiohttp gets them, and nothing else.
 
-A `Secret` is no `str`: what prints tracebacks shortens or escapes a `str` before it asks for its `repr`.
+A `Secret` is no `str`: printers of tracebacks shorten or escape a `str` before they ask for its `repr`.
 """
 
 import hashlib

@@ -7,7 +7,7 @@ from typing import TypeAlias, TypeVar
 _T = TypeVar("_T")
 
 Cancellation: TypeAlias = BaseException | None
-"""The cancellation of a caller that waited for what must be finished; it is to be raised after that."""
+"""A cancellation of the caller, to be raised once its work is finished."""
 
 
 async def uncancelled(work: Awaitable[_T]) -> tuple[_T, Cancellation]:

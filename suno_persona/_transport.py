@@ -1,6 +1,6 @@
 """One HTTP exchange on aiohttp, and its pool of connections: the only module that knows aiohttp's exceptions.
 
-It fills an `Exchange`, and does not know what that means.
+It fills an `Exchange`; `_response.py` decides what that means.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class Transport:
     async def post(self, exchange: Exchange, body: bytes, timeout: aiohttp.ClientTimeout) -> None:
         """Send a request over the open session, and fill its exchange until it ends. Redirects are not followed.
 
-        Raises nothing but what ends a program.
+        Raises only exceptions that end a program.
         """
         session: Any = self._session
         attempt = _Attempt(body, exchange, timeout.total)
@@ -105,7 +105,7 @@ class Transport:
         if attempt.deadline < self._due:
             self._set_timer(attempt.deadline)
         try:
-            # No variable here holds what shows the key, or an echo of it: printers of tracebacks show variables.
+            # No variable here may show the key or an echo of it: printers of tracebacks show variables.
             await session.post(
                 exchange.url,
                 data=attempt,
@@ -147,7 +147,7 @@ class Transport:
         self._set_timer(min((attempt.deadline for attempt in self._attempts), default=math.inf))
 
     def _note_failure(self, attempt: "_Attempt", error: BaseException, total: float | None) -> None:
-        """Note how an attempt ended that this exception ended, in words without the key."""
+        """Note how this exception ended an attempt, in words without the key."""
         exchange = attempt.exchange
         match attempt.interruption_by(error):
             case "timeout":
@@ -176,7 +176,7 @@ def _without_total(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientTimeout:
 
 
 def _ending(error: BaseException) -> tuple[Ending, str]:
-    """Return how an exchange ended that ended with this exception, and its words. What was sent is another question."""
+    """Return the ending that an exception means, whether or not anything was sent, and the reason in words."""
     match error:
         case aiohttp.ClientHttpProxyError():
             return "lost", f"the proxy responded with {error.status}: {error.message}"
@@ -199,9 +199,9 @@ def _ending(error: BaseException) -> tuple[Ending, str]:
 
 
 class _Attempt(aiohttp.BytesPayload):
-    """The body of a request, which notes what aiohttp does with it, and the response as far as it was received.
+    """The body of a request, which notes how far aiohttp has sent it, and how much of the response has arrived.
 
-    It can be ended early, at its deadline or when the client is closed, by cancelling the task.
+    The attempt can be ended early, at its deadline or when the client is closed, by cancelling its task.
     """
 
     protocol: ResponseHandler | None = None
@@ -225,7 +225,7 @@ class _Attempt(aiohttp.BytesPayload):
         self._task, self._cancelling = task, task.cancelling()
 
     def __deepcopy__(self, _: object) -> Self:
-        """Return itself: what mocks aiohttp copies its arguments, and a task cannot be copied."""
+        """Return itself: aioresponses copies its arguments, and a task cannot be copied."""
         return self
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
@@ -235,7 +235,7 @@ class _Attempt(aiohttp.BytesPayload):
         await writer.write(self._value)
 
     async def close(self) -> None:
-        """Note that aiohttp is done with the body: unless the request failed, it may have sent another one instead."""
+        """Note that aiohttp is done with the body; a middleware may have sent another one in its place."""
         if sys.exception() is self._handled:
             self.exchange.sent = True
 
@@ -245,7 +245,7 @@ class _Attempt(aiohttp.BytesPayload):
         self.exchange.status, self.exchange.headers = response.status, response.headers
 
     def read_the_rest(self) -> None:
-        """Read what aiohttp has received and was not read yet, although the request failed."""
+        """Read the bytes that aiohttp has received and buffered, although the request failed."""
         while self.response is None and self.exchange.status is None and self.protocol:
             try:
                 self.protocol.read().send(None)  # does not suspend: there is a response
@@ -255,7 +255,7 @@ class _Attempt(aiohttp.BytesPayload):
                     self.content = content
                     self.exchange.status, self.exchange.headers = message.code, message.headers
         if self.exchange.status is not None:
-            self.content.set_exception(None)  # type: ignore[arg-type]  # it would be raised instead of what is there
+            self.content.set_exception(None)  # type: ignore[arg-type]  # it would be raised instead of returning the bytes
             self.received.append(self.content.read_nowait())
 
     def interrupt(self, ending: Ending) -> None:
@@ -275,7 +275,7 @@ class _Attempt(aiohttp.BytesPayload):
     def look(self, seen: tuple[int, int] | None = None, quiet: int = 0, looks: int = 0) -> None:
         """Time out, as soon as the loop has read everything that had arrived.
 
-        A process that was suspended, or a blocked loop, is late for its timers, and for what has arrived meanwhile.
+        After a suspended process or a blocked loop, timers are due before the bytes that arrived meanwhile are read.
         """
         arrived = len(self.protocol or ()), -1 if self.response is None else self.content.total_bytes
         quiet = quiet + 1 if arrived == seen else 0
@@ -302,8 +302,8 @@ _MOST_LOOKS = 1000
 class _Pool(aiohttp.TCPConnector):
     """A `TCPConnector` that reuses a connection only if nothing has arrived on it since its last response.
 
-    HTTP/1.1 numbers neither requests nor responses: what arrives on an idle connection, such as the 408 that proxies
-    send before they close it, would become the response to the next request (RFC 9112, section 9.3.1).
+    HTTP/1.1 numbers neither requests nor responses: data that arrives on an idle connection, such as the 408 that
+    proxies send before they close it, would become the response to the next request (RFC 9112, section 9.3.1).
     """
 
     def __init__(self, limit: int) -> None:

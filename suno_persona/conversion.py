@@ -82,7 +82,7 @@ def to_persona(document: object, converter: Converter | None = None) -> Persona:
 
 def parse_json(data: bytes | str) -> object:
     """Return any JSON value; raises `ValueError` for everything else."""
-    # What msgspec rejects may be JSON: with a byte order mark, in UTF-16, with lone surrogates, nested deep.
+    # msgspec rejects some JSON: with a byte order mark, in UTF-16, with lone surrogates, deeply nested.
     with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
         return msgspec.json.decode(data)
     try:
@@ -161,7 +161,7 @@ def make_converter() -> Converter:
 
 
 def _model_reader(model: Any, converter: Converter) -> _Hook:
-    """Read an object into a model: what has no field, or does not fit it, goes to `extra`."""
+    """Read an object into a model; members without a field, or that do not fit it, go to `extra`."""
     kinds = {field.name: _bare(field.type) for field in attrs.fields(model) if field.name != "extra"}
     is_persona = model == Persona
     readers = {name: (converter.get_structure_hook(kind), kind) for name, kind in kinds.items()}
@@ -192,7 +192,7 @@ def _model_reader(model: Any, converter: Converter) -> _Hook:
 
 
 def _model_writer(model: Any, converter: Converter) -> Callable[[Any], dict[str, object]]:
-    """Write what a model has, and then what is in `extra`; an empty list yields to a value there that did not fit."""
+    """Write the fields and then `extra`; an empty list yields to a value in `extra` that did not fit."""
     kinds = {field.name: _bare(field.type) for field in attrs.fields(model) if field.name != "extra"}
     writers = [(name, converter.get_unstructure_hook(kind)) for name, kind in kinds.items()]
 

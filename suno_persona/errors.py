@@ -50,10 +50,10 @@ class PersonaError(Exception):
     """Whether the failed call may have created a persona."""
 
     message: str
-    """What went wrong, in the service's own words where it sent any."""
+    """The reason, in the service's own words if it sent any."""
 
     request: CreatePersonaRequest | None = None
-    """The request that failed; `None` where the error belongs to no request."""
+    """The request that failed; `None` if the error belongs to no request."""
 
     def __str__(self) -> str:
         return self.message
@@ -68,7 +68,7 @@ class PersonaError(Exception):
 
 
 class ConfigurationError(PersonaError, ValueError):
-    """The key, the base URL or an option is unusable. Raised when an object is made, never by a call."""
+    """The key, the base URL or an option is unusable."""
 
 
 class JournalError(PersonaError):
@@ -77,10 +77,10 @@ class JournalError(PersonaError):
 
 @attrs.define(kw_only=True, slots=False, repr=False, str=False)
 class _CallError(PersonaError):
-    """What both sides of the fork carry: the response, as far as it was received."""
+    """The attributes of both sides of the fork: the response, as far as it was received."""
 
     status: int | None = None
-    """The HTTP status; `None` where no response was received."""
+    """The HTTP status; `None` if no response was received."""
 
     code: str | int | None = None
     """The `code` in the error body, as the service wrote it."""
@@ -162,7 +162,7 @@ class OutcomeUnknownError(_CallError):
     """Whether the failed call may have created a persona."""
 
     persona_id: str | None = None
-    """The persona's id, where one could be found in what was received."""
+    """The persona's id, if one was found in the response."""
 
     def __str__(self) -> str:
         found = f" with the id {self.persona_id}" if self.persona_id else ""

@@ -1,4 +1,4 @@
-"""What is sent and what comes back: frozen attrs classes, with no knowledge of JSON."""
+"""The request, the response and the outcome: frozen attrs classes, with no knowledge of JSON."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -65,7 +65,7 @@ class ClipMetadata(_Model):
     priority: int | None = None
     """Priority in the queue, without a unit: `10`."""
     extra: Extra = attrs.field(default=NO_EXTRA, converter=_read_only, hash=False)
-    """What the fields cannot hold, as received."""
+    """Members that the fields cannot hold, as received."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -123,7 +123,7 @@ class Clip(_Model):
     allow_comments: bool | None = None
     """Whether others may comment on it."""
     extra: Extra = attrs.field(default=NO_EXTRA, converter=_read_only, hash=False)
-    """What the fields cannot hold, as received."""
+    """Members that the fields cannot hold, as received."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -135,14 +135,14 @@ class PersonaClip(_Model):
     id: int | None = None
     """Id of this entry, not of the clip: `11288925`."""
     extra: Extra = attrs.field(default=NO_EXTRA, converter=_read_only, hash=False)
-    """What the fields cannot hold, as received."""
+    """Members that the fields cannot hold, as received."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Persona(_Model):
     """A reusable voice and style. Pass `id` on as `persona_id` when you generate music.
 
-    Only `id` is always there; any other field may be `None`, and `persona_clips` empty. The `repr` shows what is set.
+    Only `id` is always there; any other field may be `None`, and `persona_clips` empty. The `repr` shows the set fields.
 
     >>> Persona(id="fd213afd", name="Neon", is_public=False)
     Persona(id='fd213afd', name='Neon', is_public=False)
@@ -153,7 +153,7 @@ class Persona(_Model):
     name: str | None = None
     """Name."""
     description: str | None = None
-    """What it sounds like, in words."""
+    """Its sound, in words."""
     root_clip_id: str | None = None
     """Id of the clip that it was created from."""
     clip: Clip | None = None
@@ -182,17 +182,17 @@ class Persona(_Model):
     vox_audio_id: str | None = None
     """Id of the voice that it was created from: `"9e196fa1-20f3-43c1-8066-06a2a6b6bea9"`."""
     vocal_start_s: float | None = None
-    """Where the voice begins in its clip, in seconds: `0`."""
+    """Start of the voice in its clip, in seconds: `0`."""
     vocal_end_s: float | None = None
-    """Where the voice ends in its clip, in seconds: `23.24`."""
+    """End of the voice in its clip, in seconds: `23.24`."""
     user_input_styles: str | None = None
     """Style in its user's words: `"pop"`."""
     extra: Extra = attrs.field(default=NO_EXTRA, converter=_read_only, hash=False)
-    """What the fields cannot hold, as received: members without a field, and members whose value has another type than
-    the field. Takes no part in the hash."""
+    """Members that the fields cannot hold, as received: those without a field, and those whose value has another type
+    than the field. Takes no part in the hash."""
 
     def music_fields(self) -> dict[str, str]:
-        """Return what the next step needs of this persona, to be merged into the body of a music request.
+        """Return the members of a music request that sings with this persona, to be merged into its body.
 
         `artist_clip_id` is left out if `root_clip_id` names no clip: if it is missing, empty, or the zero UUID that
         personas made from a voice have. No model is chosen: which model sings with a persona depends on the gateway.
@@ -216,7 +216,7 @@ def _root_clip_alone(request: "CreatePersonaRequest") -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class CreatePersonaRequest:
-    """What to create a persona from. Its values are checked when it is made.
+    """A request to create a persona. Its values are checked when it is made.
 
     Raises `InvalidRequestError`, which names the field, for blank text, text that cannot be encoded as UTF-8, no clips,
     an `is_public` that is not a `bool`, or an `extra` that JSON cannot express; and for an id with anything but ASCII
@@ -239,7 +239,7 @@ class CreatePersonaRequest:
     """Name of the persona."""
 
     description: str
-    """What it sounds like, in words."""
+    """Its sound, in words."""
 
     clips: tuple[str, ...] = attrs.field(
         default=attrs.Factory(_root_clip_alone, takes_self=True), converter=_checks.clips
