@@ -255,7 +255,7 @@ class _Attempt(aiohttp.BytesPayload):
                     self.content = content
                     self.exchange.status, self.exchange.headers = message.code, message.headers
         if self.exchange.status is not None:
-            self.content.set_exception(None)  # type: ignore[arg-type]  # it would be raised instead of returning the bytes
+            self.content.set_exception(None)  # type: ignore[arg-type]  # or it is raised
             self.received.append(self.content.read_nowait())
 
     def interrupt(self, ending: Ending) -> None:
