@@ -47,7 +47,7 @@ class RetryPolicy:
     `retry_after`."""
 
     retry_unknown: bool = attrs.field(default=False, validator=_is(options.flag))
-    """Whether to retry an `OutcomeUnknownError` too. That may create a second persona."""
+    """Whether to retry an `OutcomeUnknownError` too, unless it has the persona's id. That may create a second persona."""
 
 
 def should_retry(policy: RetryPolicy, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> bool:
@@ -60,7 +60,7 @@ def should_retry(policy: RetryPolicy, error: NotCreatedError | OutcomeUnknownErr
         case RateLimitedError() | ServiceUnavailableError():
             return error.retry_after is None or error.retry_after <= policy.wait_max
         case OutcomeUnknownError():
-            return policy.retry_unknown
+            return policy.retry_unknown and error.persona_id is None  # there is a persona to look up, not to create
         case _:
             return False
 

@@ -43,6 +43,12 @@ def test_only_a_failure_that_certainly_created_nothing_is_retried(kind: type[Any
     )
 
 
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_an_unknown_outcome_with_the_id_of_its_persona_is_never_retried(kind: type[Any]) -> None:
+    """A retry would create a second persona, and its error would not have the id of the first."""
+    assert not should_retry(RISKY, kind(message="x", persona_id="fd213afd"), 1)
+
+
 @pytest.mark.parametrize("kind", [RateLimitedError, ServiceUnavailableError])
 def test_retry_after_is_the_backoff(kind: type[Any]) -> None:
     """The backoff is `retry_after`, up to `wait_max`; beyond that the error is raised at once."""
