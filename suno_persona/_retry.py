@@ -47,7 +47,8 @@ class RetryPolicy:
     `retry_after`."""
 
     retry_unknown: bool = attrs.field(default=False, validator=_is(options.flag))
-    """Whether to retry an `OutcomeUnknownError` too, unless it has the persona's id. That may create a second persona."""
+    """Whether to retry an `OutcomeUnknownError` too, which may create a second persona; never one that has the
+    persona's id."""
 
 
 def should_retry(policy: RetryPolicy, error: NotCreatedError | OutcomeUnknownError, attempt: int) -> bool:

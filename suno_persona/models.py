@@ -142,7 +142,7 @@ class PersonaClip(_Model):
 class Persona(_Model):
     """A reusable voice and style. Pass `id` on as `persona_id` when you generate music.
 
-    Only `id` is always there; any other field may be `None`, and `persona_clips` empty. The `repr` shows the fields set.
+    Only `id` is always there; any other field may be `None`, and `persona_clips` empty. The `repr` shows only set ones.
 
     >>> Persona(id="fd213afd", name="Neon", is_public=False)
     Persona(id='fd213afd', name='Neon', is_public=False)
