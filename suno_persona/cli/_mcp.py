@@ -1,4 +1,4 @@
-"""`suno-persona mcp`: tools for agents. A repeated call returns what the journal has recorded, and pays once."""
+"""`suno-persona mcp`: tools for agents. The same call again returns what the journal has recorded, and pays once."""
 
 import asyncio
 import inspect

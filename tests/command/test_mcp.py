@@ -1,4 +1,4 @@
-"""`suno-persona mcp`: what an agent gets from a tool, and what a repeated call costs."""
+"""`suno-persona mcp`: what an agent gets from a tool, and what the same call costs again."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ async def test_the_same_call_again_returns_the_persona(once: PersonaAPI, fake_su
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_cancelled_request_lets_what_was_sent_finish(service: HeldService, journal: str, mode: str) -> None:
-    """The persona is recorded, and the call that is repeated returns it."""
+    """The persona is recorded, and the same call again returns it."""
     async with serving(client_of(service), journal, mode=mode) as agent:
         cancelled = asyncio.create_task(create(agent))
         await service.until(1)
@@ -188,7 +188,7 @@ async def test_progress_says_what_a_call_waits_for(fake_suno: FakeSuno, journal:
 
 
 async def test_the_key_is_in_nothing_that_an_agent_sees(once: PersonaAPI, fake_suno: FakeSuno, journal: str) -> None:
-    """Not even if the service repeats it in an error."""
+    """Not even if the service echoes it in an error."""
     async with serving(once, journal) as agent:
         echo = f'{{"error": {{"message": "bad key {fake_suno.api_key}"}}}}'.encode()
         fake_suno.script(Fault.response(401, echo), Fault.response(500, echo))
