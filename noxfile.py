@@ -77,13 +77,13 @@ def pyright(session: nox.Session) -> None:
 
 def install_all(session: nox.Session) -> None:
     """Install the package with whatever anything imports."""
-    session.install(".[cli,distributed,testing]", "nox", *groups("bench", "docs", "tests", "types"))
+    session.install(".[cli,distributed,mcp,testing]", "nox", *groups("bench", "docs", "tests", "types"))
 
 
 @nox.session
 def fast(session: nox.Session) -> None:
     """Run the tests that take no more than a moment each, on the Python at hand."""
-    session.install("-e", ".[cli,distributed,testing]", *groups("tests"), env=COMPILED)
+    session.install("-e", ".[cli,distributed,mcp,testing]", *groups("tests"), env=COMPILED)
     pytest(session, ["python"], *FAST, env=FAST_PROFILE)
 
 
@@ -100,7 +100,7 @@ def package(session: nox.Session) -> None:
 def install_wheel(session: nox.Session, *requirements: str) -> None:
     """Install the wheel in dist/ with its extras, and what the tests need."""
     (wheel,) = Path("dist").glob("*.whl")
-    session.install(f"{wheel}[cli,distributed,testing]", *groups("tests"), *requirements, env=COMPILED)
+    session.install(f"{wheel}[cli,distributed,mcp,testing]", *groups("tests"), *requirements, env=COMPILED)
     session.install("--force-reinstall", "--no-deps", str(wheel), env=COMPILED)  # pip keeps what has the same version
 
 
@@ -170,7 +170,7 @@ def docs(session: nox.Session) -> None:
     """Build the docs, look at every page in Chromium, and run every example; a dead name or link fails."""
     if not (shutil.which("chromium") or shutil.which("google-chrome")):
         session.error("Chromium must be installed, in which the pages are looked at: see your system's packages")
-    session.install(".[cli,distributed,testing]", *groups("docs", "recipes", "tests"))
+    session.install(".[cli,distributed,mcp,testing]", *groups("docs", "recipes", "tests"))
     shutil.rmtree("docs/_build", ignore_errors=True)  # what is built already would not be checked again
     session.run("sphinx-build", "-q", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
     session.run("pytest", "-q", "--noconftest", "tests/docs/built_docs.py", *session.posargs)

@@ -12,6 +12,7 @@ from suno_persona.cli._create import create
 from suno_persona.cli._fake import demo, fake
 from suno_persona.cli._fleet import enqueue, results, worker
 from suno_persona.cli._journal import journal
+from suno_persona.cli._mcp import mcp
 from suno_persona.cli._running import OrderedGroup, discard_stdout, prepare_streams, report, status_of_error
 from suno_persona.errors import PersonaError
 
@@ -22,7 +23,7 @@ _NAME = "suno-persona"
 @click.group(
     _NAME,
     cls=OrderedGroup,
-    commands={each.name or "": each for each in (create, batch, journal, enqueue, worker, results, demo, fake)},
+    commands={each.name or "": each for each in (create, batch, journal, enqueue, worker, results, mcp, demo, fake)},
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
     Environment:

@@ -29,7 +29,7 @@ def commands(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ..
 
 
 COMMANDS = dict(commands(app))
-SENDING = [("create",), ("batch",), ("worker",)]
+SENDING = [("create",), ("batch",), ("worker",), ("mcp",)]
 
 
 def help_of(path: tuple[str, ...], option: str = "--help", columns: int = 80) -> str:
@@ -53,6 +53,7 @@ def test_the_help_lists_every_command() -> None:
         "enqueue",
         "worker",
         "results",
+        "mcp",
         "demo",
         "fake",
     ]

@@ -29,7 +29,7 @@ async def completed(*words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ([""], ["create", "batch", "journal", "enqueue", "worker", "results", "demo", "fake"]),
+        ([""], ["create", "batch", "journal", "enqueue", "worker", "results", "mcp", "demo", "fake"]),
         (["c"], ["create"]),
         (["--ver"], ["--version"]),
         (["create", "--root"], ["--root-clip-id"]),
