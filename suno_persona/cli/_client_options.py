@@ -89,7 +89,7 @@ _OPTIONS = (
 
 
 def _option_name(match: re.Match[str]) -> str:
-    return f"--{match[1].replace('_', '-')}"
+    return f"--{match[0].removesuffix('=True').replace('_', '-')}"
 
 
 @attrs.frozen(kw_only=True)
@@ -131,7 +131,7 @@ class ClientOptions:
                 max_response_size=self.max_response_size,
             )
         except ConfigurationError as error:  # as users of the command know the arguments
-            message = re.sub(r"\b(base_url|create_path|allow_insecure|proxy)\b(=True)?", _option_name, error.message)
+            message = re.sub(r"\A(base_url|create_path|proxy)\b|allow_insecure=True", _option_name, error.message)
             raise ConfigurationError(message=message) from None
 
     def log(self, level: int = logging.WARNING) -> None:
