@@ -17,7 +17,6 @@ from support.idle import idle
 from suno_persona import ConnectionLostError, PersonaAPI
 from suno_persona._transport import _Pool
 
-
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"id": "stray"}'
 MOMENTS = ("with the response", "after it", "while idle", "before the next request")
 CASES = [
