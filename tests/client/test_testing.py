@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -77,14 +76,11 @@ async def test_it_records_requests_and_personas(fake_suno: FakeSuno, persona_api
         (GOOD | {"root_clip_id": "uploaded-1"}, 400, "clip_from_uploader", "root_clip_id"),
         (GOOD | {"root_clip_id": "foreign-1"}, 403, "clip_of_other_account", "root_clip_id"),
         (GOOD | {"clips": ["54834687", "unknown-1"]}, 404, "clip_not_found", "clips"),
-        *((GOOD | {"clips": clips}, 400, "invalid_request", "clips") for clips in ([], [1], "54834687")),
+        (GOOD | {"clips": []}, 400, "invalid_request", "clips"),
         (GOOD | {"name": ""}, 400, "invalid_request", "name"),
-        (GOOD | {"description": None}, 400, "invalid_request", "description"),
         (GOOD | {"is_public": "true"}, 400, "invalid_request", "is_public"),
-        ({}, 400, "invalid_request", "root_clip_id"),
         ([], 400, "invalid_request", None),
         (b"{", 400, "invalid_json", None),
-        (b"\xff", 400, "invalid_json", None),
     ],
 )
 async def test_it_rejects_what_the_contract_forbids(
@@ -104,7 +100,6 @@ async def test_it_rejects_what_the_contract_forbids(
         ({"method": "PUT"}, 405, "method_not_allowed"),
         ({"path": "/suno/persona/create"}, 404, "not_found"),
         ({"headers": {"Authorization": "Bearer sk-other"}}, 401, "invalid_api_key"),
-        ({"headers": {"Authorization": "sk-fake-0123456789"}}, 401, "invalid_api_key"),
         ({"headers": {"Content-Type": "text/plain"}}, 415, "unsupported_media_type"),
     ],
 )
@@ -136,10 +131,8 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
         with pytest.raises(UsageError, match="with FakeSuno"):
             _ = fake.base_url
         async with fake:
-            assert fake.base_url.startswith("http://127.0.0.1:")
             with pytest.raises(UsageError, match="must not be running yet"):
                 await fake.__aenter__()
-    await fake.__aexit__(None, None, None)
 
     async def again() -> int:
         async with fake:
@@ -150,14 +143,10 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
 
 def test_an_invalid_fault_is_an_error_at_once() -> None:
     """The error is raised where the mistake is made."""
-    mistakes: list[Callable[[], object]] = [
-        lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # what this test is about
-        lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # what this test is about
-        lambda: Fault.response("400"),  # type: ignore[arg-type]  # what this test is about
-    ]
-    for mistake in mistakes:
-        with pytest.raises((UsageError, ValueError, TypeError)):
-            mistake()
+    with pytest.raises(UsageError, match="must be Fault objects"):
+        FakeSuno().script("rate limited")  # type: ignore[arg-type]  # what this test is about
+    with pytest.raises(ValueError, match="ending"):
+        Fault(ending="cutt")  # type: ignore[arg-type]  # what this test is about
 
 
 def test_its_thread_ends_with_it() -> None:
