@@ -32,8 +32,16 @@ TREE = {  # class: its parents
     "UnreadableResponseError": "OutcomeUnknownError",
 }
 VALUES: dict[str, Any] = {
-    "message": "no such clip", "request": REQUEST, "status": 404, "code": "clip_not_found", "request_id": "r-1",
-    "attempts": 2, "headers": {"X-Request-Id": "r-1"}, "body": b"{}", "retry_after": 1.5, "persona_id": "fd213afd",
+    "message": "no such clip",
+    "request": REQUEST,
+    "status": 404,
+    "code": "clip_not_found",
+    "request_id": "r-1",
+    "attempts": 2,
+    "headers": {"X-Request-Id": "r-1"},
+    "body": b"{}",
+    "retry_after": 1.5,
+    "persona_id": "fd213afd",
 }
 everywhere = pytest.mark.parametrize("name", TREE)
 
