@@ -131,16 +131,6 @@ async def test_a_timeout_says_which_it_was(fake_suno: FakeSuno, once: PersonaAPI
         assert f"no complete response within {seconds} s (timeout.total)" in error.message
 
 
-async def test_an_incomplete_response_has_what_arrived(fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """The error has the status and the part of the body that arrived; an incomplete rejection is a rejection."""
-    fake_suno.script(Fault.truncated_response(), Fault(status=400, body=b"no such clip, really none", ending="cut"))
-    error = await failure(once)
-    assert (type(error), error.status, error.persona_id) == (ConnectionLostError, 200, fake_suno.personas[0].id)
-    assert error.body.startswith(b'{"id"')
-    error = await failure(once)
-    assert (type(error), error.message) == (RejectedError, "no such clip")
-
-
 async def test_at_most_max_response_size_bytes_of_a_response_are_read(fake_suno: FakeSuno) -> None:
     """The status decides what a longer response means; one of exactly that many is read."""
     whole = b'{"id": "fd213afd", "name": "Neon"}'
@@ -173,17 +163,6 @@ async def test_a_body_that_a_middleware_replaces_may_have_been_sent(fake_suno: F
         advance(61)
         assert type(await call) is ResponseTimeoutError
     assert len(fake_suno.personas) == 1
-
-
-async def test_an_exception_that_the_caller_handles_keeps_its_traceback(once: PersonaAPI, fake_suno: FakeSuno) -> None:
-    """It has nothing to do with the call."""
-    fake_suno.script(Fault.dropped())
-    try:
-        int("the caller's own")
-    except ValueError as own:
-        error = await failure(once)
-        assert own.__traceback__ is not None
-        assert error.__cause__ is None
 
 
 async def test_a_session_closed_while_it_connects_sent_nothing() -> None:
