@@ -168,25 +168,21 @@ SIZE = 64 * 1024
 HUGE = {
     "brackets": b"{" + b"[" * SIZE,
     "ids": b'{"data":{' + b'"id":"",' * (SIZE // 8),
-    "quotes": b"{" + b'"' * SIZE,
     "backslashes": b'{"' + b"\\" * (SIZE - 1),
-    "open string": b'{"' + b"a" * SIZE,
     "not UTF-8": b"{" + b"\xff" * SIZE,
     "digits": b"{" + b"1" * SIZE,
 }
 
 
 @pytest.mark.parametrize("body", HUGE.values(), ids=HUGE)
-def test_an_id_is_found_whatever_the_size_of_a_broken_body(body: bytes) -> None:
-    """An id before large values is found, and there is none in the values themselves."""
+def test_an_id_is_found_before_any_flaw_of_a_large_body(body: bytes) -> None:
+    """There is none in the flaw itself."""
     assert id_in(body) is None
     assert id_in(b'{"data": {"id": "p"}, ' + body) == "p"
 
 
-@pytest.mark.parametrize(
-    "large", ["x" * SIZE, '\n"' * SIZE, [[1, {"id": "c"}]] * (SIZE // 16)], ids=["text", "escapes", "list"]
-)
-def test_an_id_behind_a_large_value_is_found(large: object) -> None:
+@pytest.mark.parametrize("large", ["x" * SIZE, '\n"' * SIZE, [[1, {"id": "c"}]] * (SIZE // 16)], ids=["a", "b", "c"])
+def test_an_id_is_found_behind_any_large_value(large: object) -> None:
     """The search is not limited to the beginning of a body that is cut off."""
     text = json.dumps({"description": large, "persona_clips": large, "id": "p", "name": "Neon"})
     assert id_in(text[:-5].encode()) == "p"

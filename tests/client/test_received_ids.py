@@ -129,6 +129,7 @@ async def test_a_bug_while_a_response_is_read_costs_no_id(
         error = await failure(api)
     assert isinstance(error, OutcomeUnknownError)
     assert (error.persona_id, error.status) == ("persona-1", 200)
+    assert error.__cause__ is not None
     assert traceback.extract_tb(error.__cause__.__traceback__)[-1].name == "broken"
 
 

@@ -16,13 +16,10 @@ from support.clock import Clock
 from support.resolver import Resolver
 from yarl import URL
 
-from suno_persona import (
+from suno_persona import NotCreatedError, OutcomeUnknownError, PersonaAPI, RejectedError
+from suno_persona.errors import (
     ConnectionFailedError,
     ConnectionLostError,
-    NotCreatedError,
-    OutcomeUnknownError,
-    PersonaAPI,
-    RejectedError,
     ResponseTimeoutError,
     UnreadableResponseError,
 )
