@@ -61,7 +61,6 @@ class Scenario:
 CONNECTING = ("connecting", 0)
 RESPONSE = "waiting for the response"
 SCENARIOS = {
-    "one attempt": Scenario([], {CONNECTING, (RESPONSE, 0)}),
     "a slow response": Scenario([create_in_two_parts], {CONNECTING, (RESPONSE, 0), ("reading the response", 1)}),
     "a cool-down": Scenario(
         [responds("429 Slow", "Retry-After: 5"), responds("503 Busy", "Retry-After: 5")],

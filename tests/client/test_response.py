@@ -48,6 +48,7 @@ SHAPES: dict[bytes, tuple[str | None, str | int | None, bool]] = {
     b"": (None, None, False),
     b'{"error": {"message": "no\\u001b]0;clip\\u0007", "code": "c\\n1"}}': ("no ]0;clip", "c 1", True),
     b"\xff\xfe\x00": (None, None, False),
+    b"[" * 900 + b'"no clip"' + b"]" * 900: (None, None, False),
     b"{" * 100_000: (None, None, False),
 }
 

@@ -86,17 +86,6 @@ def test_a_failure_that_is_not_the_rows_own_halves_the_window_of_a_batch(result:
     assert window_after(1, 10, result) == (2 if isinstance(result, Persona) else 1)
 
 
-async def test_a_temporary_rejection_is_retried_until_the_call_succeeds(
-    fake_suno: FakeSuno, persona_api: PersonaAPI
-) -> None:
-    """Three attempts are rate limited or unavailable; the fourth creates the only persona."""
-    past = "Thu, 01 Jan 1970 00:00:00 GMT"
-    fake_suno.script(Fault.rate_limited(0), Fault.unavailable(past), Fault.rate_limited("0.0"))
-    assert (await persona_api.create(REQUEST)).name == "Neon"
-    assert (len(fake_suno.requests), len(fake_suno.personas)) == (4, 1)
-    assert len({request.body for request in fake_suno.requests}) == 1
-
-
 async def test_the_last_error_has_the_number_of_attempts(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
     """After `attempts` attempts the call fails; a long `Retry-After` is raised at once."""
     fake_suno.script(*[Fault.rate_limited(0)] * 4, Fault.unavailable(3600))

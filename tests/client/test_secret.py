@@ -174,13 +174,6 @@ async def test_a_failing_session_of_the_caller_hides_the_key(options: dict[str, 
         assert_hidden(await raised(PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url, session=session)))
 
 
-def test_an_invalid_option_hides_the_key() -> None:
-    """The client knows the key by then."""
-    with pytest.raises(ConfigurationError) as caught:
-        PersonaAPI(KEY, base_url=BASE, max_connections=0)
-    assert_hidden(caught.value)
-
-
 @pytest.mark.parametrize("spoil", ["{}\n", "Bearer {} ", "é{}"])
 def test_a_key_that_no_header_can_carry_is_hidden(spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is hidden as an argument and in the environment."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import socket
 from typing import Any
 
 import aiohttp
@@ -95,24 +94,6 @@ async def test_each_exception_says_how_the_call_ended(
     assert type(error) is (unknown if sent else not_created)
     assert error.request is REQUEST
     assert error.__cause__ is (None if isinstance(cause, aiohttp.ClientError) else cause)
-
-
-async def test_a_host_that_does_not_respond_gets_nothing(advance: Clock) -> None:
-    """`sock_connect` strikes, and there is certainly no persona."""
-    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for other in (first, second):  # fill the backlog
-            other.setblocking(False)
-            other.connect_ex(server.getsockname())
-        async with PersonaAPI(KEY, retry=ONCE, base_url=f"http://127.0.0.1:{server.getsockname()[1]}") as api:
-            call = asyncio.create_task(failure(api))
-            while not call.done():
-                advance(1)
-                await asyncio.sleep(0)
-    error = await call
-    assert type(error) is ConnectionFailedError
-    assert "Connection timeout" in error.message
 
 
 async def test_a_timeout_says_which_it_was(fake_suno: FakeSuno, once: PersonaAPI, advance: Clock) -> None:
