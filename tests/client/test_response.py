@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import string
 import zlib
 from typing import Any
 
@@ -74,6 +75,7 @@ def test_the_status_decides_the_class_of_an_error(body: bytes) -> None:
 @given(
     status=st.integers(100, 999),
     body=st.binary(max_size=60)
+    | st.text(string.printable, max_size=40).map(lambda text: b'{"data": {' + text.encode())
     | st.sampled_from([shape for shape in [*SHAPES, CONTRACT_EXAMPLE] if len(shape) < 9999]),
     headers=st.dictionaries(
         st.sampled_from(["Retry-After", "Date", "Location", "X-Request-Id", "Content-Type"]) | st.text(max_size=9),
@@ -120,19 +122,20 @@ def test_a_web_page_instead_of_json_says_what_to_check(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "request_id"),
+    ("headers", "members", "request_id"),
     [
-        ({"X-Request-Id": "a"}, b'{"request_id": "b"}', "a"),
-        ({"cf-ray": "a"}, b"", "a"),
-        ({}, b'{"request_id": "b\\n1"}', "b 1"),
-        ({}, b'{"trace_id": "b"}', "b"),
-        ({}, b'{"clerk_trace_id": "b"}', "b"),
-        ({}, b"", None),
+        ({"X-Request-Id": "a"}, {"request_id": "b"}, "a"),
+        ({"cf-ray": "a"}, {}, "a"),
+        ({}, {"request_id": "b\n1"}, "b 1"),
+        ({}, {"trace_id": "b"}, "b"),
+        ({}, {"clerk_trace_id": "b"}, "b"),
+        ({"X-Request-Id": ""}, {"request_id": 12}, None),
     ],
 )
-def test_the_request_id_is_found(headers: dict[str, str], body: bytes, request_id: str | None) -> None:
-    """It comes from a header, or else from the body."""
-    assert error(body, 400, headers).request_id == request_id
+def test_the_request_id_is_found(headers: dict[str, str], members: dict[str, Any], request_id: str | None) -> None:
+    """It comes from a header, or else from the body, of an error and of an envelope."""
+    assert error(members, 400, headers).request_id == request_id
+    assert ended(exchange({**members, "data": {"id": "p"}}, 200, headers)).request_id == request_id
 
 
 NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
