@@ -6,7 +6,6 @@ The key is a `Secret` from its first line here on, and no message shows it.
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 from urllib.request import getproxies, proxy_bypass
 
@@ -26,9 +25,6 @@ DEFAULT_MAX_CONNECTIONS = 32
 DEFAULT_CREATE_PATH = "/suno/persona/create/"
 
 _T = TypeVar("_T")
-
-ARGUMENTS: Mapping[str, str] = {"allow_insecure": "allow_insecure=True"}
-"""How messages name the arguments of the client, if not by their names."""
 
 
 def mask(secret: object) -> object:
@@ -52,22 +48,17 @@ def key(masked: object) -> Secret:
     return found
 
 
-def endpoint(
-    base_url: object, create_path: object, *, allow_insecure: object, names: Mapping[str, str] = ARGUMENTS
-) -> URL:
-    """Return the URL that requests are sent to, from the arguments or `SUNO_BASE_URL` and `SUNO_CREATE_PATH`.
-
-    Messages name the arguments by `names`.
-    """
+def endpoint(base_url: object, create_path: object, *, allow_insecure: object) -> URL:
+    """Return the URL that requests are sent to, from the arguments or `SUNO_BASE_URL` and `SUNO_CREATE_PATH`."""
     insecure = flag("allow_insecure", allow_insecure)
-    name = names.get("base_url", "base_url")
+    name = "base_url"
     if base_url is None:
         base_url, name = os.environ.get("SUNO_BASE_URL", ""), "SUNO_BASE_URL"
     if not isinstance(base_url, str):
         raise invalid(name, "a str", f"a value of type {type(base_url).__name__}")
     if not base_url:
         raise invalid("base_url", "the service's address, as base_url= or in SUNO_BASE_URL", "none")
-    path = _path(create_path, names)
+    path = _path(create_path)
     required = "an address such as 'https://gateway.example'"
     try:
         url = URL(f"{base_url.rstrip('/')}{path}")
@@ -85,13 +76,13 @@ def endpoint(
         if is_wrong:
             raise invalid(name, required, found)
     if url.scheme == "http" and not insecure and not is_loopback(host):
-        required = f"https://, which keeps the key from others on the way, unless {names['allow_insecure']}"
+        required = "https://, which keeps the key from others on the way, unless allow_insecure=True"
         raise invalid(name, required, f"http:// to {host!r}")
     return url
 
 
-def _path(create_path: object, names: Mapping[str, str]) -> str:
-    name = names.get("create_path", "create_path")
+def _path(create_path: object) -> str:
+    name = "create_path"
     if create_path is None:
         create_path, name = os.environ.get("SUNO_CREATE_PATH") or DEFAULT_CREATE_PATH, "SUNO_CREATE_PATH"
     if (

@@ -21,7 +21,7 @@ from suno_persona.cli._output import STDOUT, Output, opened_output, output_optio
 from suno_persona.cli._records import InputRow, database_file, state_of
 from suno_persona.cli._rows import STDIN, CheckedRows, Row, checked_rows, file_argument, ignore_option
 from suno_persona.cli._running import counted, journal_arguments, printable, report, status_of, typed_again
-from suno_persona.cli._stopping import again_to_cancel, ended_at_once, stopping
+from suno_persona.cli._stopping import again, ended_at_once, stopping
 from suno_persona.errors import ConfigurationError, JournalError
 from suno_persona.models import CreatePersonaRequest, Outcome
 
@@ -92,8 +92,8 @@ def batch(
     existing = Journal(url) if not path or os.path.exists(path) else None
     record = Journal(url, retry_unknown=retry_unknown, accept_new_key=accept_new_key)
     # What was just cut off should be checked before it is retried.
-    again = typed_again(context, without=("retry_unknown", "accept_new_key"))
-    resume = f"to resume{', with the same stdin' if file == STDIN else ''}: {again}"
+    command = typed_again(context, without=("retry_unknown", "accept_new_key"))
+    resume = f"to resume{', with the same stdin' if file == STDIN else ''}: {command}"
     list_unknown = f"to list unknown outcomes: {_of_journal('unknown', url)}"
 
     async def work(rows: CheckedRows) -> int:
@@ -204,7 +204,10 @@ class _Run:
         def stop(which: signal.Signals) -> None:
             call_soon(self._stop, which)
 
-        with stopping(stop, lambda: call_soon(self._cancel), abandoned) as signals:
+        def cancel() -> None:
+            call_soon(self._cancel)
+
+        with stopping(stop, cancel, abandoned) as signals:
             self.signals = signals
             yield
 
@@ -247,11 +250,12 @@ class _Run:
             await asyncio.sleep(_TICK)
 
     def _stop(self, which: signal.Signals) -> None:
-        self.display.print(f"finishing the calls in flight; {again_to_cancel(which)}")
+        self.display.print(f"finishing the calls in flight; {again(which)} to cancel them")
         if self._batch is not None:
             self._batch.stop()
 
     def _cancel(self) -> None:
+        self.display.print("cancelling the calls in flight; the next signal ends the command at once")
         if self._batch is not None:
             self._batch.cancel()
 

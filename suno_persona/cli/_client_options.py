@@ -19,7 +19,6 @@ from suno_persona.cli._running import printable
 from suno_persona.errors import ConfigurationError
 
 _RETRY = RetryPolicy()
-_IN_MESSAGES = {"base_url": "--base-url", "create_path": "--create-path", "allow_insecure": "--allow-insecure"}
 
 
 class _ClientOption(click.Option):
@@ -89,6 +88,10 @@ _OPTIONS = (
 )
 
 
+def _option_name(match: re.Match[str]) -> str:
+    return f"--{match[0].removesuffix('=True').replace('_', '-')}"
+
+
 @attrs.frozen(kw_only=True)
 class ClientOptions:
     """The values of these options."""
@@ -114,18 +117,22 @@ class ClientOptions:
 
         if not os.environ.get("SUNO_API_KEY"):
             raise ConfigurationError(message="SUNO_API_KEY must be the service's key; got none")
-        where = {"base_url": self.base_url, "create_path": self.create_path, "allow_insecure": self.allow_insecure}
-        options.endpoint(**where, names=_IN_MESSAGES)  # first, with the names that users of the command know
-        return PersonaAPI(
-            **where,  # type: ignore[arg-type]  # as above
-            proxy=self.proxy,
-            trust_env=self.trust_env,
-            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=self.connect_timeout),
-            max_connections=self.max_connections,
-            rate_limit=AsyncLimiter(*map(int, self.rate_limit.split("/"))) if self.rate_limit else None,
-            retry=RetryPolicy(self.attempts, self.wait_initial, self.wait_max, retry_unknown),
-            max_response_size=self.max_response_size,
-        )
+        try:
+            return PersonaAPI(
+                base_url=self.base_url,
+                create_path=self.create_path,
+                allow_insecure=self.allow_insecure,
+                proxy=self.proxy,
+                trust_env=self.trust_env,
+                timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=self.connect_timeout),
+                max_connections=self.max_connections,
+                rate_limit=AsyncLimiter(*map(int, self.rate_limit.split("/"))) if self.rate_limit else None,
+                retry=RetryPolicy(self.attempts, self.wait_initial, self.wait_max, retry_unknown),
+                max_response_size=self.max_response_size,
+            )
+        except ConfigurationError as error:  # as users of the command know the arguments
+            message = re.sub(r"\A(base_url|create_path|proxy)\b|allow_insecure=True", _option_name, error.message)
+            raise ConfigurationError(message=message) from None
 
     def log(self, level: int = logging.WARNING) -> None:
         """Log to stderr from this level on; with --verbose, every attempt."""

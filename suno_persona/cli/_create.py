@@ -54,7 +54,7 @@ async def _create(api: PersonaAPI, call: Call, *, as_json: bool) -> int:
 
     with stopping(
         lambda _: loop.call_soon_threadsafe(sending.cancel),
-        lambda: None,
+        None,
         lambda: interrupted(is_created=not call.is_waiting),
         is_last=True,
     ) as signals:

@@ -4,7 +4,6 @@ import asyncio
 import csv
 import io
 import re
-import secrets
 import sys
 import tempfile
 from collections import Counter
@@ -117,24 +116,15 @@ def _sorted(chunks: IO[bytes], index: list[tuple[int, str, str, int, int]]) -> I
 
 @contextmanager
 def _writing(output: Path) -> Iterator[IO[bytes]]:
-    """Open stdout, a device, or a file that is replaced when it is whole. Raises `ConfigurationError`."""
+    """Open the output. Raises `ConfigurationError` if it cannot be written."""
     if output == STDOUT:
         if sys.stdout is None:
             raise ConfigurationError(message="the output must be writable; got a stdout that is closed")
         yield sys.stdout.buffer
         return
     try:
-        is_file = not output.exists() or output.is_file()
-        path = output.resolve()
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}") if is_file else path
-        try:
-            with beside.open("wb") as file:
-                yield file
-            if is_file:
-                beside.replace(path)
-        finally:
-            if is_file:
-                beside.unlink(missing_ok=True)
+        with output.open("wb") as file:
+            yield file
     except OSError as error:
         message = f"--output must be a writable file; got {output} ({error.strerror})"
         raise ConfigurationError(message=message) from error

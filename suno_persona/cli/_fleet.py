@@ -19,7 +19,7 @@ from suno_persona.cli._output import STDOUT, Output, opened_output, output_optio
 from suno_persona.cli._records import InputRow, input_rows
 from suno_persona.cli._rows import INPUT, CheckedRows, checked_rows, file_argument, ignore_option
 from suno_persona.cli._running import counted, report, status_of, typed_again
-from suno_persona.cli._stopping import again_to_cancel, ended_at_once, stopping
+from suno_persona.cli._stopping import abandon, again, ended_at_once, stopping
 from suno_persona.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from suno_persona.journal import Journal
 
 _GRACE = 90.0  # seconds: longer than an attempt may take
+_LAST_WAIT = 2.0  # seconds for a cancelled request to be recorded, after the grace time
 _TICK = 1.0  # seconds between looks at what is in flight
 _NO_WORKER = "no worker is running: start one with suno-persona worker"
 
@@ -128,7 +129,8 @@ async def _serve(app: "PersonaApp", api: PersonaAPI, started: str, *, accept_new
 
 async def _until_stopped(app: "PersonaApp", serving: Coroutine[None, None, None], grace: float) -> int:
     """Run the worker until a signal stops it, and what is in flight has finished. Returns the exit status."""
-    call_soon = asyncio.get_running_loop().call_soon_threadsafe
+    loop = asyncio.get_running_loop()
+    call_soon = loop.call_soon_threadsafe
     worker = asyncio.create_task(serving)
     cancelled: set[asyncio.Task[Any]] = set()
     shown = 0  # requests in flight
@@ -138,7 +140,9 @@ async def _until_stopped(app: "PersonaApp", serving: Coroutine[None, None, None]
         shown = len(app.in_flight)
         worker.cancel()
         in_flight = f"{counted(shown, 'request')} in flight"
-        report(f"finishing {in_flight}, for {grace:g} s at most; {again_to_cancel(which)}")
+        report(f"finishing {in_flight}, for {grace:g} s at most; {again(which)} to cancel them")
+        loop.call_later(grace, cancel)
+        loop.call_later(grace + _LAST_WAIT, lambda: abandon(*abandoned()))
 
     def cancel() -> None:
         cancelled.update(app.in_flight)
@@ -147,7 +151,7 @@ async def _until_stopped(app: "PersonaApp", serving: Coroutine[None, None, None]
     def abandoned() -> tuple[int, list[str]]:
         return 128 + signals[0], [ended_at_once(len(app.in_flight))]
 
-    with stopping(lambda which: call_soon(drain, which), lambda: call_soon(cancel), abandoned, grace) as signals:
+    with stopping(lambda which: call_soon(drain, which), lambda: call_soon(cancel), abandoned) as signals:
         while not worker.done():
             await asyncio.wait([worker], timeout=_TICK)
             if signals and not worker.done() and len(app.in_flight) != shown:
@@ -189,7 +193,7 @@ def results(context: click.Context, *, file: Path | None, journal: str, output: 
 
         with opened_output(output) as opened:
             task = loop.create_task(_follow(make_app(journal), rows, display, opened))
-            with stopping(stop, lambda: None, interrupted, grace=0) as signals:
+            with stopping(stop, None, interrupted) as signals:
                 await asyncio.wait([task])
         if task.cancelled():
             status, lines = interrupted()

@@ -24,7 +24,7 @@ BAD = [
         "--base-url must be https://, which keeps the key from others on the way, unless --allow-insecure; got http://",
     ),
     ("create_path", "persona", "--create-path must be a path that begins with '/', without "),
-    ("proxy", "socks5://user:secret@proxy.example", "proxy must be the URL of an HTTP proxy"),
+    ("proxy", "socks5://user:secret@proxy.example", "--proxy must be the URL of an HTTP proxy"),
     ("timeout", "-1", "Invalid value for '--timeout' (env var: 'SUNO_TIMEOUT'): -1.0 is not in the range x>=0"),
     ("timeout", "soon", "Invalid value for '--timeout' (env var: 'SUNO_TIMEOUT'): 'soon' is not a valid float"),
     ("timeout", "nan", "timeout.total must be non-negative seconds"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command import COMMAND, Done, run
-from support.exports import a_persona, a_request, export, fill, many, sample
+from support.exports import a_persona, a_request, export, fill, sample
 from support.journals import entries
 
 from suno_persona import CreatePersonaRequest, NotFoundError, dumps
@@ -133,26 +133,6 @@ async def test_a_full_disk_is_reported_in_one_line(tmp_path: Path, kind: str) ->
     script = '"$0" journal export --journal "$1" --format "$2" > /dev/full'
     done = await run("bash", "-c", script, COMMAND, journal, kind, env={})
     assert done == Done(2, "", "suno-persona: [Errno 28] No space left on device\n")
-
-
-@pytest.mark.slow
-async def test_a_file_is_kept_when_the_disk_is_full(tmp_path: Path) -> None:
-    """A partial export replaces no file, and leaves none."""
-    journal = await fill(tmp_path / "j", *many(60))
-    whole = len((await export(journal, "html")).output.encode())
-    frame = len((await export(await fill(tmp_path / "empty"), "html")).output.encode())
-    limit = (whole - frame) // 1024 + 4  # enough for the records of the page, but not for the page
-    output = tmp_path / "out" / "page.html"
-    output.parent.mkdir()
-    output.write_text("old")
-    unmeasured = "unset COVERAGE_PROCESS_CONFIG COVERAGE_PROCESS_START"  # its file would be cut off, too
-    script = f'{unmeasured}; ulimit -f "$0"; exec "$@"'
-    command = [COMMAND, "journal", "export", "--journal", journal, "--format", "html", "--output", str(output)]
-    done = await run("bash", "-c", script, str(limit), *command, env={})
-    message = f"--output must be a writable file; got {output} (File too large)"
-    assert done == Done(2, "", f"suno-persona: {message}\n")
-    assert [path.name for path in output.parent.iterdir()] == ["page.html"]
-    assert output.read_text() == "old"
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ async def test_an_unexpected_error_is_an_outcome(app: PersonaApp, monkeypatch: p
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("suno_persona._response.Reader.read", fail)
+    monkeypatch.setattr("suno_persona._response.read_usual", fail)
     await enqueue(app, requests(1))
     await work(app)
     assert "unexpected RuntimeError: a bug" in str((await results(app))[0].error)
