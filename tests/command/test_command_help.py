@@ -115,8 +115,8 @@ def shown_help() -> dict[str, str]:
     shown, seen = dict[str, str](), set[str]()
     for path in COMMANDS:
         parts = re.split(r"(?m)^(?=  -)|^(?=\S)", help_of(path).partition("\n\n  Environment:")[0])
-        new = [part for part in parts if not part.startswith("  -") or part.strip() not in seen]
-        seen |= {part.strip() for part in parts}
+        new = [part for part in parts if not part.startswith("  -") or " ".join(part.split()) not in seen]
+        seen |= {" ".join(part.split()) for part in parts}
         text = re.sub(r"(Client options|Options):\n\s*(?=\n|\Z|[A-Z])", "", "".join(new))
         shown[" ".join(["suno-persona", *path])] = text.strip()
     return shown

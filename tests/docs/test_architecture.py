@@ -17,7 +17,6 @@ from support.command import COMMAND, CREATE, run
 from support.held_service import HeldService, client
 from support.idle import idle
 from support.modules import MODULES, foreign, imports, private_accesses
-from support.written import assert_shown
 
 # Each module may import those on later lines; modules on the same line do not import each other.
 DIRECTION = [
@@ -56,17 +55,6 @@ def test_the_core_imports_neither_journal_nor_queue() -> None:
     above = {"cli", "distributed", "journal"}
     core = [module for module in MODULES if area(module) not in above]
     assert not [(module, name) for module in core for name in imports(module) if area(name) in above - {"cli"}]
-
-
-def test_the_docs_show_the_graph(pytestconfig: pytest.Config) -> None:
-    """The page on the design lists the current imports of each module."""
-    rows = [
-        f"| `{short(name)}` | {', '.join(f'`{short(each)}`' for each in sorted(imports(name, types=False)))} |\n"
-        for name in MODULES
-        if imports(name, types=False)
-    ]
-    head = "| module | imports |\n| --- | --- |\n"
-    assert_shown(pytestconfig, "explanation/design.md", "".join(rows), start=head, end="\n## ")
 
 
 def test_no_imports_are_circular() -> None:
