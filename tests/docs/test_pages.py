@@ -38,7 +38,7 @@ FOREIGN = (aiohttp.ClientSession, aiohttp.ClientTimeout, aiohttp.TCPConnector, a
 OTHERS = {  # neither our names nor parameters of the above
     *("synchronous", "synchronous_commit"),  # of the databases
     *("aclosing", "gather", "repr"),  # of Python
-    *("acks_late", "nest_asyncio", "reindex", "trace_configs"),  # of celery, pandas and aiohttp
+    *("acks_late", "nest_asyncio", "reindex"),  # of celery and pandas
     *("model_dump_json", "model_validate_json"),  # of pydantic
     *("mv", "ok", "succeeded"),  # of gateways
     "traceparent",  # a header
