@@ -6,7 +6,6 @@ import graphlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -92,21 +91,6 @@ def test_code_that_tests_share_is_in_support() -> None:
     modules = {"conftest", *(file.stem for file in TESTS.rglob("test_*.py"))}
     assert not {str(file): names for file in TESTS.rglob("*.py") if (names := imported(file) & modules)}
     assert {file.name for file in TESTS.glob("*.py")} == {"conftest.py", "soak.py"}
-
-
-@pytest.mark.slow
-def test_a_test_that_needs_no_database_imports_none() -> None:
-    """A unit test imports neither database packages nor aioresponses, which only others need."""
-    program = f"""if True:
-        import sys, pytest
-        assert pytest.main(["-q", "-p", "no:cacheprovider", {str(TESTS / "client" / "test_models.py")!r}]) == 0
-        heavy = {{"aioresponses", "psycopg", "sqlalchemy"}}
-        print("imported:", *(heavy & set(sys.modules)), file=sys.stderr)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=TESTS.parent
-    )
-    assert (done.returncode, done.stderr) == (0, "imported:\n"), done.stdout
 
 
 def process() -> list[object]:

@@ -16,7 +16,7 @@ from aiohttp import web
 from packaging.requirements import Requirement
 from support.calls import REQUEST
 from support.modules import MODULES, defined
-from support.pages import BLOCKS, EXTRAS, PAGES, PROJECT, ROOT, SOURCES, inline, plain
+from support.pages import BLOCKS, EXTRAS, PAGES, PROJECT, ROOT, SOURCES, inline
 
 import suno_persona
 import suno_persona.distributed
@@ -108,13 +108,6 @@ def test_the_other_names_are_needed() -> None:
     assert not OTHERS & (DEFINED | NAMED | PARAMETERS)
 
 
-def test_only_values_that_vary_between_runs_are_masked_in_output() -> None:
-    """A wrong integer is still noticed."""
-    assert plain("http://127.0.0.1:8000 in 0.31 s") == plain("http://127.0.0.1:4711 in 1.2 s")
-    for right, wrong in [("HTTP 404", "HTTP 503"), ("attempt 2 of 4", "attempt 2 of 5"), ("127.0.0.1", "127.0.0.2")]:
-        assert plain(right) != plain(wrong)
-
-
 def test_the_extras_that_are_named_exist() -> None:
     """Each extra that the docs or the package's messages name is declared."""
     sources = [path.read_text(encoding="utf-8") for path in MODULES.values()]
@@ -171,27 +164,27 @@ def test_stated_defaults_are_those_of_the_signatures(page: str, where: str, valu
     assert int(stated) == value
 
 
-def test_the_benchmarks_state_whether_an_aim_was_met() -> None:
-    """Each row compares the aim with the measured value; if both round to the same figure, it may state either."""
-    _, _, section = PAGES["docs/benchmarks.md"].partition("\n## What was aimed at\n")
-    _, _, *rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    assert rows
-    shape = r"\| .+ \| at (most|least) (\S+) \| (\S+) \((\S+) to (\S+)\) \| (yes|\*\*no\*\*)(, within the spread)? \|"
-    for row in rows:
-        match = re.fullmatch(shape, row)
-        assert match, row
-        aim, measured, low, high = (float(figure) for figure in match.groups()[1:5])
-        if measured != aim:
-            assert (match[6] == "yes") is (measured < aim if match[1] == "most" else measured > aim), row
-        assert match[7] is None or low <= aim <= high, row
-
-
 def test_the_messages_to_look_up_are_those_of_the_package() -> None:
     """Each message on the page is in the code, except for statuses and for asyncio's and aiohttp's words."""
     looked_up = re.findall(r"^- \*\*`(.+?)`\*\*", PAGES["docs/how-to/troubleshooting.md"], re.MULTILINE)
     assert len(looked_up) > 20
     code = " ".join(SOURCES.replace('"\n', "").replace('f"', '"').split())
     assert not [text for text in looked_up if text not in code and not text.startswith(("HTTP ", "asyncio.", "Cannot"))]
+
+
+def test_the_services_run_the_worker_and_let_it_finish() -> None:
+    """Their command parses, and whatever stops it waits longer than `--grace`."""
+    page = PAGES["docs/how-to/services.md"]
+    commands = [
+        *re.findall(r"ExecStart=\S*suno-persona (.*)", page),
+        " ".join(json.loads(*re.findall(r"CMD (.*)", page))),
+    ]
+    for command in commands:
+        name, _, grace = command.split()
+        assert name in app.commands
+        assert all(
+            int(time) > int(grace) for time in re.findall(r"(?:TimeoutStopSec=|Seconds: |--stop-timeout )(\d+)", page)
+        )
 
 
 def test_the_list_of_how_to_pages_is_complete() -> None:
