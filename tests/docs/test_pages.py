@@ -222,11 +222,3 @@ async def test_each_example_of_a_response_has_the_stated_result(
     assert type(result).__name__ == kind
     for attribute, _, literal in (text.partition("=") for text in values):
         assert getattr(result, attribute) == ast.literal_eval(literal)
-
-
-def test_the_design_has_a_reason_for_each_dependency() -> None:
-    """The page lists the dependencies of the package and of its extras, and no others."""
-    lines = [*PROJECT["project"]["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
-    _, _, reasons = PAGES["docs/explanation/design.md"].partition("## Dependencies")
-    stated = {Requirement(line).name.lower() for line in lines} - {"suno-persona"}
-    assert {name for name in re.findall(r"`([\w-]+)`", reasons) if name != "json"} == stated
