@@ -115,8 +115,8 @@ async def surroundings(
     async with contextlib.AsyncExitStack() as stack:
         if "SUNO_JOURNAL_URL" in code:
             env["SUNO_JOURNAL_URL"] = request.getfixturevalue("postgres_url")
-        if "_API_KEY" in code:  # each account has a key
-            env |= dict.fromkeys(("STUDIO_API_KEY", "LABEL_API_KEY"), fake.api_key)
+        if "STUDIO_API_KEY" in code:  # each account has a key
+            env["STUDIO_API_KEY"] = fake.api_key
         if "trust_env" in code or "proxy=" in code:  # only the proxy serves this address: the fake service
             env |= {"http_proxy": fake.base_url, "no_proxy": "", "SUNO_BASE_URL": "http://gateway.localhost"}
         if "ca.pem" in code:

@@ -144,6 +144,11 @@ def default(thing: object, name: str) -> Any:
     return inspect.signature(thing).parameters[name].default
 
 
+def option(command: str, name: str) -> Any:
+    """Return the default of an option."""
+    return {parameter.name: parameter.default for parameter in app.commands[command].params}[name]
+
+
 SLOTS, TIMEOUT = default(PersonaAPI, "max_connections"), default(PersonaAPI, "timeout")
 assert default(suno_persona.distributed.make_app, "concurrency") == SLOTS
 
@@ -152,6 +157,9 @@ assert default(suno_persona.distributed.make_app, "concurrency") == SLOTS
     ("page", "where", "value"),
     [
         ("gather", r"`max_connections` slots, (\d+) by default", SLOTS),
+        ("batches", r"After (\d+) failures in a row", option("batch", "max_failures")),
+        ("services", r"for up to (\d+) seconds", option("worker", "grace")),
+        ("faq", r"timeout is (\d+) seconds per attempt", TIMEOUT.total),
         ("timeouts", r"The default is `total=(\d+),\s", TIMEOUT.total),
         ("timeouts", r"The default is `total=\d+,\ssock_connect=(\d+)`", TIMEOUT.sock_connect),
         ("many-machines", r"has (\d+) requests in flight, or `SUNO_MAX_CONNECTIONS`", SLOTS),
