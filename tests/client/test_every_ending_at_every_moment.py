@@ -4,17 +4,16 @@ The table on the page about faults is written from `EXPECTED` by `pytest --write
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import aiohttp
 import attrs
 import pytest
 from support.broken_service import BrokenService, Exchange
-from support.calls import KEY, ONCE
+from support.calls import BASE, KEY, ONCE
 from support.clock import Clock
 from support.idle import idle
 from support.resolver import Resolver
@@ -49,31 +48,24 @@ EXPECTED: dict[str, tuple[str | None, ...]] = {
     "half of the body is received, with the id": (FOUND, FOUND, FOUND, FOUND, FOUND, None),
     "the persona is received": (YES, YES, YES, YES, YES, YES),
 }
-KINDS: dict[str, dict[str, type[Exception]]] = {
-    NO: {
-        "times out": ConnectionFailedError,
-        "breaks": ConnectionFailedError,
-        "is no HTTP": ConnectionFailedError,
-        "is cancelled": NotCreatedError,
-        "is closed": UsageError,
-        "a hook raises": NotCreatedError,
-    },
-    MAYBE: {
-        "times out": ResponseTimeoutError,
-        "breaks": ConnectionLostError,
-        "is no HTTP": UnreadableResponseError,
-        "is cancelled": OutcomeUnknownError,
-        "is closed": ConnectionLostError,
-        "a hook raises": OutcomeUnknownError,
-    },
+NOT_CREATED, FAILED, UNKNOWN, LOST = NotCreatedError, ConnectionFailedError, OutcomeUnknownError, ConnectionLostError
+KINDS: dict[str, tuple[type[Exception], ...]] = {  # by ending
+    NO: (FAILED, FAILED, FAILED, NOT_CREATED, UsageError, NOT_CREATED),
+    MAYBE: (ResponseTimeoutError, LOST, UnreadableResponseError, UNKNOWN, LOST, UNKNOWN),
 }
-
 CASES = [
     (moment, ending, expected)
     for moment, row in EXPECTED.items()
     for ending, expected in zip(ENDINGS, row, strict=True)
     if expected is not None
 ]
+HOOKS = {  # of a session, at which the caller's hook raises
+    "looking up the host": "on_dns_resolvehost_start",
+    "connecting": "on_connection_create_start",
+    "half of the request is sent": "on_request_chunk_sent",
+    "the headers are received": "on_request_end",
+    "the persona is received": "on_request_end",
+}
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -91,120 +83,91 @@ PARTS = {
 }
 
 
-class HookError(Exception):
-    """What a hook of the caller's session raises."""
-
-
 @attrs.define
 class Moment:
-    """A call that has reached a moment, and what can end it there."""
+    """A moment that a call reaches, and what can end it there."""
 
-    api: PersonaAPI
-    call: asyncio.Task[Ended]
+    base_url: str
     break_off: Callable[[], None]
-    send: Callable[[bytes], None]
+    send: Callable[[bytes], None] = lambda _: None
     """Send these bytes instead of what HTTP requires there."""
+    description: str = "D"
 
 
 @asynccontextmanager
-async def looking_up(hook: bool) -> AsyncIterator[Moment]:
-    resolver = Resolver(forever=True)
-    trace = aiohttp.TraceConfig()
-    if hook:
-        trace.on_dns_resolvehost_start.append(raising)
-    connector = aiohttp.TCPConnector(resolver=resolver)
-    async with aiohttp.ClientSession(connector=connector, trace_configs=[trace]) as session:
-        api = PersonaAPI(KEY, retry=ONCE, base_url="https://gateway.example", session=session)
-        call = start(api)
-        await idle()
-        yield Moment(api, call, resolver.fail, lambda _: None)
+async def looking_up(resolver: Resolver) -> AsyncIterator[Moment]:
+    yield Moment(BASE, resolver.fail)
 
 
 @asynccontextmanager
-async def connecting(hook: bool) -> AsyncIterator[Moment]:
+async def connecting(_: Resolver) -> AsyncIterator[Moment]:
     writers: list[asyncio.StreamWriter] = []
 
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)  # and no TLS handshake
 
-    trace = aiohttp.TraceConfig()
-    if hook:
-        trace.on_connection_create_start.append(raising)
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server, traced(trace) as session:
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        api = PersonaAPI(KEY, retry=ONCE, base_url=url, session=session)
-        call = start(api)
-        await idle()
-        yield Moment(api, call, lambda: writers[0].close(), lambda data: writers[0].write(data))
+        yield Moment(url, lambda: writers[0].close(), lambda data: writers[0].write(data))
         for writer in writers:
             writer.close()
 
 
 @asynccontextmanager
-async def half_sent(hook: bool) -> AsyncIterator[Moment]:
+async def half_sent(_: Resolver) -> AsyncIterator[Moment]:
     """A server that does not read, and a request that its buffers cannot hold."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        trace = aiohttp.TraceConfig()
-        if hook:
-            trace.on_request_chunk_sent.append(raising)
-        async with traced(trace) as session:
-            api = PersonaAPI(KEY, retry=ONCE, base_url=f"http://127.0.0.1:{server.getsockname()[1]}", session=session)
-            call = start(api, description="D" * 20_000_000)
-            await idle()
-            connection, _ = server.accept()
-            with connection:
-                yield Moment(api, call, connection.close, connection.sendall)
+        connections: list[socket.socket] = []
+
+        def accepted() -> socket.socket:
+            connections.append(server.accept()[0])
+            return connections[0]
+
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        yield Moment(url, lambda: accepted().close(), lambda data: accepted().sendall(data), "D" * 20_000_000)
+        for connection in connections:
+            connection.close()
 
 
-def received(moment: str) -> Callable[[bool], contextlib.AbstractAsyncContextManager[Moment]]:
-    """Return what reaches a moment after the request is sent."""
+@asynccontextmanager
+async def received(part: bytes, _: Resolver) -> AsyncIterator[Moment]:
+    """A service that has received the request, and sends this part of its response."""
+    exchanges: list[Exchange] = []
 
-    @asynccontextmanager
-    async def reached(hook: bool) -> AsyncIterator[Moment]:
-        exchanges: list[Exchange] = []
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(part)
+        exchanges.append(exchange)
+        await exchange.until_the_client_leaves()
 
-        async def respond(exchange: Exchange) -> None:
-            await exchange.send(PARTS[moment])
-            exchanges.append(exchange)
-            await exchange.until_the_client_leaves()
-
-        trace = aiohttp.TraceConfig()
-        if hook:
-            trace.on_request_end.append(raising)
-        async with BrokenService(respond) as service, traced(trace) as session:
-            api = PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session)
-            call = start(api)
-            await idle()
-            yield Moment(api, call, lambda: exchanges[0].reset(), lambda data: exchanges[0].writer.write(data))
-
-    return reached
+    async with BrokenService(respond) as service:
+        yield Moment(service.base_url, lambda: exchanges[0].reset(), lambda data: exchanges[0].writer.write(data))
 
 
-MOMENTS: dict[str, Callable[[bool], contextlib.AbstractAsyncContextManager[Moment]]] = {
+MOMENTS: dict[str, Callable[[Resolver], AbstractAsyncContextManager[Moment]]] = {
     "looking up the host": looking_up,
     "connecting": connecting,
     "half of the request is sent": half_sent,
-    **{moment: received(moment) for moment in PARTS},
+    **{moment: partial(received, part) for moment, part in PARTS.items()},
 }
+
+
+class HookError(Exception):
+    """What a hook of the caller's session raises."""
 
 
 async def raising(*_: object) -> None:
     raise HookError("of the caller")
 
 
-@asynccontextmanager
-async def traced(trace: aiohttp.TraceConfig) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
-        yield session
+def session(resolver: Resolver, hook: str | None) -> aiohttp.ClientSession:
+    """Return a session of the caller's, with a hook that raises or none."""
+    trace = aiohttp.TraceConfig()
+    if hook is not None:
+        getattr(trace, hook).append(raising)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver), trace_configs=[trace])
 
 
-def start(api: PersonaAPI, **members: Any) -> asyncio.Task[Ended]:
-    """Start a call."""
-    request = CreatePersonaRequest(**{"root_clip_id": "c", "name": "Neon", "description": "D", **members})
-    return asyncio.create_task(api.send(Call(request)))
-
-
-async def end(moment: Moment, ending: str, advance: Clock) -> None:
+async def end(ending: str, moment: Moment, api: PersonaAPI, call: asyncio.Task[Ended], advance: Clock) -> None:
     """End a call."""
     match ending:
         case "times out":
@@ -216,9 +179,9 @@ async def end(moment: Moment, ending: str, advance: Clock) -> None:
             await idle()
             advance(61)  # aiohttp does not raise in a reader of the body if no chunk follows
         case "is cancelled":
-            moment.call.cancel()
+            call.cancel()
         case "is closed":
-            await moment.api.close()
+            await api.close()
 
 
 def label(ended: Ended) -> str:
@@ -231,22 +194,27 @@ def label(ended: Ended) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-@pytest.mark.parametrize(("moment", "ending", "expected"), CASES)
+@pytest.mark.parametrize(("at", "ending", "expected"), CASES)
 async def test_a_call_that_ends_at_a_moment_is_what_the_table_says(
-    moment: str, ending: str, expected: str, advance: Clock
+    at: str, ending: str, expected: str, advance: Clock
 ) -> None:
     """Persona, not created or unknown: with the error's class, and with the id if it was received."""
-    async with MOMENTS[moment](ending == "a hook raises") as reached:
-        await end(reached, ending, advance)
-        ended = await reached.call
+    resolver, hook = Resolver(), HOOKS[at] if ending == "a hook raises" else None
+    async with MOMENTS[at](resolver) as moment, session(resolver, hook) as used:
+        api = PersonaAPI(KEY, retry=ONCE, base_url=moment.base_url, session=used)
+        request = CreatePersonaRequest(root_clip_id="c", name="Neon", description=moment.description)
+        call = asyncio.create_task(api.send(Call(request)))
+        await idle()
+        await end(ending, moment, api, call, advance)
+        ended = await call
     assert label(ended) == expected
     assert ended.persona_id == ("persona-1" if expected in (YES, FOUND) else None)
     assert (ended.cancellation is not None) is (ending == "is cancelled")
     if not isinstance(ended.result, Persona):
-        is_wrapped = ending == "a hook raises" and moment == "half of the request is sent"  # by aiohttp, in its own
-        is_late = ending == "is no HTTP" and moment in list(PARTS)[1:]
+        is_wrapped = ending == "a hook raises" and at == "half of the request is sent"  # by aiohttp, in its own
+        is_late = ending == "is no HTTP" and at in list(PARTS)[1:]
         shown = "breaks" if is_wrapped else "times out" if is_late else ending
-        assert type(ended.result) is KINDS[MAYBE if expected == FOUND else expected][shown]
+        assert type(ended.result) is KINDS[MAYBE if expected == FOUND else expected][ENDINGS.index(shown)]
         if ending == "is closed":
             assert "the client" in ended.result.message
             assert "closed" in ended.result.message

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.exchanges import error, id_in, persona
+from support.calls import REQUEST
+from support.exchanges import ended, error, exchange, id_in, persona
 
-from suno_persona import CreatePersonaRequest, Persona, PersonaAPI, RejectedError, UnreadableResponseError, loads
-from suno_persona.testing import FakeSuno, Fault
+from suno_persona import Persona, RejectedError, UnreadableResponseError, loads
 
 P: dict[str, Any] = {"id": "fd213afd-ac1c-4822-9802-c1c0ea45e77b", "name": "Neon", "clip": {"id": "54834687"}}
 ID = P["id"]
@@ -18,19 +18,14 @@ NOTHING: list[object] = [None, {}, [], "", "created"]
 
 SUCCESSES: list[dict[str, Any]] = [
     *({wrapper: P} for wrapper in ("data", "persona", "result", "response")),
-    *({"code": code, "data": P} for code in ("success", "SUCCESS", "succeeded", "ok", 0, "0", 200, "200", None, "")),
-    {"code": 201, "msg": "fine", "data": P},
+    *({"code": code, "data": P} for code in ("SUCCESS", "succeeded", "ok", 0, "0", 200, None, "")),
     {"success": True, "code": 200, "message": "fine", "persona": P},
     *({"error": nothing, "data": P} for nothing in NOTHING[:-1]),
     {"status": "SUCCESS", "data": P},
-    {"code": "success", "data": P, "persona": None},
     {"code": "success", "data": {}, "response": P},
-    {"code": "success", "data": "created", "persona": P},
     {"id": "req-1", "code": "success", "request_id": "r1", "data": P},
-    {"id": "req-1", "object": "persona", "persona": P},
     {"code": "success", "data": [P]},
     {"status": 200, "task_id": "t", "data": P},
-    {"status": True, "result": [P]},
 ]
 
 
@@ -62,7 +57,6 @@ TASKS: list[dict[str, Any]] = [
     {"id": "t", "object": "job", "status": "failed", "fail_reason": "clip not found"},
     {"code": "success", "message": "", "data": {"id": "t", "task_id": "t", "status": "NOT_START", "progress": "0%"}},
     {"id": "t", "status": "IN_PROGRESS", "name": "Neon"},
-    {"id": "t", "taskId": "t"},
     {"success": True, "data": [{"id": "t", "status": "submitted"}]},
     {"task_id": "t"},
 ]
@@ -96,14 +90,10 @@ def test_a_persona_with_members_of_gateways_is_no_task(body: dict[str, Any]) -> 
 
 REJECTED: list[dict[str, Any]] = [
     *({"code": 1, "data": nothing} for nothing in NOTHING),
-    {"code": 1},
     {"code": "insufficient_quota", "data": "insufficient_quota", "persona": None},
-    {"code": -1, "response": "no credits"},
     {"code": 401, "message": "no credits", "data": {}},
-    {"code": "fail", "data": False},
     {"success": False, "code": 200, "data": ""},
     {"error": "no credits", "data": None},
-    {"error": ["no credits"]},
     {"error": {"message": "no credits", "id": "fd213afd"}, "clip": {"id": "54834687"}},
 ]
 
@@ -118,19 +108,16 @@ UNREADABLE: list[tuple[object, str | None]] = [
     # a success without a persona, with its id where there is one
     *(({"code": "success", "data": found}, ID) for found in (ID, [ID], [P, P])),
     ({"code": "success", "data": [None, {"id": "p"}]}, "p"),
-    ({"code": "success", "data": {"data": {"id": "p"}}}, "p"),
     ({"status": "unknown", "data": P}, ID),
     ({"data": {"personaId": "p"}}, "p"),
     ({"personaId": "p"}, "p"),
     *(([P], ID), (ID, ID), ({}, None), ({"message": "fine"}, None)),
     *(({"code": "success", "data": nothing}, None) for nothing in (*NOTHING, {"id": ""})),
     ({"code": "success", "data": {"clip": {"id": "c"}}}, None),
-    ({"code": "success", "clip": {"id": "c"}}, None),
     # a failure with a possible persona
     *(({"code": 1, "data": found}, ID) for found in (P, [P], ID)),
     ({"code": 1, "personaId": "p", "data": None}, "p"),
     *(({"code": 1, "data": found}, None) for found in ({"task": "t"}, [12], 12)),
-    ({"code": "00000", "data": {"personaId": "p"}}, "p"),
     ({"output": {"items": [{"persona_id": "p"}]}}, "p"),
     ({"text": json.dumps({"persona": {"id": "p"}})}, "p"),
     ({"data": {"result": {"metadata": {"persona_id": "that of the clip"}}}}, None),
@@ -155,26 +142,20 @@ def test_a_possible_persona_is_unreadable_and_its_id_is_on_the_error(body: objec
         (b'\xef\xbb\xbf {"result":{"clip":{"id":"c"},"id":"p"}}', "p"),
         (b'{"name": "\\"id\\": 1", "id": "p\\u00e4", "clip": {"id": "c', "pä"),
         (b'{"id": "p", "clips": [{"id": "c"}', "p"),
-        (b'{"clips": ["id", "x"], "persona_clips": [{"id": "c"}]', None),
         (b'{"clip": {"id": "c"}}', None),
         (b'{"id": "cut o', None),
         (b'{"id": 12, "x": "id"', "12"),
-        (b'{"id": 12', None),
-        (b'{"id": ""}', None),
         (b'<script>{"id": "p"}</script>', None),
         (b'data: {"type": "progress", "id": "e", "progress": 5}\n\ndata: {"persona": {"id": "p"}}\n\n', "p"),
         (b')]}\',\n{"id": "p"}', "p"),
         (b'{"result": "{\\"id\\": \\"p\\", \\"na', "p"),
         (b'{"id": "t", "object": "audio.task", "sta', None),
         (b'}}]"id":"p"', None),
-        (b"", None),
         (b'{"code": 0, "data": "fd213afd"', "fd213afd"),
         (b'{"code": 0, "data": "created", "personaId" : "p\\u0031"', "p1"),
         (b'[{"id": "p"}', "p"),
-        (b'{"data": [[{"id": "p"', "p"),
         (b'{"data": [{"clip": {"id": "c"}, "clips": [{"id": "c"}], "id": "p"', "p"),
         (b'{"data": {"id": "", "persona_id": "p"', "p"),
-        (b'{"data": "fd213', None),
         (b'{"error": {"id": "e"', None),
     ],
 )
@@ -186,14 +167,10 @@ def test_an_id_is_found_in_a_body_that_breaks_off(body: bytes, found: str | None
 SIZE = 64 * 1024
 HUGE = {
     "brackets": b"{" + b"[" * SIZE,
-    "pairs": b"[{" + b"[]," * (SIZE // 3),
     "ids": b'{"data":{' + b'"id":"",' * (SIZE // 8),
-    "words": b'{"data":{' + b'"data":"a",' * (SIZE // 11),
     "quotes": b"{" + b'"' * SIZE,
-    "escapes": b'{"' + b'\\"' * (SIZE // 2),
     "backslashes": b'{"' + b"\\" * (SIZE - 1),
     "open string": b'{"' + b"a" * SIZE,
-    "colons": b'{"a"' + b":" * SIZE,
     "not UTF-8": b"{" + b"\xff" * SIZE,
     "digits": b"{" + b"1" * SIZE,
 }
@@ -201,7 +178,7 @@ HUGE = {
 
 @pytest.mark.parametrize("body", HUGE.values(), ids=HUGE)
 def test_an_id_is_found_whatever_the_size_of_a_broken_body(body: bytes) -> None:
-    """An id before or after large values is found, and there is none in the values themselves."""
+    """An id before large values is found, and there is none in the values themselves."""
     assert id_in(body) is None
     assert id_in(b'{"data": {"id": "p"}, ' + body) == "p"
 
@@ -255,20 +232,13 @@ def test_no_body_makes_the_search_for_an_id_fail(document: object, broken: str) 
     ("header", "body", "request_id"),
     [
         ("", {"request_id": "r1", "data": P}, "r1"),
-        ("", {"request_id": 12, "data": P}, None),
         ("", {"data": {"request_id": "r1", **P}}, None),
         ("r2", {"request_id": "r1", "data": P}, "r2"),
     ],
 )
-async def test_the_request_id_in_an_envelope_is_on_the_outcome(
-    header: str,
-    body: dict[str, Any],
-    request_id: str | None,
-    once: PersonaAPI,
-    request_: CreatePersonaRequest,
-    fake_suno: FakeSuno,
+def test_the_request_id_in_an_envelope_is_on_the_outcome(
+    header: str, body: dict[str, Any], request_id: str | None
 ) -> None:
     """The outcome has the request id of the envelope, unless a header has one."""
-    fake_suno.script(Fault.response(200, json.dumps(body).encode(), headers={"X-Request-Id": header}))
-    outcome = await once.outcome(request_)
+    outcome = ended(exchange(body, headers={"X-Request-Id": header})).outcome(0, REQUEST)
     assert (outcome.request_id, outcome.result().id) == (request_id, ID)

@@ -20,13 +20,11 @@ from support.broken_service import Act, BrokenService, Exchange, reset
 from support.calls import REQUEST
 from support.clock import Clock
 from support.held_service import client
-from support.idle import idle
 from support.written import assert_shown
 
 from suno_persona import (
     ConnectionFailedError,
     ConnectionLostError,
-    NotFoundError,
     OutcomeUnknownError,
     Persona,
     PersonaError,
@@ -35,7 +33,6 @@ from suno_persona import (
     ResponseTimeoutError,
     RetryPolicy,
     ServerError,
-    ServiceUnavailableError,
     UnreadableResponseError,
 )
 
@@ -96,32 +93,17 @@ def chunks(*parts: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
-async def trickles(exchange: Exchange) -> None:
-    """Send the response's head, then one byte after another, for ever."""
-    exchange.create()
-    await exchange.send(head("Content-Length: 1000000"))
-    while not exchange.reader.at_eof():
-        await exchange.send(b"x")
-        await asyncio.sleep(0)
+def without_end(start: bytes, more: bytes) -> Act:
+    """Create the persona, send how a response starts, and then more of it, for ever."""
 
+    async def act(exchange: Exchange) -> None:
+        exchange.create()
+        await exchange.send(start)
+        while not exchange.reader.at_eof():
+            await exchange.send(more)
+            await asyncio.sleep(0)
 
-async def floods(exchange: Exchange) -> None:
-    """Send one interim response after another, for ever."""
-    exchange.create()
-    while not exchange.reader.at_eof():
-        await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await asyncio.sleep(0)
-
-
-async def endless_headers(exchange: Exchange) -> None:
-    """Send one header after another, for ever."""
-    exchange.create()
-    await exchange.send(b"HTTP/1.1 200 OK\r\n")
-    number = 0
-    while not exchange.reader.at_eof():
-        number += 1
-        await exchange.send(f"X-{number}: {'x' * 100}\r\n".encode())
-        await asyncio.sleep(0)
+    return act
 
 
 def bomb() -> bytes:
@@ -135,26 +117,20 @@ LOST, UNREADABLE, TIMEOUT = ConnectionLostError, UnreadableResponseError, Respon
 FAULTS = [
     # The connection
     Fault("closes without a response", sends(lambda _: b""), LOST),
-    Fault("resets without a response", sends(lambda _: b"", "reset"), LOST),
     Fault("creates, then closes without a response", created(lambda _: b""), LOST, personas=1),
     Fault("creates, then resets without a response", created(lambda _: b"", "reset"), LOST, personas=1),
     Fault("creates, then closes in the status line", created(lambda whole: whole[:9]), LOST, personas=1),
-    Fault("creates, then closes in the headers", created(lambda whole: whole[:25]), LOST, personas=1),
     Fault("creates, then closes in the body", created(lambda whole: whole[:-9]), LOST, personas=1),
-    Fault("creates, then resets in the body", created(lambda whole: whole[:-9], "reset"), LOST, personas=1),
     Fault("creates, responds, then closes", created(bytes), Persona, personas=1),
     # Time
     Fault("hangs before it creates", sends(lambda _: b"", "hang"), TIMEOUT, hangs=True),
     Fault("creates, then hangs", created(lambda _: b"", "hang"), TIMEOUT, personas=1, hangs=True),
-    Fault("creates, then hangs in the headers", created(lambda a: a[:25], "hang"), TIMEOUT, personas=1, hangs=True),
     Fault("creates, then hangs in the body", created(lambda a: a[:-9], "hang"), TIMEOUT, personas=1, hangs=True),
-    Fault("creates, then trickles without end", trickles, TIMEOUT, personas=1, hangs=True),
-    Fault("creates, then sends 1xx without end", floods, TIMEOUT, personas=1, hangs=True),
+    Fault("creates, then trickles without end", without_end(head("Content-Length: 1000000"), b"x"), TIMEOUT, personas=1, hangs=True),
+    Fault("creates, then sends 1xx without end", without_end(b"", head(status="100 Continue")), TIMEOUT, personas=1, hangs=True),
     # The length of the body
     Fault("creates, and promises more bytes than it sends", wrapped("Content-Length: 999", by=bytes), Persona, personas=1),
     Fault("creates, and promises fewer bytes than it sends", wrapped("Content-Length: 9", by=bytes), UNREADABLE, personas=1),
-    Fault("creates, and promises no bytes", wrapped("Content-Length: 0", by=bytes), UNREADABLE, personas=1),
-    Fault("creates, and promises a negative length", wrapped("Content-Length: -1", by=bytes), UNREADABLE, personas=1),
     Fault("creates, and promises two lengths", wrapped("Content-Length: 9", "Content-Length: 99", by=bytes), UNREADABLE, personas=1),
     Fault("creates, and ends the body by closing", wrapped(by=bytes), Persona, personas=1),
     Fault("creates, and ends the chunks properly", wrapped("Transfer-Encoding: chunked", by=lambda body: chunks(body[:5], body[5:]) + b"0\r\n\r\n", then="keep"), Persona, personas=1),
@@ -162,21 +138,14 @@ FAULTS = [
     Fault("creates, and sends a chunk without a size", wrapped("Transfer-Encoding: chunked", by=lambda body: b"zz\r\n" + body), UNREADABLE, personas=1),
     # Not HTTP
     Fault("creates, then sends garbage", created(lambda _: b"\x16\x03\x01\x02\x00garbage\r\n\r\n"), UNREADABLE, personas=1),
-    Fault("creates, then responds like a mail server", created(lambda _: b"220 ready\r\n\r\n"), UNREADABLE, personas=1),
-    Fault("creates, then sends headers without end", endless_headers, UNREADABLE, personas=1),
     Fault("creates, and sends a header of a megabyte", wrapped("X: " + "x" * 1_000_000, by=bytes), UNREADABLE, personas=1),
     Fault("creates, and sends a few 1xx before its response", created(lambda a: head(status="103 Early Hints") * 3 + a), Persona, personas=1),
     Fault("returns 101 Switching Protocols", complete(b"", "Upgrade: x", "Connection: upgrade", status="101 Switching"), UNREADABLE),
     # The body
     Fault("returns 200 with HTML", complete(b"<title>Welcome</title>"), UNREADABLE),
     Fault("returns 200 with nothing", complete(b""), UNREADABLE),
-    Fault("returns 204", sends(lambda _: head(status="204 No Content"), "keep"), UNREADABLE),
     Fault("returns 200 with an error", complete(b'{"error": {"message": "no such clip"}}'), RejectedError),
-    Fault("returns 200 with a code", complete(b'{"code": 40001, "message": "no such clip"}'), RejectedError),
     Fault("creates, and wraps the persona", wrapped(by=lambda body: b'{"code": 200, "data": %b}' % body), Persona, personas=1),
-    Fault("creates, and adds a member whose name is no Unicode", wrapped(by=lambda body: b'{"\\ud800": 1, ' + body[1:]), Persona, personas=1),
-    Fault("returns 200 with a code that means nothing to us, and data", complete(b'{"code": "00000", "data": {"personaId": "p1"}}'), UNREADABLE),
-    Fault("returns 200 with a list that has an id", complete(b'[{"id": "p1"}]'), UNREADABLE),
     Fault("creates, and compresses the persona", wrapped("Content-Encoding: gzip", by=gzip.compress), Persona, personas=1),
     Fault("creates, and breaks the compression", wrapped("Content-Encoding: gzip", by=lambda body: b"\x00" + gzip.compress(body, mtime=0)), UNREADABLE, personas=1),
     Fault("returns with 64 MB in a gzip bomb", complete(bomb(), "Content-Encoding: gzip"), UNREADABLE),
@@ -184,25 +153,17 @@ FAULTS = [
     # Error statuses
     Fault("returns 400", complete(b'{"detail": "no"}', status="400 Bad Request"), RejectedError),
     Fault("returns 400, cut off", sends(lambda _: head("Content-Length: 99", status="400 No") + b"no"), RejectedError),
-    Fault("returns 404", complete(b"", status="404 Not Found"), NotFoundError),
     Fault("returns 429 once", complete(b"", "Retry-After: 0", status="429 Slow"), Persona, requests=2, personas=1),
     Fault("returns 503 once", complete(b"", status="503 Busy"), Persona, requests=2, personas=1),
     Fault("returns 429 with Retry-After of an hour", complete(b"", "Retry-After: 3600", status="429 Slow"), RateLimitedError),
-    Fault("returns 503 with Retry-After of an hour", complete(b"", "Retry-After: 3600", status="503 Busy"), ServiceUnavailableError),
     Fault("returns 500", complete(b"", status="500 Oops"), ServerError),
     Fault("creates, then returns 500", sends(lambda e: (e.create(), head("Content-Length: 0", status="500 Oops"))[1], "keep"), ServerError, personas=1),
-    Fault("returns 502 with HTML", complete(b"<title>Bad Gateway</title>", status="502 Bad Gateway"), ServerError),
-    Fault("returns 504", complete(b"", status="504 Gateway Timeout"), ServerError),
     # Redirects
     Fault("redirects to the path without its slash (308)", complete(b"", "Location: /suno/persona/create", status="308 Moved"), Persona, requests=2, personas=1),
     Fault("redirects to itself (308)", complete(b"", "Location: /suno/persona/create/", status="308 Moved"), RejectedError),
-    Fault("redirects to another path (307)", complete(b"", "Location: /other", status="307 Moved"), RejectedError),
     Fault("redirects as GET to the path without its slash (302)", complete(b"", "Location: /suno/persona/create", status="302 Found"), RejectedError),
     Fault("redirects to another host (308)", complete(b"", "Location: http://127.0.0.2/suno/persona/create", status="308 Moved"), RejectedError),
-    Fault("redirects to another scheme (308)", complete(b"", "Location: https://127.0.0.1/suno/persona/create", status="308 Moved"), RejectedError),
-    Fault("redirects without a target (308)", complete(b"", status="308 Moved"), RejectedError),
     Fault("redirects to a host that cannot be read (308)", complete(b"", "Location: https://xn--gw.example/", status="308 Moved"), RejectedError),
-    Fault("redirects to an invalid URL (308)", complete(b"", "Location: http://[::1", status="308 Moved"), RejectedError),
 ]  # fmt: skip
 
 
@@ -294,26 +255,6 @@ async def test_only_a_429_and_a_503_are_retried() -> None:
         assert len(service.requests) == (3 if status in (429, 503) else 1)
         unknown = status < 300 or (status >= 500 and status != 503)
         assert caught.value.may_have_created is unknown
-
-
-async def test_a_connection_closed_while_idle_costs_nothing() -> None:
-    """The next call opens a new connection."""
-    async with BrokenService(created(bytes)) as service, client(service, retry=RETRY) as api:
-        await api.create(REQUEST)
-        await idle()
-        await api.create(REQUEST)
-    assert (service.connections, len(service.requests), len(service.personas)) == (2, 2, 2)
-
-
-@pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_reused_connection_that_closes_on_a_request_is_an_unknown_outcome(end: str) -> None:
-    """The request may have been received: neither this client nor aiohttp retries it."""
-    acts = created(bytes, "keep"), sends(lambda _: b"", end)
-    async with BrokenService(*acts) as service, client(service, retry=RETRY) as api:
-        await api.create(REQUEST)
-        with pytest.raises(ConnectionLostError):
-            await api.create(REQUEST)
-    assert (service.connections, len(service.requests), len(service.personas)) == (1, 2, 1)
 
 
 async def test_with_an_untrusted_certificate_nothing_is_sent() -> None:

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+import traceback
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from support.clock import Clock
 from support.held_service import HeldService, client
 from support.idle import idle, turns
 
-from suno_persona import Persona, PersonaAPI, UnreadableResponseError
+from suno_persona import OutcomeUnknownError, Persona, PersonaAPI
 from suno_persona._engine import Call
 from suno_persona.conversion import make_converter
 from suno_persona.testing import FakeSuno, Fault
@@ -84,48 +84,22 @@ async def test_the_ids_that_the_reader_of_a_batch_left_are_logged(
     assert len(logged) >= 10
 
 
-COUNT = 8
-
-
-@contextmanager
-def blocking() -> Iterator[tuple[str, threading.Event, Callable[[], None]]]:
-    """Run a service in a thread; yield its address, whether all requests have arrived, and what responds to all."""
-    received, may_respond = threading.Event(), threading.Event()
-
-    def serve() -> None:
-        connections = [server.accept()[0] for _ in range(COUNT)]
-        for connection in connections:
-            read = b""
-            while b"}" not in read:
-                read += connection.recv(10_000)
-        received.set()
-        may_respond.wait()
-        for number, connection in enumerate(connections):
-            body = b'{"id": "persona-%d"}' % number
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-            connection.close()
-
-    def respond() -> None:
-        may_respond.set()
-        thread.join()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", received, respond
-        respond()
-
-
 async def test_a_process_that_was_suspended_beyond_its_timeouts_loses_no_response(advance: Clock) -> None:
     """A timeout fires only after the loop has read what is in the sockets."""
-    with blocking() as (url, received, respond):
-        async with PersonaAPI(KEY, base_url=url, retry=ONCE, timeout=60) as api:
-            calls = [asyncio.create_task(api.create(request)) for request in requests(COUNT)]
-            await asyncio.to_thread(received.wait)
-            respond()  # blocks the loop, as a suspended process or a long computation does
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        async with PersonaAPI(KEY, base_url=f"http://127.0.0.1:{server.getsockname()[1]}", retry=ONCE) as api:
+            calls = [asyncio.create_task(api.create(request)) for request in requests(8)]
+            await idle()
+            for number in range(8):  # blocks the loop, as a suspended process or a long computation does
+                connection, _ = server.accept()
+                with connection:
+                    while not connection.recv(10_000).endswith(b"}"):
+                        pass
+                    body = b'{"id": "persona-%d"}' % number
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             advance(3600)
             personas = await asyncio.gather(*calls)
-    assert sorted(persona.id for persona in personas) == [f"persona-{number}" for number in range(COUNT)]
+    assert sorted(persona.id for persona in personas) == [f"persona-{number}" for number in range(8)]
 
 
 def with_hook(hook: Any, kind: type) -> Converter:
@@ -135,30 +109,28 @@ def with_hook(hook: Any, kind: type) -> Converter:
     return converter
 
 
-def broken_hook(value: object, _: type) -> object:
-    raise KeyError("a bug of the user's")
+def broken(*_: object) -> object:
+    raise KeyError("a bug")
 
 
-async def test_a_converter_whose_hook_raises_costs_no_id(fake_suno: FakeSuno) -> None:
-    """The error has the id and the body, and the hook's exception with its traceback as its cause."""
-    converter = with_hook(broken_hook, Persona)
+@pytest.mark.parametrize("whose", ["a hook of the caller's", "the package"])
+async def test_a_bug_while_a_response_is_read_costs_no_id(
+    whose: str, fake_suno: FakeSuno, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome is unknown, with the id, and the bug's exception is the cause, with its traceback."""
+    converter = None
+    if whose == "the package":
+        fake_suno.script(Fault.response(200, b'{"output": {"persona_id": "persona-1"}}'))
+        monkeypatch.setattr("suno_persona._error_body.message_of", broken)
+    else:
+        fake_suno.script(Fault.response(200, b'{"id": "persona-1"}'))
+        converter = with_hook(broken, Persona)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, converter=converter) as api:
         error = await failure(api)
-    assert (type(error), error.persona_id) == (UnreadableResponseError, fake_suno.personas[0].id)
-    assert fake_suno.personas[0].id.encode() in error.body
-    traceback = error.__cause__.__traceback__
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    assert traceback.tb_frame.f_code.co_name == "broken_hook"
-
-
-async def test_the_id_behind_megabytes_of_a_broken_body_is_found(fake_suno: FakeSuno) -> None:
-    """All of the body is searched, up to `max_response_size`."""
-    large = b'{"persona_clips": [' + b'{"clip": {"id": "c"}}, ' * 50_000 + b'], "id": "persona-1", "name'
-    fake_suno.script(Fault.response(200, large))
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=ONCE) as api:
-        error = await failure(api)
-    assert (type(error), error.persona_id) == (UnreadableResponseError, "persona-1")
+    assert isinstance(error, OutcomeUnknownError)
+    assert (error.persona_id, error.status) == ("persona-1", 200)
+    assert error.__cause__ is not None
+    assert traceback.extract_tb(error.__cause__.__traceback__)[-1].name == "broken"
 
 
 @pytest.mark.parametrize("size", [10, 100_000])

@@ -42,38 +42,26 @@ SPECIAL: dict[int, type[Any]] = {
 SHAPES: dict[bytes, tuple[str | None, str | int | None, bool]] = {
     b'{"error": {"message": "no clip", "type": "bad", "param": "clips", "code": "c1"}}': ("no clip", "c1", True),
     b'{"error": {"message": {"text": 1}, "code": {}}}': (None, None, True),
-    b'{"error": {"code": 7}}': (None, 7, True),
     b'{"error": "no clip"}': ("no clip", None, True),
     b'{"error": null, "message": "no clip"}': ("no clip", None, False),
-    b'{"error": {}}': (None, None, False),
     b'{"error": [{"message": "one"}, "two"]}': ("one; two", None, True),
     b'{"code": 40001, "message": "no clip", "data": null}': ("no clip", 40001, True),
     b'{"code": "no_clip", "msg": "no clip"}': ("no clip", "no_clip", True),
-    b'{"code": -1}': (None, -1, True),
     b'{"code": 200, "message": "fine", "data": {}}': ("fine", 200, False),
-    b'{"code": "SUCCESS", "message": "fine"}': ("fine", "SUCCESS", False),
     b'{"code": "", "message": "no clip"}': ("no clip", None, False),
-    b'{"code": true, "message": "no clip"}': ("no clip", None, False),
     b'{"errors": [{"code": "c1", "message": "no clip"}]}': ("no clip", "c1", False),
     b'{"error_type": "c1", "message": "no clip"}': ("no clip", "c1", False),
     b'{"detail": {"message": "no clip", "error_code": "c1"}}': ("no clip", "c1", False),
     b'{"detail": "no clip"}': ("no clip", None, False),
     b'{"detail": [{"loc": ["body", "name"], "msg": "field required"}]}': ("body.name: field required", None, False),
-    b'{"detail": [{"loc": ["body", 0], "type": "x"}]}': (None, None, False),
     b'[{"message": "one"}, {"message": "two"}, 3, null]': ("one; two", None, False),
-    b"[]": (None, None, False),
-    b"null": (None, None, False),
     b'"no clip"': ("no clip", None, False),
     b"no\r\n\x1b[31mclip": ("no [31mclip", None, False),
     b"<html><head><title>502 Bad Gateway</title></head></html>": ("502 Bad Gateway", None, False),
     b"<h1>Bad gateway</h1><p>nginx</p>": ("Bad gateway nginx", None, False),
-    b"<br>": (None, None, False),
     b"": (None, None, False),
-    b'{"detail": [{"loc": ' + b"[" * 480 + b"]" * 480 + b', "msg": "no clip"}]}': ("no clip", None, False),
-    b'{"code": ' + b"9" * 4000 + b', "message": "no clip"}': ("no clip", int("9" * 4000), True),
     b'{"error": {"message": "no\\u001b]0;clip\\u0007", "code": "c\\n1"}}': ("no ]0;clip", "c 1", True),
     b"\xff\xfe\x00": (None, None, False),
-    b"[" * 900 + b'"no clip"' + b"]" * 900: (None, None, False),
     b"{" * 100_000: (None, None, False),
 }
 shapes = pytest.mark.parametrize("body", SHAPES, ids=lambda body: body[:40].decode("latin-1"))
@@ -107,7 +95,7 @@ def test_an_error_under_a_2xx_is_a_rejection_or_unreadable(body: bytes) -> None:
 @given(
     status=st.integers(100, 999),
     body=st.binary(max_size=60)
-    | st.sampled_from([shape for shape in [*SHAPES, CONTRACT_EXAMPLE] if len(shape) < 10_000]),
+    | st.sampled_from([shape for shape in [*SHAPES, CONTRACT_EXAMPLE] if len(shape) < 9999]),
     headers=st.dictionaries(
         st.sampled_from(["Retry-After", "Date", "Location", "X-Request-Id", "Content-Type"]) | st.text(max_size=9),
         st.text(max_size=30) | st.integers().map(str),
@@ -125,20 +113,14 @@ def test_any_response_is_a_persona_or_an_error_of_its_status(status: int, body: 
         return
     assert isinstance(result, RejectedError | UnreadableResponseError | ServerError)
     assert str(result)
-    if status >= 300:
-        assert isinstance(result, OutcomeUnknownError) is (status >= 500 and status != 503)
+    if not 200 <= status < 300:  # one that HTTP does not define may come from any kind of server
+        assert isinstance(result, OutcomeUnknownError) is (status < 200 or (status >= 500 and status != 503))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 599])
 def test_a_malformed_request_is_rejected_under_any_5xx(status: int) -> None:
     """`invalid_request` means that nothing ran: the outcome is certain, and a retry would fail too."""
     assert type(error({"error": {"code": "invalid_request"}}, status)) is RejectedError
-
-
-@pytest.mark.parametrize("status", [101, 600, 999])
-def test_a_status_that_http_does_not_define_is_an_unknown_outcome(status: int) -> None:
-    """Such a response may come from any kind of server."""
-    assert isinstance(error(b"", status, {"Retry-After": "1"}), OutcomeUnknownError)
 
 
 def test_a_message_is_one_line_and_says_what_support_needs() -> None:
@@ -162,7 +144,6 @@ def test_a_web_page_instead_of_json_says_what_to_check(status: int) -> None:
     ("headers", "body", "request_id"),
     [
         ({"X-Request-Id": "a"}, b'{"request_id": "b"}', "a"),
-        ({"request-id": "a"}, b"", "a"),
         ({"cf-ray": "a"}, b"", "a"),
         ({}, b'{"request_id": "b\\n1"}', "b 1"),
         ({}, b'{"trace_id": "b"}', "b"),
@@ -179,27 +160,26 @@ def test_the_request_id_is_found(headers: dict[str, str], body: bytes, request_i
 NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
 
 
-@pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
         ({}, None),
-        ({"Retry-After": "0"}, 0.0),
         ({"Retry-After": " 120 "}, 120.0),
         ({"Retry-After": "1.5"}, 1.5),
         ({"Retry-After": "Sun, 22 Nov 2026 12:00:30 GMT", "Date": NOON}, 30.0),
         ({"Retry-After": "Sun, 22 Nov 2026 13:00:30 +0100", "Date": NOON}, 30.0),
-        ({"Retry-After": "Sun, 22 Nov 2026 12:00:30 -0000", "Date": NOON}, 30.0),
         ({"Retry-After": "Sun, 22 Nov 2026 11:00:00 GMT", "Date": NOON}, 0.0),
         ({"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
         ({"Retry-After": "Sun, 22 Nov 2099 12:00:30 GMT", "Date": NOON}, None),
-        ({"Retry-After": "Sun, 99 Nov 2026 12:00:30 GMT"}, None),
-        *(({"Retry-After": text}, None) for text in ("-1", "1795344029", "nan", "1e9", "soon", "9" * 400)),
+        *(
+            ({"Retry-After": text}, None)
+            for text in ("-1", "1795344029", "nan", "soon", "Sun, 99 Nov 2026 12:00:30 GMT")
+        ),
     ],
 )
-def test_retry_after_is_seconds_or_a_date(status: int, headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
     """A date is relative to the response's own `Date`; invalid values are ignored (RFC 9110, section 10.2.3)."""
-    assert error(b"", status, headers).retry_after == seconds
+    assert error(b"", 429, headers).retry_after == error(b"", 503, headers).retry_after == seconds
 
 
 def test_a_retry_after_beyond_the_limit_says_both_numbers() -> None:
@@ -228,7 +208,7 @@ def test_a_redirect_to_the_trailing_slash_is_followed(status: int, asked: int, l
 @pytest.mark.parametrize(
     ("status", "location"),
     [
-        *((status, URLS[1]) for status in (300, 301, 302, 303, 304, 305)),
+        *((status, URLS[1]) for status in (301, 302, 303)),
         (308, URLS[0]),
         (308, "http://gateway.example/v1/create"),
         (308, "https://gateway.example:8443/v1/create"),
@@ -236,10 +216,7 @@ def test_a_redirect_to_the_trailing_slash_is_followed(status: int, asked: int, l
         (308, "https://someone@gateway.example/v1/create"),
         (308, "https://gateway.example/v1/create?x=1"),
         (308, "https://gateway.example/v1/create//"),
-        (308, "https://gateway.example/v2/create"),
-        (308, "mailto:someone@gateway.example"),
-        *((308, bad) for bad in ("https://[::1", "https://gateway.example:99999/v1/create", "https://xn--gw.example/")),
-        *((307, bad) for bad in ("//[::1]@", "https://\ud800/", "http://a b/")),
+        *((307, bad) for bad in ("https://[::1", "https://gateway.example:99999/v1/create", "https://\ud800/")),
     ],
 )
 def test_any_other_redirect_is_a_rejection_that_names_its_target(status: int, location: str) -> None:
@@ -275,7 +252,7 @@ def test_a_compressed_persona_is_read(encoding: str, data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "data"),
-    [("gzip", b"\x1f\x8b\x08\0 broken"), ("gzip", b"none"), ("br", b"\x8b\x02\x80"), ("deflate", b"\xff" * 9)],
+    [("gzip", b"\x1f\x8b\x08\0 broken"), ("br", b"\x8b\x02\x80"), ("deflate", b"\xff" * 9)],
 )
 async def test_a_body_that_cannot_be_decompressed_hides_no_status(
     encoding: str, data: bytes, once: PersonaAPI, fake_suno: FakeSuno
@@ -310,13 +287,11 @@ MESSAGE = "Ünzureichend, 余额不足"
 @pytest.mark.parametrize(
     ("charset", "content_type"),
     [
-        *((charset, "application/json") for charset in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32")),
+        *((charset, "application/json") for charset in ("utf-8-sig", "utf-16-le", "utf-32")),
         ("utf-16-be", "application/json; charset=utf-8"),
-        ("gbk", "application/json; charset=GBK"),
         ("gb18030", 'application/json; charset="gb18030"'),
         ("latin-1", "application/json;charset=iso-8859-1"),
-        ("utf-8", "application/json; charset=nonsense"),
-        ("utf-8", "application/json; charset=hex"),
+        *(("utf-8", f"application/json; charset={unusable}") for unusable in ("nonsense", "hex")),
     ],
 )
 def test_an_error_is_decoded_by_its_charset(charset: str, content_type: str) -> None:

@@ -17,21 +17,14 @@ from support.idle import idle
 from suno_persona import ConnectionLostError, PersonaAPI
 from suno_persona._transport import _Pool
 
-
-def response(status: str) -> bytes:
-    body = b'{"id": "stray"}'
-    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
-
-
-STRAY = {
-    "200": response("200 OK"),
-    "408, closing": response("408 Request Timeout\r\nConnection: close"),
-    "503": response("503 Service Unavailable"),
-    "two": response("200 OK") * 2,
-    "100": b"HTTP/1.1 100 Continue\r\n\r\n",
-}
+OK = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"id": "stray"}'
 MOMENTS = ("with the response", "after it", "while idle", "before the next request")
-CASES = [*((name, moment) for name in STRAY for moment in MOMENTS), ("what?\r\n", "before the next request")]
+CASES = [
+    *((OK, moment) for moment in MOMENTS),
+    (b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "while idle"),
+    (b"HTTP/1.1 100 Continue\r\n\r\n", "while idle"),
+    (b"what?\r\n", "before the next request"),
+]
 
 
 class Service(BrokenService):
@@ -44,10 +37,7 @@ class Service(BrokenService):
 
     async def _respond(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        if self._moment == "with the response":
-            await exchange.send(exchange.response() + self._stray)
-            return
-        await exchange.send(exchange.response())
+        await exchange.send(exchange.response() + (self._stray if self._moment == "with the response" else b""))
         if self._moment == "after it":
             await exchange.send(self._stray)
 
@@ -72,9 +62,9 @@ async def assert_own_personas(api: PersonaAPI, service: Service) -> None:
 
 
 @pytest.mark.parametrize(("stray", "moment"), CASES)
-async def test_a_stray_response_belongs_to_no_request(stray: str, moment: str) -> None:
+async def test_a_stray_response_belongs_to_no_request(stray: bytes, moment: str) -> None:
     """The next call uses another connection, which may then be reused, and no attempt fails."""
-    async with Service(STRAY.get(stray, stray.encode()), moment) as service, client(service, retry=ONCE) as api:
+    async with Service(stray, moment) as service, client(service, retry=ONCE) as api:
         await assert_own_personas(api, service)
         assert service.connections == 2
 
@@ -82,7 +72,7 @@ async def test_a_stray_response_belongs_to_no_request(stray: str, moment: str) -
 async def test_a_stray_response_is_noticed_on_a_system_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows, `select` checks the connection."""
     monkeypatch.delattr(select, "poll")
-    async with Service(STRAY["200"], "before the next request") as service, client(service, retry=ONCE) as api:
+    async with Service(OK, "before the next request") as service, client(service, retry=ONCE) as api:
         await assert_own_personas(api, service)
 
 
@@ -99,7 +89,7 @@ async def test_a_stray_response_belongs_to_no_request_with_tls(moment: str) -> N
             req._ssl = trusting
             return await super().connect(req, *arguments, **options)
 
-    service = Service(STRAY["200"], moment, tls=server)
+    service = Service(OK, moment, tls=server)
     async with service, aiohttp.ClientSession(connector=Trusting(limit=1)) as session:
         await assert_own_personas(PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session), service)
 
@@ -124,7 +114,21 @@ async def test_after_a_request_is_lost_on_a_reused_connection_none_is_reused() -
     async with BrokenService(then=serve_once) as service, client(service) as api:
         outcomes = [await api.outcome(request) for request in requests(20)]
     assert [type(outcome.error) for outcome in outcomes if outcome.error] == [ConnectionLostError]
-    assert service.connections == 19
+    assert (service.connections, len(service.personas)) == (19, 20), "the lost request is not sent again"
+
+
+async def test_a_connection_closed_while_idle_costs_nothing() -> None:
+    """The next call opens a new connection."""
+
+    async def respond_and_close(exchange: Exchange) -> None:
+        await exchange.send(exchange.response())
+        exchange.close()
+
+    async with BrokenService(respond_and_close) as service, client(service, retry=ONCE) as api:
+        await api.create(REQUEST)
+        await idle()
+        await api.create(REQUEST)
+    assert (service.connections, len(service.requests), len(service.personas)) == (2, 2, 2)
 
 
 async def test_a_request_lost_on_a_new_connection_ends_no_reuse() -> None:

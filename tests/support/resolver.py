@@ -1,4 +1,4 @@
-"""A resolver of host names that the test fails, or not."""
+"""A resolver of host names that finds none, once the test lets it."""
 
 import asyncio
 import socket
@@ -8,13 +8,11 @@ from aiohttp.abc import AbstractResolver
 
 
 class Resolver(AbstractResolver):
-    """A resolver that knows no name, or never returns."""
+    """Waits until the test lets it fail."""
 
-    def __init__(self, *, forever: bool) -> None:
+    def __init__(self) -> None:
         self.asked = asyncio.Event()
         self._failed = asyncio.Event()
-        if not forever:
-            self.fail()
 
     def fail(self) -> None:
         """Know no name."""

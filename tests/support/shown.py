@@ -3,11 +3,13 @@
 import io
 import json
 import types
-from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
 from rich.console import Console
 from rich.traceback import Traceback
+
+TESTS = Path(__file__).parents[1]
 
 
 def in_rich(error: BaseException) -> str:
@@ -24,20 +26,14 @@ def in_structlog(error: BaseException) -> str:
     return json.dumps(transform((type(error), error, frames(error))))
 
 
+def is_ours(file: str) -> bool:
+    """Return whether a file is one of the tests."""
+    return Path(file).is_relative_to(TESTS)
+
+
 def frames(error: BaseException) -> types.TracebackType | None:
-    """Return the traceback from the package's first frame on."""
+    """Return the traceback from the first frame that is not the tests' own."""
     traceback = error.__traceback__
-    while traceback is not None and "/tests/" in traceback.tb_frame.f_code.co_filename:
+    while traceback is not None and is_ours(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
     return traceback
-
-
-def functions(error: BaseException) -> list[str]:
-    """Return the names of the functions that the error passed through, from the package's first one on."""
-    return [frame.f_code.co_name for frame in _frames(frames(error))]
-
-
-def _frames(traceback: types.TracebackType | None) -> Iterator[types.FrameType]:
-    while traceback is not None:
-        yield traceback.tb_frame
-        traceback = traceback.tb_next

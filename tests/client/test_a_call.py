@@ -1,4 +1,8 @@
-"""`PersonaAPI`: the requests that it sends, and its life from first use to close."""
+"""A call sends the request that the contract asks for, and returns its persona; a client lives from first use to close.
+
+Read this first. `test_nothing_is_created_twice.py` has what may go wrong in the service,
+`test_every_ending_at_every_moment.py` what may end a call, and `test_received_ids.py` how its id outlives that.
+"""
 
 import asyncio
 import os
@@ -8,21 +12,20 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiolimiter import AsyncLimiter
 from support.broken_service import BrokenService
-from support.calls import BASE, KEY, REQUEST, calls, failure, requests
+from support.calls import BASE, KEY, REQUEST, failure, requests
 from support.cancellation import cancelled_at
-from support.clock import Clock
 from support.contract import CONTRACT_EXAMPLE
-from support.held_service import HeldService, client
 from support.idle import idle
 
-from suno_persona import ConnectionLostError, Persona, PersonaAPI, RejectedError, UsageError, loads
+from suno_persona import InvalidRequestError, NotCreatedError, Persona, PersonaAPI, RejectedError, UsageError, loads
 from suno_persona.testing import FakeSuno, Fault
 
 
-async def test_the_example_of_the_contract_is_returned(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """`create` returns the persona as the service sent it."""
+async def test_a_call_returns_the_persona_that_the_service_created(
+    fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """It is the contract's example, as the service sent it."""
     fake_suno.script(Fault.response(200, CONTRACT_EXAMPLE))
     assert await persona_api.create(REQUEST) == loads(CONTRACT_EXAMPLE)
 
@@ -41,32 +44,18 @@ async def test_the_request_follows_the_contract(fake_suno: FakeSuno, persona_api
 
 @pytest.mark.parametrize(("served", "asked"), [("/create", "/create/"), ("/create/", "/create")])
 async def test_a_redirect_to_the_trailing_slash_is_followed(served: str, asked: str) -> None:
-    """The same body is sent to the other path, once, with the key; later calls go straight there."""
+    """The same body is sent to the other path, within one attempt; later calls go straight there. A loop ends."""
     async with FakeSuno(create_path=served) as fake:
         fake.script(Fault.redirect(served, 308))
         async with PersonaAPI(fake.api_key, base_url=fake.base_url, create_path=asked) as api:
             for _ in range(2):
                 assert (await api.create(REQUEST)).name == "Neon"
-    assert [request.path for request in fake.requests] == [asked, served, served]
-    assert fake.requests[0].body == fake.requests[1].body
-    assert len(fake.personas) == 2
-
-
-async def test_a_second_redirect_is_a_rejection(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """A redirect loop ends."""
-    fake_suno.script(Fault.redirect("/suno/persona/create"), Fault.redirect("/suno/persona/create/"))
-    assert type(await failure(persona_api)) is RejectedError
-    assert len(fake_suno.requests) == 2
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_the_key_never_goes_to_another_origin(status: int, fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """The other service receives nothing, whatever the redirect."""
-    async with FakeSuno() as other:
-        fake_suno.script(Fault.redirect(f"{other.base_url}/suno/persona/create/", status))
-        with pytest.raises(RejectedError, match=other.base_url):
-            await persona_api.create(REQUEST)
-    assert other.requests == []
+            assert [request.path for request in fake.requests] == [asked, served, served]
+            assert fake.requests[0].body == fake.requests[1].body
+            assert len(fake.personas) == 2
+            fake.script(Fault.redirect(asked), Fault.redirect(served))
+            error = await failure(api)
+    assert (type(error), error.attempts, len(fake.requests)) == (RejectedError, 1, 5)
 
 
 async def test_a_session_of_the_caller_is_used_and_left_open(fake_suno: FakeSuno) -> None:
@@ -115,17 +104,6 @@ def test_calls_work_on_every_loop(loop_factory: Callable[[], asyncio.AbstractEve
         assert runner.run(many()) == 98
 
 
-async def test_a_timeout_of_the_caller_works(fake_suno: FakeSuno, persona_api: PersonaAPI, advance: Clock) -> None:
-    """The caller's own `TimeoutError` is raised, not one of the package's."""
-    fake_suno.script(Fault.hang())
-    call = asyncio.create_task(asyncio.wait_for(persona_api.create(REQUEST), 5))
-    await fake_suno.wait_for_requests(1)
-    advance(6)
-    (result,) = await asyncio.gather(call, return_exceptions=True)
-    assert type(result) is TimeoutError
-    assert (await persona_api.create(REQUEST)).name == "Neon"
-
-
 async def test_use_after_close_is_a_usage_error(fake_suno: FakeSuno) -> None:
     """Closing twice is allowed, and so is closing a client that was never used; calling or entering again is not."""
     await PersonaAPI(KEY, base_url=BASE).close()
@@ -134,8 +112,9 @@ async def test_use_after_close_is_a_usage_error(fake_suno: FakeSuno) -> None:
     await api.close()
     await api.close()
     assert repr(api).endswith("closed>")
-    with pytest.raises(UsageError, match="closed"):
+    with pytest.raises(UsageError, match="closed") as caught:
         await api.create(REQUEST)
+    assert (caught.value.request, caught.value.attempts) == (REQUEST, 0)
     with pytest.raises(UsageError, match="closed"):
         async with api:
             pass
@@ -151,25 +130,28 @@ async def test_a_second_event_loop_is_a_usage_error(persona_api: PersonaAPI) -> 
             await asyncio.to_thread(asyncio.run, use)
 
 
+async def test_a_session_that_cannot_be_used_is_a_not_created_error() -> None:
+    """It is of another loop, or its owner closed it."""
+    async with aiohttp.ClientSession() as session:
+        api = PersonaAPI(KEY, base_url=BASE, session=session)
+        with pytest.raises(NotCreatedError):
+            await asyncio.to_thread(asyncio.run, api.create(REQUEST))
+    assert type(await failure(PersonaAPI(KEY, base_url=BASE, session=session))) is UsageError
+
+
+async def test_something_other_than_a_request_is_an_invalid_request(persona_api: PersonaAPI) -> None:
+    """The error holds it."""
+    wrong: Any = {"name": "Neon"}
+    with pytest.raises(InvalidRequestError, match="must be a CreatePersonaRequest; got a dict") as caught:
+        await persona_api.create(wrong)
+    assert caught.value.request is wrong
+
+
 def test_a_plain_with_is_a_type_error() -> None:
     """The error names `async with`."""
     api = PersonaAPI(KEY, base_url=BASE)
     with pytest.raises(TypeError, match="async with"), api:
         pass
-
-
-async def test_closing_ends_all_calls(service: HeldService) -> None:
-    """A call in flight may have created a persona, those that wait for the rate limit or a slot have not."""
-    limit = AsyncLimiter(1, 3600)  # which other clients may share
-    async with client(service, rate_limit=limit, max_connections=2) as api:
-        tasks = calls(api, 3)
-        await service.receives(1)
-        await api.close()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [ConnectionLostError, UsageError, UsageError]
-    assert len(service.received) == 1
-    assert not limit.has_capacity(0.01)
-    assert limit.has_capacity(0)
 
 
 def sockets() -> int:
@@ -187,13 +169,7 @@ async def test_a_cancelled_close_still_closes_the_connections(points: tuple[int,
         api = PersonaAPI(KEY, base_url=service.base_url)
         await asyncio.gather(*(api.create(request) for request in requests(3)))
         assert sockets() > before
-
-        async def once_cancelled() -> None:
-            await cancelled_at(second, api.close())
-
-        async def twice_cancelled() -> None:
-            await cancelled_at(first, once_cancelled())
-
-        await asyncio.wait([asyncio.create_task(twice_cancelled())])
+        closing = cancelled_at(first, cancelled_at(second, api.close()))
+        await asyncio.wait([asyncio.create_task(closing)])
         await idle()
         assert sockets() == before
