@@ -3,7 +3,7 @@
 `nox` runs what a change needs, on the Python at hand, in a few minutes: lint, types and the fast tests. `nox -t ci`
 runs the rest: the wheel, every test on the oldest Python, the fast ones on the others, coverage, the docs in Chromium
 and the demo.
-`lowest`, `soak`, `simulate` and `bench` run when they are named. Nothing is installed outside the environments.
+`lowest`, `soak`, `simulate`, `mutants` and `bench` run when they are named. Nothing is installed outside the environments.
 """
 
 import os
@@ -151,6 +151,13 @@ def simulate(session: nox.Session) -> None:
     """Check a million histories of a journal, its batches and its workers, or as many as asked for; SEED shows one."""
     session.install(".[distributed]", *groups("tests"))
     session.run("python", "-m", "simulation", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break each rule that decides about money by a small change, and see that a test fails; takes minutes."""
+    session.install(".[cli,distributed,testing]", *groups("tests"))
+    session.run("python", "tests/mutants.py")
 
 
 @nox.session

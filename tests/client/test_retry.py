@@ -10,7 +10,9 @@ from support.calls import KEY, REQUEST, failure
 from suno_persona import (
     ConnectionFailedError,
     ConnectionLostError,
+    InvalidRequestError,
     NotFoundError,
+    Persona,
     PersonaAPI,
     RateLimitedError,
     RejectedError,
@@ -20,7 +22,7 @@ from suno_persona import (
     ServiceUnavailableError,
     UnreadableResponseError,
 )
-from suno_persona._retry import backoff, cools_down_all, should_retry
+from suno_persona._retry import backoff, cools_down_all, should_retry, window_after
 from suno_persona.testing import FakeSuno, Fault
 
 SAFE = [ConnectionFailedError, RateLimitedError, ServiceUnavailableError]
@@ -78,6 +80,25 @@ def test_which_errors_cool_down_all_calls() -> None:
     assert cools_down_all(ServiceUnavailableError(message="x", retry_after=1.0))
     assert not cools_down_all(ServiceUnavailableError(message="x"))
     assert not cools_down_all(ConnectionFailedError(message="x"))
+
+
+@pytest.mark.parametrize(
+    ("result", "window"),
+    [
+        (Persona(id="p"), 10),
+        *((RejectedError(message="x", status=status), 8) for status in (200, 299, 400, 404, 409, 422)),
+        *((RejectedError(message="x", status=status), 4) for status in (300, 401, 402, 403, 429)),
+        (InvalidRequestError(message="x"), 8),
+        (ConnectionFailedError(message="x"), 4),
+        *((ConnectionLostError(message="x", status=status), 4) for status in (None, 200)),
+        (ServerError(message="x", status=500), 4),
+    ],
+    ids=repr,
+)
+def test_a_failure_that_is_not_the_rows_own_halves_the_window_of_a_batch(result: Any, window: int) -> None:
+    """A persona doubles it, up to the largest; it is never less than one."""
+    assert window_after(8, 10, result) == window
+    assert window_after(1, 10, result) == (2 if isinstance(result, Persona) else 1)
 
 
 async def test_a_temporary_rejection_is_retried_until_the_call_succeeds(

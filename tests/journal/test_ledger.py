@@ -174,6 +174,7 @@ def test_a_persona_is_overwritten_only_if_it_was_resolved_by_hand() -> None:
 
 def test_a_request_that_may_have_created_is_granted_only_on_demand() -> None:
     """A claimed or unknown request is granted only with `retry_unknown`, and a created one never."""
+    assert is_granted(decide(None, claim()))
     for record, event, result in pairs():
         if isinstance(event, Claim) and is_granted(result) and record is not None:
             assert record.state in ("queued", "not_created") or event.retry_unknown
@@ -236,8 +237,26 @@ def test_a_stale_claim_becomes_unknown_and_keeps_its_holder() -> None:
 
 def test_a_record_that_others_changed_since_the_run_began_is_not_retried() -> None:
     """Neither a request that was not created is retried nor, with `retry_unknown`, one in flight."""
-    assert isinstance(decide(settled(NOT_CREATED, settled_at=LATER), claim()), Refusal)
-    assert isinstance(decide(replace(OLD, claimed_at=LATER), claim(retry_unknown=True)), Refusal)
+    for time, granted in ((BEGAN, True), (LATER, False)):
+        assert is_granted(decide(settled(NOT_CREATED, settled_at=time), claim())) is granted
+        assert is_granted(decide(replace(OLD, claimed_at=time), claim(retry_unknown=True))) is granted
+
+
+def test_a_claim_is_given_up_only_after_its_time() -> None:
+    """A claim of the very time is not yet stale."""
+    assert isinstance(decide(OLD, claim("", stale_before=EARLIER)), Refusal)
+
+
+@pytest.mark.parametrize("reported", [CREATED, NOT_CREATED, UNKNOWN, QUEUED], ids=lambda members: members["state"])
+def test_a_run_that_created_nothing_learns_of_another_persona(reported: dict[str, Any]) -> None:
+    """What is recorded counts instead of its own outcome, if there may be a persona, and never otherwise."""
+    for record in RECORDS.values():
+        event = settle(reported, "another")
+        found = ledger.recorded_instead(event, Refusal("no", record))
+        may_exist = record is not None and record.state in ("claimed", "unknown", "created")
+        assert found is (record if reported in (NOT_CREATED, QUEUED) and may_exist else None)
+        if record is not None:
+            assert ledger.recorded_instead(event, record) is found
 
 
 def test_an_index_is_recorded_once() -> None:
