@@ -90,7 +90,7 @@ def test_code_that_tests_share_is_in_support() -> None:
     """No module imports a test module or conftest; besides test modules there are only programs that nox runs."""
     modules = {"conftest", *(file.stem for file in TESTS.rglob("test_*.py"))}
     assert not {str(file): names for file in TESTS.rglob("*.py") if (names := imported(file) & modules)}
-    assert {file.name for file in TESTS.glob("*.py")} == {"conftest.py", "soak.py"}
+    assert {file.name for file in TESTS.glob("*.py")} == {"conftest.py", "mutants.py", "soak.py"}
 
 
 def process() -> list[object]:
