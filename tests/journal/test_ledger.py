@@ -114,7 +114,7 @@ def transitions() -> str:
         for before, record in RECORDS.items():
             if isinstance(result := decide(record, event), Record):
                 sources.setdefault(described(result), []).append(before)
-        made = "; ".join(f"{after} from {' / '.join(befores)}" for after, befores in sources.items())
+        made = "; ".join(f"{after} from {' / '.join(states)}" for after, states in sources.items())
         lines += f"- **{name}**: {made}\n" if made else ""
     return lines
 
