@@ -1,7 +1,6 @@
 """Cancelling is safe at every suspension point of a call: it releases everything, and blocks no other call."""
 
 import asyncio
-import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -13,10 +12,10 @@ import attrs
 import pytest
 from aiolimiter import AsyncLimiter
 from support.broken_service import Act, BrokenService, Exchange
-from support.calls import REQUEST, calls, requests
+from support.calls import REQUEST, requests
 from support.cancellation import OWN, cancelled_at
 from support.clock import Clock
-from support.held_service import HeldService, client
+from support.held_service import client
 from support.idle import idle, turns
 from support.journals import run_batch, states
 
@@ -25,27 +24,20 @@ from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
 
 
-def status(line: str, *headers: str) -> Act:
+def responds(line: str, *headers: str) -> Act:
     """Respond with a status and no body."""
-    head = "\r\n".join([f"HTTP/1.1 {line}", *headers, "Content-Length: 0", "", ""]).encode()
 
     async def act(exchange: Exchange) -> None:
-        await exchange.send(head)
+        await exchange.send("\r\n".join([f"HTTP/1.1 {line}", *headers, "Content-Length: 0", "", ""]).encode())
 
     return act
-
-
-async def create(exchange: Exchange) -> None:
-    """Respond with a persona."""
-    await exchange.send(exchange.response())
 
 
 async def create_in_two_parts(exchange: Exchange) -> None:
     """Respond with a persona, and send the body only once the client waits for it."""
     head, _, body = exchange.response().partition(b"\r\n\r\n")
     await exchange.send(head + b"\r\n\r\n")
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await turns(20)
     await exchange.send(body)
 
 
@@ -72,19 +64,19 @@ SCENARIOS = {
     "one attempt": Scenario([], {CONNECTING, (RESPONSE, 0)}),
     "a slow response": Scenario([create_in_two_parts], {CONNECTING, (RESPONSE, 0), ("reading the response", 1)}),
     "a cool-down": Scenario(
-        [status("429 Slow", "Retry-After: 5"), status("503 Busy", "Retry-After: 5")],
+        [responds("429 Slow", "Retry-After: 5"), responds("503 Busy", "Retry-After: 5")],
         {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1), (OWN, 2), (RESPONSE, 2)},
     ),
     "a backoff": Scenario(
-        [status("503 Busy"), drop],
+        [responds("503 Busy"), drop],
         {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1), (OWN, 2), ("connecting", 2), (RESPONSE, 2)},
         lambda: {"retry": RetryPolicy(wait_initial=5, retry_unknown=True)},
     ),
     "a redirect": Scenario(
-        [status("308 Moved", "Location: /suno/persona/create")], {CONNECTING, (RESPONSE, 0), (RESPONSE, 1)}
+        [responds("308 Moved", "Location: /suno/persona/create")], {CONNECTING, (RESPONSE, 0), (RESPONSE, 1)}
     ),
     "a rate limit": Scenario(
-        [status("503 Busy")],
+        [responds("503 Busy")],
         {CONNECTING, (RESPONSE, 0), (OWN, 1), (RESPONSE, 1)},
         lambda: {"rate_limit": AsyncLimiter(1, 5), "retry": RetryPolicy(wait_initial=0)},
     ),
@@ -123,58 +115,6 @@ async def test_a_call_can_be_cancelled_wherever_it_suspends(name: str, advance: 
         assert asyncio.all_tasks() == before
         cancelled = call.cancelled()
     assert scenario.phases <= reached
-
-
-async def test_a_call_cancelled_while_it_waits_for_a_slot_sends_nothing(service: HeldService) -> None:
-    """The calls behind it get their slots in order."""
-    async with client(service, max_connections=1) as api:
-        tasks = calls(api, 4)
-        await service.receives(1)
-        tasks[1].cancel()
-        for number in (0, 1, 2):
-            await service.receives(number + 1)
-            service.respond(number)
-        await asyncio.gather(*tasks, return_exceptions=True)
-    assert tasks[1].cancelled()
-    assert service.personas == ["0", "2", "3"]
-
-
-async def test_a_call_cancelled_while_it_waits_for_the_rate_limit_blocks_no_other(advance: Clock) -> None:
-    """The same holds at each pass of the loop between its admission by the limiter and its attempt."""
-    reached = set()
-    for turn in itertools.count():
-        limit = AsyncLimiter(1, 10)
-        async with HeldService() as service, client(service, max_connections=4, rate_limit=limit) as api:
-            tasks = calls(api, 4)
-            await service.receives(1)
-            service.respond_to_all()
-            await idle()
-            advance(10.1)
-            await turns(turn)
-            reached.add(sent := len(service.received) > 1)
-            tasks[1].cancel()
-            for task in tasks:
-                await finish(task, advance)
-            assert {"0", "2", "3"} <= set(service.personas)
-        if sent:
-            break
-    assert reached == {False, True}
-
-
-async def test_a_call_cancelled_during_its_backoff_sends_nothing_more(service: HeldService) -> None:
-    """It frees its slot at once."""
-    async with client(service, max_connections=1, retry=RetryPolicy(wait_initial=1e6, wait_max=1e6)) as api:
-        call = asyncio.create_task(api.create(REQUEST))
-        await service.receives(1)
-        service.reject(0, 503, retry_after=None)
-        await idle()
-        call.cancel()
-        (result,) = await asyncio.gather(call, return_exceptions=True)
-        assert isinstance(result, asyncio.CancelledError)
-        other = asyncio.create_task(api.create(REQUEST))
-        await service.receives(2)
-        service.respond(1)
-        await other
 
 
 @pytest.mark.slow

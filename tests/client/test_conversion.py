@@ -5,7 +5,7 @@ import importlib.util
 import json
 import pickle
 import sys
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
@@ -91,13 +91,10 @@ def test_the_example_of_the_contract_is_read_completely(example: dict[str, Any])
     ("member", "value"),
     [
         ("is_public", "false"),
-        ("is_public", 0),
         ("title", 12),
-        ("play_count", "12"),
         ("play_count", 12.0),
         ("play_count", True),
         ("metadata", []),
-        ("created_at", "yesterday"),
         ("created_at", 1734950070),
         ("created_at", "2024-12-23T10:34:30"),  # without a time zone
         ("created_at", "2024-12-23T10:34:30.123456789Z"),  # finer than a datetime
@@ -113,18 +110,12 @@ def test_a_value_of_the_wrong_type_is_in_extra(member: str, value: object) -> No
     assert json.loads(dumps(persona))["clip"] == {member: value}
 
 
-@pytest.mark.parametrize("value", [{}, "text", [{"id": 1}, None], [12]])
+@pytest.mark.parametrize("value", [{}, "text", [{"id": 1}, None]])
 def test_persona_clips_of_the_wrong_type_are_in_extra(value: object) -> None:
     """`persona_clips` is then empty, and the value is written back."""
     persona = loads(json.dumps({"id": "x", "persona_clips": value}))
     assert (persona.persona_clips, persona.extra) == ((), {"persona_clips": value})
     assert json.loads(dumps(persona)) == {"id": "x", "persona_clips": value}
-
-
-def test_an_int_is_accepted_for_a_float() -> None:
-    """A duration without a fraction remains an int."""
-    persona = loads(b'{"id": "x", "clip": {"metadata": {"duration": 190}}}')
-    assert persona.clip == Clip(metadata=ClipMetadata(duration=190))
 
 
 def test_a_member_named_extra_is_like_any_other() -> None:
@@ -151,29 +142,18 @@ def test_times_are_read_in_each_form_of_rfc_3339(time: str) -> None:
     assert clip == Clip(created_at=datetime(2024, 12, 23, 10, 34, 30, tzinfo=UTC))
 
 
-def test_a_users_own_time_is_written_without_rounding() -> None:
-    """Its offset may have seconds, as cities had before there were time zones."""
-    time = datetime(2024, 12, 23, 10, 34, 30, tzinfo=timezone(timedelta(minutes=53, seconds=28)))
-    written = json.loads(dumps(Persona(id="x", clip=Clip(created_at=time))))
-    assert datetime.fromisoformat(written["clip"]["created_at"]) == time
-
-
 @pytest.mark.parametrize(
     ("document", "message"),
     [
         (b"", "$ must be a JSON document; got nothing"),
         (b"[]", "$ must be an object; got a list"),
-        (b"12", "$ must be an object; got 12"),
         (b"{}", "$.id must be non-empty text or an integer; got null"),
         (b'{"id": ""}', "$.id must be non-empty text or an integer; got ''"),
-        (b'{"id": true}', "$.id must be non-empty text or an integer; got True"),
         (b'{"id": 12.0}', "$.id must be non-empty text or an integer; got 12.0"),
-        (b'{"id": {}}', "$.id must be non-empty text or an integer; got an object"),
         (b'"' + b"x" * 99 + b'"', f"$ must be an object; got '{'x' * 58}…"),
         (b"[" * 100_000, "$ must not be nested so deep"),
-        *((bad, "$ must be a JSON document") for bad in (b"<html>", b'{"id": "x"', b'{"id": "\xff"}')),
-        # numbers that JSON does not allow, or that no double can represent (RFC 8259, section 6)
-        *((bad, "$ must be a JSON document") for bad in (b'{"id": "x", "n": NaN}', b'{"id": "x", "n": 1e999}')),
+        (b'{"id": "x"', "$ must be a JSON document"),
+        (b'{"id": "x", "n": 1e999}', "$ must be a JSON document"),  # no double can represent it (RFC 8259, section 6)
     ],
     ids=lambda text: str(text)[:40],
 )
@@ -184,11 +164,10 @@ def test_loads_names_the_path_of_an_invalid_value(document: bytes, message: str)
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("number", [12, -1, 0, 11288925, 2**64])
-def test_an_id_that_is_an_integer_is_read_as_its_digits(number: int) -> None:
-    """It must not be lost; only the persona's own id is read so."""
-    persona = loads(json.dumps({"id": number, "clip": {"id": number}}))
-    assert persona == Persona(id=str(number), clip=Clip(extra={"id": number}))
+def test_an_id_that_is_an_integer_is_read_as_its_digits() -> None:
+    """It must not be lost, however long; only the persona's own id is read so."""
+    persona = loads(json.dumps({"id": 2**64, "clip": {"id": 2**64}}))
+    assert persona == Persona(id=str(2**64), clip=Clip(extra={"id": 2**64}))
     assert loads(dumps(persona)) == persona
 
 
@@ -196,15 +175,13 @@ def test_an_id_that_is_an_integer_is_read_as_its_digits(number: int) -> None:
     "document",
     [
         b'{"id": "x", "name": "cut \\ud83d", "n": 1.5}',  # an emoji cut in half
-        '{"id": "x"}'.encode("utf-8-sig"),
         '{"id": "x", "name": "Ärger"}'.encode("utf-16"),
-        b'{"id": "x", "n": 123456789012345678901234567890}',
         rb'{"id": "x", "clip": {"metadata": {"\ud83d": "\ud83d"}}, "persona_clips": [{"\ud83d": {"\ud83d": 1}}]}',
         rb'{"id": "\ud83d", "\ud83d": 1}',
     ],
 )
 def test_unusual_json_is_accepted(document: bytes) -> None:
-    """Lone surrogates, byte order marks, UTF-16 and long numbers are read, written, hashed and copied without loss."""
+    """Lone surrogates and UTF-16 are read, written, hashed and copied without loss."""
     persona = loads(document)
     assert is_whole(json.loads(document), json.loads(dumps(persona)))
     assert loads(dumps(persona)) == copy.deepcopy(persona) == pickle.loads(pickle.dumps(persona)) == persona
@@ -236,7 +213,7 @@ def test_a_hook_for_a_field_that_raises_costs_only_the_field() -> None:
         to_persona({"id": "x"}, converter)
 
 
-def test_a_converter_also_reads_other_classes_without_coercion() -> None:
+def test_a_converter_is_strict_also_in_other_classes() -> None:
     """A persona may be a part of a class of the user's."""
 
     @attrs.frozen
@@ -246,8 +223,7 @@ def test_a_converter_also_reads_other_classes_without_coercion() -> None:
 
     converter = make_converter()
     song = converter.structure({"persona": {"id": "x", "name": 12}, "plays": 1}, Song)
-    assert song.persona.extra == {"name": 12}
-    assert converter.unstructure(song) == {"persona": {"id": "x", "persona_clips": [], "name": 12}, "plays": 1}
+    assert song == Song(Persona(id="x", extra={"name": 12}), plays=1)
     with pytest.raises(Exception, match="Song") as caught:
         converter.structure({"persona": {"id": "x"}, "plays": "1"}, Song)
     assert caught.group_contains(ValueError, match="must be int; got '1'")
@@ -260,16 +236,6 @@ def test_hooks_of_one_converter_change_no_other() -> None:
     document = {"id": "fd213afd", "name": "Neon"}
     assert to_persona(document, converter) == Persona(id="FD213AFD", name="NEON")
     assert to_persona(document) == to_persona(document, make_converter()) == loads(json.dumps(document))
-
-
-def test_fields_of_a_subclass_are_written() -> None:
-    """`dumps` writes a class of the user's, too."""
-
-    @attrs.frozen(kw_only=True)
-    class Singer(Persona):
-        mood: str
-
-    assert json.loads(dumps(Singer(id="x", mood="blue")))["mood"] == "blue"
 
 
 def without_shortcut() -> ModuleType:

@@ -86,18 +86,13 @@ def test_a_key_that_is_held_plainly_is_found() -> None:
 ECHO = f'{{"error": {{"message": "bad key Bearer {KEY}", "code": "{KEY}"}}}}'.encode()
 FAULTS: dict[str, Fault] = {
     "rejected": Fault.response(401, ECHO, headers={"X-Echo": KEY, "X-Request-Id": KEY}),
-    "rejected, with slashes escaped": Fault.response(401, ECHO.replace(b"/", b"\\/").replace(b"+", b"\\u002B")),
-    "rejected, in half a document": Fault.response(401, ECHO[:-3]),
     "rejected, and cut off": Fault(status=400, body=ECHO * 2, ending="cut"),
     "failed": Fault.response(500, KEY.encode()),
     "no persona": Fault.response(200, ECHO, headers={"X-Echo": KEY}),
-    "no id": Fault.response(200, f'{{"id": "", "key": "{KEY}"}}'.encode()),
     "too large": Fault.response(200, ECHO + b" " * 100_000),
     "cut off": Fault(status=200, body=ECHO * 2, ending="cut"),
-    "redirected": Fault.redirect(f"https://other.example/?key={KEY}"),
-    "redirected, quoted": Fault.redirect(f"https://other.example/?key={quote(KEY, safe='')}"),
+    "redirected": Fault.redirect(f"https://other.example/?key={quote(KEY, safe='')}"),
     "dropped": Fault.dropped(),
-    "lost": Fault.lost_answer(),
 }
 
 
@@ -112,44 +107,24 @@ async def test_an_error_response_hides_the_key(fault: Fault, caplog: pytest.LogC
     assert_masked(caplog.text)
 
 
-async def test_the_last_of_many_rejections_hides_the_key() -> None:
-    """The chain of the error does not show the key through the errors of earlier attempts."""
-    async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, base_url=fake.base_url) as api:
-        fake.script(*[Fault.response(429, ECHO, headers={"Retry-After": "0"})] * 4)
-        assert_hidden(await raised(api))
-
-
-@pytest.mark.parametrize("response", [b"Authorization: Bearer %b\r\n\r\n", b"HTTP/1.1 200 OK\r\n%b\r\n\r\n", b"%b"])
-async def test_a_response_that_is_not_http_hides_the_key(response: bytes) -> None:
+async def test_a_response_that_is_not_http_hides_the_key() -> None:
     """Aiohttp quotes the bytes that it cannot read; the quotation is masked, and aiohttp's own error is left out."""
 
     async def send(exchange: Exchange) -> None:
-        await exchange.send(response % KEY.encode())
+        await exchange.send(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % KEY.encode())
         exchange.close()
 
     async with BrokenService(send) as service, PersonaAPI(KEY, base_url=service.base_url) as api:
         assert_hidden(await raised(api))
 
 
-async def test_a_failed_connection_hides_the_key() -> None:
-    """The service no longer runs."""
-    async with FakeSuno() as fake:
-        base_url = fake.base_url
-    async with PersonaAPI(KEY, retry=ONCE, base_url=base_url) as api:
-        assert_hidden(await raised(api))
-
-
-@pytest.mark.parametrize("closes", [False, True])
-async def test_a_call_that_is_ended_in_flight_hides_the_key(closes: bool, advance: Clock) -> None:
-    """A timeout ends it, or closing the client."""
+async def test_a_call_that_times_out_hides_the_key(advance: Clock) -> None:
+    """The exception that ends it passes through aiohttp's frames, which hold the headers."""
     async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url) as api:
         fake.script(Fault.hang())
         call = asyncio.create_task(raised(api))
         await fake.wait_for_requests(1)
-        if closes:
-            await api.close()
-        else:
-            advance(61)
+        advance(61)
         assert_hidden(await call)
 
 
@@ -171,25 +146,16 @@ async def test_a_cancelled_call_hides_the_key() -> None:
     assert in_exchange >= 2, "the exchange was cancelled at several points"
 
 
-class _RejectedError(Exception):
-    """An error of a caller's middleware, which holds the request."""
-
-
 class _Stopped(BaseException):
     """Like `KeyboardInterrupt`, without its effect on the event loop."""
 
 
 async def _middleware(request: aiohttp.ClientRequest, _: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    raise _RejectedError(request)
+    raise LookupError(request)
 
 
 async def _trace(_: Any, __: Any, parameters: Any) -> None:
     raise LookupError(dict(parameters.headers))
-
-
-async def _group(_: Any, __: Any, parameters: Any) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_trace(None, None, parameters))
 
 
 async def _stop_meanwhile(_: Any, __: Any, parameters: Any) -> None:
@@ -205,24 +171,17 @@ def _traced(hook: Callable[..., Awaitable[None]]) -> dict[str, Any]:
     return {"trace_configs": [trace]}
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"middlewares": [_middleware]}, {"raise_for_status": True}, *map(_traced, (_trace, _group, _stop_meanwhile))],
-)
+@pytest.mark.parametrize("options", [{"middlewares": [_middleware]}, _traced(_trace), _traced(_stop_meanwhile)])
 async def test_a_failing_session_of_the_caller_hides_the_key(options: dict[str, Any]) -> None:
     """The session's hooks see the request's headers, and may put them into their exceptions."""
     async with FakeSuno(api_key=KEY) as fake, aiohttp.ClientSession(**options) as session:
-        fake.script(Fault.response(400))
         assert_hidden(await raised(PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url, session=session)))
 
 
-@pytest.mark.parametrize(
-    "options", [{"base_url": "nowhere"}, {"max_connections": 0}, {"retry": 1}, {"session": 1}, {"timeout": "1"}]
-)
-def test_an_invalid_option_hides_the_key(options: dict[str, Any]) -> None:
+def test_an_invalid_option_hides_the_key() -> None:
     """The client knows the key by then."""
     with pytest.raises(ConfigurationError) as caught:
-        PersonaAPI(KEY, **{"base_url": BASE, **options})
+        PersonaAPI(KEY, base_url=BASE, max_connections=0)
     assert_hidden(caught.value)
 
 
@@ -255,24 +214,21 @@ async def test_a_client_does_not_show_its_key() -> None:
 async def test_an_echo_in_a_persona_is_masked(spell: Callable[[str], str], tmp_path: Path) -> None:
     """It is masked in fields, in `extra`, in names and in the journal, even if a later member hides it."""
     echo = spell(KEY)
-    bodies = [
-        f'{{"id": "fd213afd", "name": "Neon", "token": "got {echo}!", "{echo}": [1], "description": "{echo}"}}',
-        f'{{"id": "fd213afd", "description": "got {echo}!", "name": "{echo}", "name": "Neon"}}',
-    ]
-    for number, body in enumerate(bodies):
-        async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url) as api:
-            fake.script(Fault.response(200, body.encode(), headers={"X-Request-Id": f"r-{KEY}"}))
-            journal = Journal(tmp_path / f"{number}.db")
-            (outcome,) = [outcome async for outcome in api.create_many([REQUEST], journal=journal)]
-        persona = outcome.result()
-        assert (persona.id, persona.name, outcome.request_id) == ("fd213afd", "Neon", "r-***")
-        assert_masked(repr(outcome) + dumps(persona).decode())
+    body = (
+        f'{{"id": "p", "token": "got {echo}!", "{echo}": [1], "description": "{echo}", "name": "{echo}", "name": "N"}}'
+    )
+    async with FakeSuno(api_key=KEY) as fake, PersonaAPI(KEY, retry=ONCE, base_url=fake.base_url) as api:
+        fake.script(Fault.response(200, body.encode(), headers={"X-Request-Id": f"r-{KEY}"}))
+        (outcome,) = [o async for o in api.create_many([REQUEST], journal=Journal(tmp_path / "personas.db"))]
+    persona = outcome.result()
+    assert (persona.id, persona.name, outcome.request_id) == ("p", "N", "r-***")
+    assert_masked(repr(outcome) + dumps(persona).decode())
     for file in tmp_path.iterdir():
         assert_masked(file.read_bytes().decode("latin-1"))
 
 
 @spellings
-@pytest.mark.parametrize("before", ["", "a", "\\\\", "\\n", '\\"'])
+@pytest.mark.parametrize("before", ["", "\\\\", '\\"'])
 def test_nothing_but_the_echo_is_masked(spell: Callable[[str], str], before: str) -> None:
     """What surrounds it stays, and a document stays one."""
     masked = Secret(KEY).mask(f'{{"name": "{before}{spell(KEY)} is bad", "note": "b"}}')
