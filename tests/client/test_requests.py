@@ -173,7 +173,6 @@ CYCLE.append(CYCLE)
         ({"\ud83d": 1}, "extra['\\ud83d'] cannot be written as JSON: "),
         ({"a": [1, {"b": -math.inf}]}, "extra['a'] cannot be written as JSON: "),
         ({"a": b"vox"}, "extra['a'] cannot be written as JSON: Object of type bytes is not JSON serializable"),
-        ({"a": {2: 3}}, "extra['a'] cannot be written as JSON: "),
         ({"b": 1, "a": CYCLE}, "extra['a'] cannot be written as JSON: Circular reference detected"),
         *(({name: "x"}, "extra must be without the request's own members") for name in (*OWN, "clips", "is_public")),
     ],
