@@ -3,7 +3,8 @@
 `nox` runs what a change needs, on the Python at hand, in a few minutes: lint, types and the fast tests. `nox -t ci`
 runs the rest: the wheel, every test on the oldest Python, the fast ones on the others, coverage, the docs in Chromium
 and the demo.
-`lowest`, `soak`, `simulate`, `mutants` and `bench` run when they are named. Nothing is installed outside the environments.
+`lowest`, `soak`, `simulate`, `mutants` and `bench` run when they are named. Nothing is installed outside the
+environments.
 """
 
 import os

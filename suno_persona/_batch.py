@@ -24,7 +24,7 @@ _log = logging.getLogger("suno_persona")
 
 
 class BatchRun(Protocol):
-    """One run of a batch over a journal. Cancelling a caller undoes no commit: what is returned says so."""
+    """One run of a batch over a journal. Cancelling a caller undoes no commit: the returned value says so."""
 
     def key(self, body: bytes) -> str:
         """Return the key of the next request, by its wire body."""
@@ -35,7 +35,7 @@ class BatchRun(Protocol):
         ...
 
     async def settle(self, key: str, ended: Ended) -> Ended:
-        """Commit how a claimed call ended. Returns that; or what is recorded instead, as there may be a persona."""
+        """Commit how a claimed call ended. Returns that, or the recorded outcome if there may be a persona."""
         ...
 
 

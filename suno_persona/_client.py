@@ -169,7 +169,7 @@ class PersonaAPI:
 
         `requests` is any iterable or async iterable. It is consumed lazily: at most `2 * max_connections + 1` requests
         are read and not yet yielded as outcomes. With a `suno_persona.journal.Journal`, a batch that was stopped or
-        killed can be run again, and no request is sent twice.
+        killed can be run again: what was created is not sent again, and what was in flight is an unknown outcome.
 
         A batch opens up: one request is in flight at first. Each persona doubles the window, up to `max_connections`;
         an unknown outcome, a failed connection, or a status such as 401, 402, 403, 429 or 5xx halves it.

@@ -235,7 +235,7 @@ class _Attempt(aiohttp.BytesPayload):
         await writer.write(self._value)
 
     async def close(self) -> None:
-        """Note that aiohttp is done with the body; a middleware may have sent another one in its place."""
+        """Note that aiohttp is done with the body; a middleware may have sent another one instead."""
         if sys.exception() is self._handled:
             self.exchange.sent = True
 

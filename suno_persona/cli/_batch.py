@@ -91,7 +91,7 @@ def batch(
     require_different_files(file, path, output)
     existing = Journal(url) if not path or os.path.exists(path) else None
     record = Journal(url, retry_unknown=retry_unknown, accept_new_key=accept_new_key)
-    # What was just cut off should be checked before it is retried.
+    # Not --retry-unknown: requests that were just cut off should be checked first.
     command = typed_again(context, without=("retry_unknown", "accept_new_key"))
     resume = f"to resume{', with the same stdin' if file == STDIN else ''}: {command}"
     list_unknown = f"to list unknown outcomes: {_of_journal('unknown', url)}"
@@ -156,7 +156,7 @@ def require_no_duplicates(rows: CheckedRows, found: Found) -> None:
 
 
 def _plan(total: int, found: Found, *, retry_unknown: bool) -> Iterator[str]:
-    """Yield the lines that say what a run would do."""
+    """Yield the lines that describe a run without sending."""
     counts: Counter[State] = found.counts
     retried = "retried (--retry-unknown)" if retry_unknown else "not sent: check"
     lines = [
@@ -212,7 +212,7 @@ class _Run:
             yield
 
     async def work(self, api: PersonaAPI, journal: "Journal", output: Output) -> None:
-        """Create the personas. What stops the run is in `failure`, `stopped` or `signals` afterwards."""
+        """Create the personas. Afterwards `failure`, `stopped` or `signals` say why the run stopped, if it did."""
         self.display.shows_bar = not output.is_terminal
         try:
             async with api, api.batch(self._requests(), journal=journal) as batch:
@@ -242,7 +242,7 @@ class _Run:
             await asyncio.wait([ticking])
 
     async def _tick(self, api: PersonaAPI) -> None:
-        """Show what the batch waits for."""
+        """Show why the batch waits, if it does."""
         from suno_persona.cli._progress import cool_down
 
         while True:

@@ -88,7 +88,7 @@ def _print_created(persona: Persona, *, as_json: bool) -> None:
 
 
 def _keep_output() -> None:
-    """Keep a terminal from discarding, on Ctrl-C, what was printed and is not shown yet (POSIX, NOFLSH)."""
+    """Keep a terminal from discarding, on Ctrl-C, output that it has not shown yet (POSIX, NOFLSH)."""
     if sys.platform == "win32" or sys.stdout is None or not sys.stdout.isatty():
         return
     import termios

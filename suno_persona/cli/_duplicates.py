@@ -22,13 +22,13 @@ duplicates_option = click.option(
 
 @attrs.frozen
 class Found:
-    """What the journal has of a file, and the rows that look like duplicates."""
+    """The rows of a file that the journal has, and those that look like duplicates."""
 
     counts: "Counter[State]"
     """The number of rows that it has, in each state."""
 
     duplicates: list[tuple[int, str]]
-    """The line of each duplicate, and the reason. What the journal has is not sent again, and no duplicate."""
+    """The line of each duplicate, and the reason. A recorded row is no duplicate: it is not sent again."""
 
 
 class Digests:

@@ -1,4 +1,4 @@
-"""`suno-persona journal export`: what a batch has recorded, as a table, as JSON Lines, or as a page to look at."""
+"""`suno-persona journal export`: the records of a batch as a table, as JSON Lines, or as a page to look at."""
 
 import asyncio
 import csv
@@ -43,7 +43,7 @@ _KIND, _PATH = click.Choice(["csv", "jsonl", "html"]), click.Path(path_type=Path
 )
 @input_option
 def export(*, journal: str, kind: str, output: Path, input_file: Path | None) -> None:
-    """Export what a batch has recorded.
+    """Export the records of a batch.
 
     Requests are in the order of the input file with --input, otherwise in the order in which they were claimed. In CSV,
     an apostrophe precedes text that a spreadsheet would take for a formula; JSON Lines have the exact text.

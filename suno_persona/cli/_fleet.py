@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _GRACE = 90.0  # seconds: longer than an attempt may take
 _LAST_WAIT = 2.0  # seconds for a cancelled request to be recorded, after the grace time
-_TICK = 1.0  # seconds between looks at what is in flight
+_TICK = 1.0  # seconds between looks at the requests in flight
 _NO_WORKER = "no worker is running: start one with suno-persona worker"
 
 database_option = click.option(
@@ -44,7 +44,7 @@ database_option = click.option(
 
 @contextmanager
 def _needing_the_extra() -> Iterator[None]:
-    """End the command with the name of the extra if the block imports what is not installed."""
+    """End the command with the name of the extra if an import of the block is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -107,7 +107,7 @@ def worker(*, client: ClientOptions, journal: str, grace: float, accept_new_key:
     app = make_app(journal, make_client=lambda: api, concurrency=client.max_connections)
     client.log(logging.ERROR)
     log_to_stderr("procrastinate", logging.ERROR)
-    log_to_stderr("psycopg.pool", logging.ERROR)  # what it warns of, the others report
+    log_to_stderr("psycopg.pool", logging.ERROR)  # the others report its warnings
     # Psycopg's asynchronous connections work with no other loop on Windows.
     loop_factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
     started = f"worker started: at most {counted(client.max_connections, 'request')} in flight"
@@ -128,7 +128,7 @@ async def _serve(app: "PersonaApp", api: PersonaAPI, started: str, *, accept_new
 
 
 async def _until_stopped(app: "PersonaApp", serving: Coroutine[None, None, None], grace: float) -> int:
-    """Run the worker until a signal stops it, and what is in flight has finished. Returns the exit status."""
+    """Run the worker until a signal stops it and its requests in flight have ended. Returns the exit status."""
     loop = asyncio.get_running_loop()
     call_soon = loop.call_soon_threadsafe
     worker = asyncio.create_task(serving)

@@ -1,4 +1,4 @@
-"""`suno-persona journal`: show what a batch has recorded, and resolve unknown outcomes."""
+"""`suno-persona journal`: show the records of a batch, and resolve unknown outcomes."""
 
 import asyncio
 import shlex
@@ -28,7 +28,7 @@ _FROM = "Resolve many: the lines of a CSV file, each KEY,PERSONA_ID or KEY,not_c
 
 @click.group(cls=OrderedGroup, no_args_is_help=False)
 def journal() -> None:
-    """Show, resolve and export what was recorded."""
+    """Show, resolve and export records."""
 
 
 @journal.command()

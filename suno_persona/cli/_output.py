@@ -28,7 +28,7 @@ output_option = click.option(
 
 
 class Output:
-    """Where the outcomes of one run go."""
+    """The destination of the outcomes of one run."""
 
     def __init__(self, write: Callable[[object], None] | None, *, is_terminal: bool = False) -> None:
         self._write = write

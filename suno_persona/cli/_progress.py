@@ -24,14 +24,14 @@ _FAILURES = {"not_created": "not created", "unknown": "unknown"}
 Labels: TypeAlias = Mapping[str, str]
 
 BATCH: Labels = {"created": "created now", "recorded": "already there", **_FAILURES}
-"""What the summary of a run calls the states; it keeps apart what was created before."""
+"""Names of the states in the summary of a run; personas that were created before have their own."""
 
 RESULTS: Labels = {"created": "created", **_FAILURES}
-"""What the summary of other processes' work calls them."""
+"""Their names in the summary of other processes' work."""
 
 
 def cool_down(api: PersonaAPI) -> str:
-    """Say what all calls of a client wait for; empty if they do not."""
+    """Describe the cool-down that all calls of a client wait for; empty if there is none."""
     if api.cool_down is None:
         return ""
     rejection, left = api.cool_down
@@ -40,9 +40,9 @@ def cool_down(api: PersonaAPI) -> str:
 
 
 class Display:
-    """Counts outcomes, and shows the counts, the rate, the time left, and what the batch waits for.
+    """Counts outcomes, and shows the counts, the rate, the time left, and why the batch waits, if it does.
 
-    What the journal had before is kept apart; rate and time left count only what is sent.
+    Outcomes that the journal had before are kept apart; rate and time left count only requests that are sent.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Display:
         self._shown[label, reason if "recorded" in self._labels else ""] += 1
 
     def wait(self, waiting: str, *, is_news: bool = False) -> None:
-        """Show what the batch waits for, if anything; without a bar, in a line now and then, and for news."""
+        """Show why the batch waits, if it does; without a bar, in a line now and then, and for news."""
         self._waiting = waiting
         self._refresh()
         if self._bar.disable and (is_news or self._clock() >= self._next_line):
@@ -131,7 +131,7 @@ class Display:
         self._console.print(text, soft_wrap=True)
 
     def print_summary(self, rest: str | None) -> None:
-        """Print what became of the batch, and the first failures of each kind; `rest` is the file that has all."""
+        """Print the counts and the first failures of each kind; `rest` is the file that has all."""
         title = f"{counted(self._total, 'request')}, {self._clock() - self._started:.1f} s"
         table = Table(title=title, title_justify="left")
         table.add_column("outcome", overflow="fold")

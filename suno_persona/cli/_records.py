@@ -47,7 +47,7 @@ _SHOWN = 12  # characters of a key: enough for millions of requests
 
 
 class InputRow(NamedTuple):
-    """Where the input file of a batch has a request."""
+    """The row of a request in the input file of a batch."""
 
     line: int | None = None
     custom_id: str | None = None
@@ -169,7 +169,7 @@ def cells_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def resolve_many(journal: "Journal", file: Path) -> None:
-    """Resolve what the lines of a CSV file name, all of it or nothing.
+    """Resolve the requests that the lines of a CSV file name, all or none.
 
     Bad lines are printed to stderr, all of them. Raises `ConfigurationError` if there are any.
     """

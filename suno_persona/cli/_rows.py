@@ -121,7 +121,7 @@ def read_rows(file: IO[bytes], *, is_json: bool, ignore_others: bool = False) ->
 
 @contextmanager
 def opened_input(path: Path) -> Iterator[IO[bytes]]:
-    """Open a copy of a file or of stdin: what is read twice is the same. Raises `ConfigurationError`."""
+    """Open a copy of a file or of stdin, to read the same twice. Raises `ConfigurationError`."""
     if path == STDIN and sys.stdin is None:  # the shell closed it
         raise ConfigurationError(message="stdin is closed")
     with tempfile.TemporaryFile() as copy:

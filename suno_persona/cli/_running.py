@@ -1,4 +1,4 @@
-"""What every command does: print, report an error in one line, and print commands that can be pasted."""
+"""Shared by all commands: print, report an error in one line, and print commands that can be pasted."""
 
 import io
 import json
@@ -29,7 +29,7 @@ class OrderedGroup(click.Group):
         return list(self.commands)
 
 
-# What JSON allows in text although a terminal may obey it: DEL, C1 controls, and marks that change the direction.
+# JSON allows these in text, although a terminal may obey them: DEL, C1 controls, and marks of direction.
 _OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -72,10 +72,10 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 class _Tolerant(io.FileIO):
-    """A file whose reader may be gone, and whose disk may be full: what it cannot take is lost."""
+    """A file whose reader may be gone, and whose disk may be full: it drops bytes that it cannot write."""
 
     def write(self, data: Any, /) -> int:
-        """Write what can be written."""
+        """Write, and ignore errors."""
         with suppress(OSError):
             if (written := super().write(data)) is not None:
                 return written
@@ -83,7 +83,7 @@ class _Tolerant(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """Let no text and no error of stderr end a command: its exit status says what became of the personas."""
+    """Let no text and no error of stderr end a command: its exit status must be that of the personas."""
     if sys.stderr is None:  # the shell closed it
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     else:
@@ -94,7 +94,7 @@ def prepare_streams() -> None:
 
 
 def discard_stdout() -> None:
-    """Drop what stdout has buffered: Python flushes it at exit, which would fail again."""
+    """Drop the buffer of stdout: Python flushes it at exit, which would fail again."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -22,7 +22,7 @@ def stopping(
 ) -> Iterator[list[signal.Signals]]:
     """Call a function on the first signal, and one on the second, if any; yield the signals that were received so far.
 
-    The next signal ends the process: `abandoned` returns its exit status, and the lines that say what was left. A
+    The next signal ends the process: `abandoned` returns its exit status, and the lines that describe the rest. A
     signal that is ignored, as SIGHUP is under nohup, stays ignored. After a block that is the last, all are ignored.
     """
     received: list[signal.Signals] = []
@@ -63,5 +63,5 @@ def abandon(status: int, lines: list[str]) -> None:
 
 
 def ended_at_once(in_flight: int) -> str:
-    """Say what is left of the requests in flight when the process ends before they have an outcome."""
+    """Describe the requests in flight when the process ends before they have an outcome."""
     return f"ended at once with {counted(in_flight, 'request')} in flight: claimed in the journal, outcome unknown"

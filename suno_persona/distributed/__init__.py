@@ -39,10 +39,10 @@ async def enqueue(
 
     It makes the tables of the journal and of the queue if there are none.
 
-    `requests` is any iterable or async iterable; it is consumed lazily and written in parts. What has an outcome or a
-    job is not enqueued again, so a batch can be enqueued again whatever happened; with `retry_not_created`, what was
-    settled as not created is. Raises `JournalError` if the database fails, and `InvalidRequestError` for an item that
-    is not a request: the parts before it are enqueued then.
+    `requests` is any iterable or async iterable; it is consumed lazily and written in parts. A request with an outcome
+    or a job is not enqueued again, so a batch can be enqueued again whatever happened; `retry_not_created` enqueues
+    requests that were settled as not created. Raises `JournalError` if the database fails, and `InvalidRequestError`
+    for an item that is not a request: the parts before it are enqueued then.
     """
     keys, by, made = Keys(), here(), 0
     part: list[Enqueue] = []
@@ -59,10 +59,10 @@ async def enqueue(
 
 
 async def outcomes(app: PersonaApp, *, poll_interval: float = 1.0) -> AsyncGenerator[Outcome, None]:
-    """Yield an outcome for each request that was enqueued: those that are there, and others as they come.
+    """Yield an outcome for each enqueued request: first the recorded ones, then others as they are settled.
 
     It polls the journal every `poll_interval` seconds, and ends when every request has one. An error in an outcome is a
-    `NotCreatedError` or an `OutcomeUnknownError` that says what is recorded. Raises `JournalError`.
+    `NotCreatedError` or an `OutcomeUnknownError` with the recorded reason. Raises `JournalError`.
     """
     async with Journal(app.journal_url) as journal:
         async for entry in journal.settled(poll_interval=poll_interval):

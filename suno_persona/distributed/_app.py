@@ -1,4 +1,4 @@
-"""The procrastinate app: its task, its worker, and what the worker does when the database goes away."""
+"""The procrastinate app: its task, and its worker, which survives a restart of the database."""
 
 import asyncio
 import logging
@@ -60,7 +60,7 @@ class PersonaApp(App):
         redelivery = _Redelivery(lambda: self._run.now())
         task = self.task(name=f"{_QUEUE}.create_persona", queue=_QUEUE, pass_context=True, retry=redelivery)
         self._task = task(self._create_persona).name
-        # Procrastinate retries the jobs of stalled workers where a task asks it to, as its manual describes.
+        # Procrastinate leaves retrying the jobs of stalled workers to a task such as this one, from its manual.
         lock = f"{_QUEUE}.retry_stalled"
         retry_stalled = self.task(name=lock, queue=_QUEUE, queueing_lock=lock, priority=1)
         self.periodic(cron="* * * * * */10")(retry_stalled(self._retry_stalled))
@@ -68,7 +68,7 @@ class PersonaApp(App):
     async def run_worker_async(self, **kwargs: "Unpack[WorkerOptions]") -> None:
         """Run a worker with a client of its own, until it is stopped. It waits for a database that is away.
 
-        Raises `JournalError` where the journal belongs to another endpoint or key than the client's.
+        Raises `JournalError` if the journal belongs to another endpoint or key than the client's.
         """
         async with self._make_client() as client, Journal(self.journal_url) as journal:
             self._api = client
@@ -78,7 +78,7 @@ class PersonaApp(App):
                 await asyncio.sleep(_RESTART_WAIT)
 
     async def _work(self, options: "WorkerOptions") -> bool:
-        """Run procrastinate's worker. Returns `False` where it lost its database."""
+        """Run procrastinate's worker. Returns `False` if it lost its database."""
         # It then ends as if it were stopped, so we stop it ourselves, by cancelling it, which lets its jobs finish.
         own_signals: WorkerOptions = {**options, "install_signal_handlers": False}
         worker = asyncio.create_task(super().run_worker_async(**own_signals))
@@ -104,7 +104,7 @@ class PersonaApp(App):
         return not options.get("wait", True)
 
     def defer_requests(self, connection: object, queued: "Sequence[Record]", pending: "Sequence[Record]") -> int:
-        """Make jobs for records, where they have none, in the transaction of psycopg's connection.
+        """Make jobs for records that have none, in the transaction of psycopg's connection.
 
         Returns how many. Raises `JournalError`.
         """
@@ -112,7 +112,7 @@ class PersonaApp(App):
         return queue.defer(connection, job, queued, pending)
 
     async def count_workers(self) -> int:
-        """Count the workers that sent a heartbeat lately. Raises `JournalError`, also if there is no queue."""
+        """Count the workers with a heartbeat in the last 30 s. Raises `JournalError`, also if there is no queue."""
         return await asyncio.to_thread(queue.count_workers, postgresql_conninfo(self.journal_url))
 
     def cancel_in_flight(self) -> None:

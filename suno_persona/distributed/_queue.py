@@ -52,7 +52,7 @@ def defer(connection: object, job: Job, queued: "Sequence[Record]", pending: "Se
 
 
 def count_workers(conninfo: str) -> int:
-    """Count the workers that sent a heartbeat lately. Raises `JournalError`, also if there is no queue."""
+    """Count the workers with a heartbeat in the last 30 seconds. Raises `JournalError`, also if there is no queue."""
     try:
         with psycopg.connect(conninfo, connect_timeout=10) as connection:
             ((count,),) = connection.execute(_ALIVE)
@@ -70,6 +70,6 @@ def failure(error: BaseException) -> JournalError:
 
 def _create_tables(transaction: psycopg.Connection) -> None:
     if transaction.execute(_TABLES).fetchone() is None:
-        transaction.execute(_LOCK)  # who enqueues at the same time waits here, and then finds them
+        transaction.execute(_LOCK)  # another enqueue waits here, and then finds them
         if transaction.execute(_TABLES).fetchone() is None:
             transaction.execute(SchemaManager.get_schema())

@@ -37,7 +37,7 @@ _LOOK_BACK = timedelta(minutes=5)
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """What a journal holds of one request."""
+    """The journal's record of one request."""
 
     key: str
     """The SHA-256 of its wire body, a colon, and its ordinal, from 1, among identical requests."""
@@ -62,7 +62,7 @@ class Entry:
     """The persona; `None` unless it was created."""
 
     persona_id: str | None
-    """The persona's id, also where it was found in a response that could not be read otherwise."""
+    """The persona's id, even if the rest of its response could not be read."""
 
     request_id: str | None
     """The service's id of the exchange, for its support."""
@@ -71,7 +71,7 @@ class Entry:
     """Why there is no persona, or why the outcome is unknown."""
 
     index: int | None
-    """Its index in the batch, where it was enqueued."""
+    """Its index in the batch that was enqueued; `None` if it was not."""
 
     by_hand: bool
     """Whether it was resolved by hand, and can be resolved again."""
@@ -90,7 +90,7 @@ class Entry:
         return cls(request=request, by_hand=record.by_hand, ended=ended, **fields)
 
     def outcome(self, index: int) -> Outcome:
-        """Return what is recorded as the outcome of a request with this index in its batch.
+        """Return the recorded outcome, for a request with this index in its batch.
 
         Its error says when the request was claimed and by whom: a `NotCreatedError` if there is certainly no persona,
         and an `OutcomeUnknownError` otherwise.
@@ -107,12 +107,13 @@ class Journal:
 
     A request is committed to it before it is sent, and its outcome before you see it, so that the batch may be killed
     at any moment and run again. For a request that the journal knows, a later run yields the recorded persona, or an
-    `OutcomeUnknownError`; what was certainly not created is sent again. Any number of processes may share a journal.
+    `OutcomeUnknownError`; it sends again only requests that certainly created nothing. Any number of processes may
+    share a journal.
 
     A journal belongs to one service and one account: the first claim binds it to the client's endpoint and key. A run
     of another client raises a `JournalError` before anything is sent.
 
-    - `url`: the path of an SQLite file, which is created where there is none, or the URL of a database as SQLAlchemy
+    - `url`: the path of an SQLite file, which is created if it does not exist, or the URL of a database as SQLAlchemy
       reads it: `postgresql://user@host/database`. The tables are called `suno_persona_...`.
     - `retry_unknown`: send requests again whose outcome is unknown. There may be two personas then.
     - `accept_new_key`: accept another API key, which was rotated within the account, and bind the journal to it.
@@ -154,7 +155,7 @@ class Journal:
 
     @classmethod
     def existing(cls, url: str | os.PathLike[str]) -> Self:
-        """Return a journal that must be there: opening it raises `JournalError` where there is none."""
+        """Return a journal that must exist already, or opening it raises `JournalError`."""
         journal = cls(url)
         journal._may_create = False
         return journal
@@ -200,8 +201,8 @@ class Journal:
     async def begin(self, account: "Account", *, retry_not_created: bool = True) -> Run:
         """Begin one run over the requests of a batch, which ends before the journal is closed.
 
-        What earlier runs left without a persona is sent again, unless `retry_not_created` is `False`. Raises
-        `JournalError` where the journal belongs to another endpoint, or to another key.
+        Requests that earlier runs settled as not created are sent again, unless `retry_not_created` is `False`. Raises
+        `JournalError` if the journal belongs to another endpoint, or to another key.
         """
         writer = self._open()
         binding, since = await writer.call(writer.storage.begin, account, accept_new_key=self._accept_new_key)
@@ -219,9 +220,9 @@ class Journal:
         return await writer.call(writer.storage.counts, enqueued=enqueued)
 
     async def entries(self, *states: State, prefix: str = "", settled_since: str | None = None) -> AsyncIterator[Entry]:
-        """Yield what it holds, in the order of the keys: all of it, or what is in these states, and has this prefix.
+        """Yield the entries in the order of their keys: all, or those in these states whose keys have this prefix.
 
-        With `settled_since`, only what was enqueued, and settled after this time, as text in ISO format.
+        With `settled_since`, only those that were enqueued, and settled after this time, as text in ISO format.
         """
         writer, after = self._open(), ""
         while True:
@@ -233,12 +234,12 @@ class Journal:
             after = page[-1].key
 
     async def find(self, key: str) -> Entry | None:
-        """Return what it holds of one request, if anything."""
+        """Return the entry with this key; `None` if there is none."""
         found = [entry async for entry in self.entries(prefix=key)]
         return found[0] if found and found[0].key == key else None
 
     async def settled(self, *, poll_interval: float = 1.0) -> AsyncIterator[Entry]:
-        """Yield what was enqueued and is settled, each once, and go on until all of it is.
+        """Yield each enqueued request once it is settled, until every one is.
 
         It polls the database every `poll_interval` seconds.
         """
@@ -246,7 +247,7 @@ class Journal:
         while True:
             counts = await self.counts(enqueued=True)
             pending = any(counts.get(state) for state in ledger.PENDING)
-            # Clocks differ, and who settled first may commit last: so look back a while, and at the end at everything.
+            # Clocks differ, and the first to settle may be the last to commit: look back a while, and then at all.
             since = (newest - _LOOK_BACK).isoformat() if pending and seen else ""
             async for entry in self.entries(*ledger.SETTLED, settled_since=since):
                 newest = max(newest, entry.settled_at or newest)
@@ -284,9 +285,9 @@ class Journal:
     async def resolve(self, key: str, *, persona_id: str | None = None, not_created: bool = False) -> None:
         """Settle a request after you looked: created with this id, or not created.
 
-        A later run yields a `Persona` with this id and nothing else, or sends the request again. What was resolved by
-        hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is passed, and for a
-        blank id; and `JournalError` where there is no such request, or where the service itself settled it.
+        A later run yields a `Persona` with this id and nothing else, or sends the request again. A request that was
+        resolved by hand can be resolved again. Raises `InvalidRequestError` unless exactly one of the two is passed,
+        and for a blank id; and `JournalError` if there is no such request, or if the service itself settled it.
         """
         if (persona_id is None) is not not_created:
             found = "both" if not_created else "neither"
@@ -320,7 +321,7 @@ class Journal:
 
     def _open(self) -> Writer:
         if self._writer is None:
-            raise UsageError(message="the journal is not open: use `async with` around what you do with it")
+            raise UsageError(message="the journal is not open: use it inside `async with`")
         return self._writer
 
 

@@ -1,4 +1,4 @@
-"""Where a journal is: its URL, its engine, its tables and their versions. SQLite and PostgreSQL differ here alone."""
+"""A journal's database: URL, engine, tables and version. SQLite and PostgreSQL differ only here."""
 
 import operator
 import os
@@ -69,7 +69,7 @@ def database_url(url: str | os.PathLike[str]) -> sql.URL:
 
 
 def postgresql_conninfo(url: str) -> str:
-    """Return the same database for psycopg alone. Raises `ConfigurationError` where it is no PostgreSQL."""
+    """Return the URL for psycopg without SQLAlchemy. Raises `ConfigurationError` for any other database."""
     parsed = database_url(url)
     if parsed.get_backend_name() != "postgresql":
         raise ConfigurationError(message=f"journal must be the URL of a PostgreSQL database; got {shown(parsed)}")
@@ -85,7 +85,7 @@ def shown(url: sql.URL) -> str:
 
 
 def make_engine(url: sql.URL) -> sql.Engine:
-    """Make the engine of a database. Raises `ConfigurationError` where there is none."""
+    """Make the engine of a database. Raises `ConfigurationError` if its driver is missing or rejects the URL."""
     is_sqlite = url.get_backend_name() == "sqlite"
     # Behind a pooler such as pgbouncer, each transaction has another connection, on which nothing is prepared.
     options: dict[str, Any] = {"isolation_level": None} if is_sqlite else {"prepare_threshold": None}
@@ -114,7 +114,7 @@ Write: TypeAlias = Callable[[sql.Connection, Sequence[Record]], int]
 
 
 def writes(dialect: sql.Dialect) -> tuple[Write, Write, Write]:
-    """Return how to insert what is new, how to settle what is as its holder claimed it, and how to update anything."""
+    """Return how to insert new records, to settle those still as their holder claimed them, and to update any."""
     return _by_executemany(dialect) if dialect.name == "sqlite" else _as_json(dialect)
 
 
@@ -200,7 +200,7 @@ def clock(connection: sql.Connection) -> datetime:
 
 
 def break_off(connection: Any) -> None:
-    """End what a connection waits for, from another thread, however long that would take."""
+    """Interrupt a connection's statement from another thread."""
     if isinstance(connection, sqlite3.Connection):
         connection.interrupt()
     else:
@@ -226,8 +226,8 @@ _BUSY = f"busy_timeout={LOCKED * 1000}"
 class SQLiteFile:
     """The file of an open SQLite journal: marked as in use, and known again if it is replaced.
 
-    The write-ahead log holds what is not in the main file yet. A checkpoint moves it there, and the last connection to
-    be closed deletes the log. So a copy of the main file alone is whole only after that. The mark shows it: each of our
+    Commits go to the write-ahead log. A checkpoint moves them to the main file, and the last connection to be closed
+    deletes the log. So a copy of the main file alone is whole only after that. The mark shows it: each of our
     checkpoints writes it to the main file, and it is cleared in the log at once. Whoever moves all of the log to the
     main file, even SQLite's own command after a kill, moves the cleared mark there, too.
     """
@@ -308,7 +308,7 @@ def check_file(url: sql.URL, *, create: bool) -> None:
 
 
 def comes_of_others(error: BaseException) -> bool:
-    """Whether another transaction is the reason why one failed: nothing of it was committed."""
+    """Return whether a transaction failed because of another one: nothing of it was committed."""
     # A serialization failure or a deadlock (PostgreSQL's manual, appendix A), or both create the tables. The low byte
     # of SQLite's extended codes is the code (SQLite's manual on result codes).
     cause = getattr(error, "orig", error)

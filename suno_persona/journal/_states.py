@@ -1,4 +1,4 @@
-"""The ledger: what a journal records of a request, and every transition of a record.
+"""The ledger: the states of a request's record, and every transition between them.
 
 It is pure: it knows no database, no clock and no event loop. Nothing else decides what may be sent or recorded.
 """
@@ -25,7 +25,7 @@ SETTLED: tuple[State, ...] = ("created", "not_created", "unknown")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):  # a fraction of the instructions of an attrs class
-    """What a journal records of one request; each field is a column.
+    """The record of one request; each field is a column.
 
     Times are in UTC, as text that sorts by time.
     """
@@ -36,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):  # a fraction of the in
     claimed_at: str
     claimed_by: str
     holder: str = ""
-    """The run that claimed it; empty where none did, and after a resolution by hand."""
+    """The run that claimed it; empty if none did, and after a resolution by hand."""
 
     settled_at: str | None = None
     persona: str | None = None
@@ -45,7 +45,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):  # a fraction of the in
     reason: str | None = None
     index: int | None = None
     doubt: str | None = None
-    """Why an earlier claim may have created a persona, where this one was granted all the same."""
+    """Why an earlier claim may have created a persona, although this one was granted."""
 
     @property
     def by_hand(self) -> bool:
@@ -53,9 +53,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):  # a fraction of the in
         return self.state in SETTLED and not self.holder
 
     def ended(self, cancellation: BaseException | None = None) -> Ended:
-        """Return how the call of the request ended, as far as it is recorded, and the cancellation of who asks.
+        """Return how the call of the request ended, as recorded, with a cancellation of the caller.
 
-        Raises `JournalError` if somebody else wrote into the database what cannot be read.
+        Raises `JournalError` if another program changed the record, so that it cannot be read.
         """
         try:
             if self.state not in get_args(State) or (self.state == "created") is (self.persona is None):
@@ -112,15 +112,15 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A claim of another run before this time is given up: a job was delivered again, or nobody is at work."""
 
     binding: Binding | None = None
-    """What the journal must be bound to."""
+    """The account to which the journal must be bound."""
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """A run reports what became of its claim; as `queued`, to leave it to a later delivery. Or a person does."""
+    """A run reports the outcome of its claim; `queued` leaves it to a later delivery. Or a person resolves it."""
 
     key: str
     holder: str
-    """Empty where a person looked, and resolves it by hand."""
+    """Empty if a person resolves it by hand."""
 
     state: State
     persona: str | None = None
@@ -170,7 +170,7 @@ def decide_all(
 
 
 def decide(record: Record | None, event: Event, at: str) -> Decision:
-    """Return the record after an event at this time, or a `Refusal` where it stays as it is."""
+    """Return the record after an event at this time, or a `Refusal` if the event changes nothing."""
     if isinstance(event, Settle):
         return settle(record, event, at)
     return claim(record, event, at) if isinstance(event, Claim) else enqueue(record, event, at)
@@ -179,8 +179,8 @@ def decide(record: Record | None, event: Event, at: str) -> Decision:
 def claim(record: Record | None, event: Claim, at: str) -> Decision:
     """Grant a request that is new or queued, and one that earlier runs left without a persona.
 
-    What was not created in this run is not retried. What may have been created is retried only on demand. A stale claim
-    becomes unknown; its holder may still report another outcome.
+    A request that this run did not create is not retried in it. One that may have created a persona is retried only
+    with `retry_unknown`. A stale claim becomes unknown; its holder may still report another outcome.
     """
     doubt = persona_id = None
     match record:
@@ -210,7 +210,7 @@ def is_granted(decision: Decision) -> TypeGuard[Record]:
 def settle(record: Record | None, event: Settle, at: str) -> Decision:
     """Record the outcome of the holder's claim, also after it was given up; and a persona, whoever holds the claim.
 
-    Nothing is written over a persona. A job that was given up has ended: it cannot be queued again. Where an earlier
+    Nothing is written over a persona. A job that was given up has ended: it cannot be queued again. If an earlier
     claim may have created a persona, the outcome stays unknown until there is one.
     """
     if not event.holder:
@@ -226,14 +226,14 @@ def settle(record: Record | None, event: Settle, at: str) -> Decision:
 
 
 def recorded_instead(event: Settle, decision: Decision) -> Record | None:
-    """Return the record where a run reports that nothing was created, and another claim may have created a persona."""
+    """Return the record if a run reports that nothing was created, but another claim may have created a persona."""
     record = decision.record if isinstance(decision, Refusal) else decision
     nothing = ("queued", "not_created")
     return None if event.state not in nothing or record is None or record.state in nothing else record
 
 
 def _resolve(record: Record | None, event: Settle, at: str) -> Decision:
-    """Record what a person found, unless the service itself settled the request."""
+    """Record a person's decision, unless the service itself settled the request."""
     if record is None:
         return Refusal("the journal has no request with this key")
     if record.state in ("created", "not_created") and not record.by_hand:
@@ -242,7 +242,7 @@ def _resolve(record: Record | None, event: Settle, at: str) -> Decision:
 
 
 def enqueue(record: Record | None, event: Enqueue, at: str) -> Decision:
-    """Queue what is new, and on demand what was not created. Note the index of what has none."""
+    """Queue a new request, or with `retry_not_created` one that was not created. Note the index if there is none."""
     if record is None:
         return _opened(event, at, "queued", event.index)
     index = event.index if record.index is None else record.index
@@ -293,17 +293,17 @@ def settlement(key: str, holder: str, ended: Ended, *, requeue: bool = False) ->
 
 
 def _document(persona: Persona, ended: Ended) -> str:
-    """Return the persona as JSON, which escapes what databases do not store."""
+    """Return the persona as JSON, which escapes the characters that databases do not store."""
     if isinstance(ended.document, bytes):
         return ended.document.decode()
     try:
         return dumps(persona).decode()
-    except Exception:  # a hook of the caller's made what cannot be written: record what was received
+    except Exception:  # a hook of the caller's returned unwritable values: record the document as received
         return json.dumps({**(ended.document or {}), "id": str(persona.id)})
 
 
 def _storable(text: str | None) -> str | None:
-    """Replace what databases do not store: lone surrogates, and NUL in PostgreSQL."""
+    """Replace characters that databases do not store: lone surrogates, and NUL in PostgreSQL."""
     if text is None or (text.isascii() and "\0" not in text):
         return text
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()

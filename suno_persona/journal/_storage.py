@@ -50,10 +50,10 @@ class Storage:
         self.name: str = database.shown(url)
         self._engine = database.make_engine(url)
         self._insert, self._settle, self._update = database.writes(self._engine.dialect)
-        self._claimed: dict[str, Record] = {}  # what was claimed here, and not settled: very likely still as it was
+        self._claimed: dict[str, Record] = {}  # claimed here and not settled: very likely unchanged in the database
         self._file: database.SQLiteFile | None = None
-        self._bound: set[Binding | None] = {None}  # what is known to be committed
-        self._clock = datetime.max.replace(tzinfo=UTC)  # what it showed when `time.monotonic` was 0
+        self._bound: set[Binding | None] = {None}  # known to be committed
+        self._clock = datetime.max.replace(tzinfo=UTC)  # its time when `time.monotonic` was 0
         self._connection: Any = None  # the driver's; there is one, as there is one thread
         self._began: float | None = None  # when the current transaction did
         self._is_broken_off = False
@@ -98,7 +98,7 @@ class Storage:
         return binding, max(ledger.text(self.now()), *(time or "" for time in row[-2:]))
 
     def commit(self, events: Sequence[Event], then: Callable[[Any, Decisions], None] | None = None) -> Decisions:
-        """Let the ledger decide on events, and write what it decides, in one transaction. Returns its decisions.
+        """Let the ledger decide on events, and write its decisions in one transaction. Returns them.
 
         `then` is called within the transaction, with the driver's connection and the decisions.
         """
@@ -188,9 +188,9 @@ class Storage:
         return JournalError(message=f"{self.name}: the journal cannot be read or written: {words}")
 
     def _decide(self, connection: sql.Connection, events: Sequence[Event]) -> Decisions:
-        """Decide on events in their order, and write what changes.
+        """Decide on events in their order, and write the changes.
 
-        The first decision expects what is likely: what was claimed here is as it was, and everything else is new. If
+        The first decision is optimistic: claims of this process are unchanged, and everything else is new. If
         another process was faster, so that not all of that can be written, read the records, and decide again.
         """
         refused = self._bind(connection, {e.binding for e in events if isinstance(e, Claim)} - self._bound)

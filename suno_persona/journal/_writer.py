@@ -96,7 +96,7 @@ class Writer:
                 cancellation = error
 
     async def close(self) -> None:
-        """Commit what is due, and close the storage."""
+        """Commit the events that are due, and close the storage."""
         try:
             while self._idle is not None:
                 await finish(self._idle)
@@ -142,7 +142,7 @@ class Run:
 
     writer: Writer
     terms: Mapping[str, Any]
-    """What its claims have in common: members of `Claim`."""
+    """Members that all its claims share: those of `Claim`."""
 
     holder: str = attrs.field(factory=lambda: uuid.uuid4().hex)
     keys: ledger.Keys = attrs.field(factory=ledger.Keys)
@@ -180,7 +180,7 @@ class Run:
         return record.ended(cancellation)
 
     async def settle(self, key: str, ended: Ended, *, requeue: bool = False) -> Ended:
-        """Commit how the call of a claim ended. Returns that; or what is recorded instead, as there may be a persona.
+        """Commit how the call of a claim ended. Returns that, or the recorded outcome if there may be a persona.
 
         With `requeue`, a request that was not created is left to a later delivery. Cancelling the caller does not undo
         the commit. Raises `JournalError`.

@@ -39,7 +39,7 @@ class FakeSuno:
     - `latency`: seconds from a request to its response; its persona is created at once.
     - `failures`: shares of the requests that meet a fault, by its name: `{"lost-answer": 0.01}`. The names are
       `rate-limited`, `unavailable`, `server-error`, `dropped`, `lost-answer`, `truncated-response` and `hang`.
-    - `seed`: makes the requests that do the same in each run.
+    - `seed`: seed for reproducible faults.
 
     Use it with `with` or `async with`: it runs in a thread of its own, so that it also serves synchronous code, other
     event loops and subprocesses.
@@ -81,7 +81,7 @@ class FakeSuno:
         self._faults: deque[Fault] = deque()
         self._failures = Failures(failures or {}, seed)
         self._arrivals: list[tuple[int, Arrival]] = []
-        self._lock = threading.Lock()  # for the faults, the requests and who waits for them
+        self._lock = threading.Lock()  # for the faults, the requests and their arrivals
         self._thread: threading.Thread | None = None
 
     def script(self, *faults: Fault) -> None:
@@ -173,7 +173,7 @@ class FakeSuno:
         with self._lock:
             fault = self._fault(request)
             status, body = self._create(request) if fault.creates else (200, b"")
-            self.requests.append(request)  # after its persona, so that who sees one sees both
+            self.requests.append(request)  # after its persona: a reader of the request sees both
             self._announce()
         if self._latency:
             with contextlib.suppress(TimeoutError):
@@ -198,7 +198,7 @@ class FakeSuno:
         return web.Response(status=status, body=body, headers=headers)
 
     def _fault(self, request: ReceivedRequest) -> Fault:
-        """Return what happens to a request. The caller holds the lock."""
+        """Return the fault of a request. The caller holds the lock."""
         if self._faults:
             return self._faults.popleft()
         document = _contract.json_object(request) or {}

@@ -109,11 +109,11 @@ NAMED: Mapping[str, Callable[[], Fault]] = {
     "truncated-response": Fault.truncated_response,
     "hang": Fault.hang,
 }
-"""The faults that have a name, for those who do not write Python."""
+"""Faults by name, for users who do not write Python."""
 
 
 class Failures:
-    """The faults that no test scripted: those that a clip's id asks for, and those of a share of all requests."""
+    """Faults that no test scripted: those named by a clip's id, and those of a share of all requests."""
 
     def __init__(self, shares: Mapping[str, float], seed: int | None) -> None:
         check_shares("failures", shares)
@@ -137,7 +137,7 @@ class Failures:
 
 
 def check_shares(name: str, shares: Mapping[str, float]) -> None:
-    """Check that these are shares of named faults, which leave something of the whole or nothing."""
+    """Check that these are shares of named faults, with a sum of at most 1."""
     for kind, share in shares.items():
         if kind not in NAMED:
             raise ConfigurationError(message=f"{name} must be one of {', '.join(NAMED)}; got {kind!r}")

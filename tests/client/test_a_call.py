@@ -72,13 +72,12 @@ async def test_a_session_of_the_caller_is_used_and_left_open(fake_suno: FakeSuno
 
 
 async def many() -> int:
-    """Make a hundred calls with ten slots and some faults, and return how many personas were created."""
+    """Make a hundred calls with ten slots and some faults, and return how many personas were returned."""
     async with FakeSuno() as fake:
         fake.script(Fault.rate_limited(0), Fault.lost_answer(), Fault.redirect("/suno/persona/create/"))
         async with PersonaAPI(fake.api_key, base_url=fake.base_url, max_connections=10) as api:
             results = await asyncio.gather(*map(api.create, requests(100)), return_exceptions=True)
         created = [result for result in results if isinstance(result, Persona)]
-        assert {created.name for created in created} <= {request.name for request in requests(100)}
         assert len(fake.personas) == len({persona.id for persona in created}) + 1
     return len(created)
 
@@ -140,9 +139,11 @@ async def test_a_session_that_cannot_be_used_is_a_not_created_error() -> None:
 
 
 async def test_something_other_than_a_request_is_an_invalid_request(persona_api: PersonaAPI) -> None:
-    """The error says what it is."""
-    with pytest.raises(InvalidRequestError, match="must be a CreatePersonaRequest; got a dict"):
-        await persona_api.create({"name": "Neon"})  # type: ignore[arg-type]  # this is what is tested
+    """The error holds it."""
+    wrong: Any = {"name": "Neon"}
+    with pytest.raises(InvalidRequestError, match="must be a CreatePersonaRequest; got a dict") as caught:
+        await persona_api.create(wrong)
+    assert caught.value.request is wrong
 
 
 def test_a_plain_with_is_a_type_error() -> None:

@@ -173,19 +173,16 @@ async def test_nothing_is_created_twice_and_nothing_is_lost(fault: Fault, advanc
         assert result.may_have_created or not service.personas
 
 
-def test_the_docs_show_the_matrix(pytestconfig: pytest.Config) -> None:
-    """The table in the docs has the rows that are tested here."""
-    rows = [
-        f"| {fault.does} | {'returns the persona' if fault.outcome is Persona else f'raises `{fault.outcome.__name__}`'}"
-        f" | {'**yes**' if issubclass(fault.outcome, OutcomeUnknownError) else 'no' if fault.outcome is not Persona else ''}"
-        f" | {fault.requests} | {fault.personas} |"
-        for fault in FAULTS
-    ]
-    head = [
-        "| the service | the call | may a persona exist? | requests sent | personas created |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    assert_shown(pytestconfig, PAGE, "\n".join([*head, *rows, ""]), start="<!-- the table -->\n\n")
+def test_the_docs_show_every_fault(pytestconfig: pytest.Config) -> None:
+    """The page lists the faults that are tested here, by what the call does after them."""
+    groups: dict[str, str] = {}
+    for fault in sorted(FAULTS, key=lambda fault: fault.outcome.__name__):
+        name, retries = fault.outcome.__name__, f", with {fault.requests} requests" if fault.requests > 1 else ""
+        known = "a persona may exist" if issubclass(fault.outcome, OutcomeUnknownError) else "there is none"
+        does = f"Returns the persona{retries}" if fault.outcome is Persona else f"Raises `{name}`: {known}"
+        groups[does] = f"{groups.get(does, '')}- {fault.does}\n"
+    lists = "\n".join(f"### {does}\n\n{faults}" for does, faults in groups.items())
+    assert_shown(pytestconfig, PAGE, lists, start="<!-- the faults -->\n\n")
 
 
 def cut_off_after(sent: int, end: str) -> Act:
@@ -233,19 +230,6 @@ async def test_a_request_may_be_cut_off_at_any_byte(end: str) -> None:
                 await api.create(REQUEST)
         assert service.connections == 1
         assert service.personas == []
-
-
-@pytest.mark.slow
-async def test_only_a_429_and_a_503_are_retried() -> None:
-    """Every other status ends the call after one request."""
-    for status in range(200, 600):
-        act = sends(lambda _, status=status: head("Content-Length: 0", status=f"{status} X"), "keep")  # type: ignore[misc]  # mypy cannot see the default
-        async with BrokenService(*[act] * 3) as service, client(service, retry=RETRY) as api:
-            with pytest.raises(PersonaError) as caught:
-                await api.create(REQUEST)
-        assert len(service.requests) == (3 if status in (429, 503) else 1)
-        unknown = status < 300 or (status >= 500 and status != 503)
-        assert caught.value.may_have_created is unknown
 
 
 async def test_with_an_untrusted_certificate_nothing_is_sent() -> None:

@@ -4,6 +4,7 @@
 """
 
 import inspect
+import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -109,11 +110,21 @@ async def test_the_version_is_printed_whatever_the_other_arguments() -> None:
     assert await run(COMMAND, "--version", "sing", env={}) == Done(0, f"suno-persona {version('suno-persona')}\n", "")
 
 
+def shown_help() -> dict[str, str]:
+    """Return the help of each command as the page has it: each option once, with the first command that takes it."""
+    shown, seen = dict[str, str](), set[str]()
+    for path in COMMANDS:
+        parts = re.split(r"(?m)^(?=  -)|^(?=\S)", help_of(path).partition("\n\n  Environment:")[0])
+        new = [part for part in parts if not part.startswith("  -") or " ".join(part.split()) not in seen]
+        seen |= {" ".join(part.split()) for part in parts}
+        text = re.sub(r"(Client options|Options):\n\s*(?=\n|\Z|[A-Z])", "", "".join(new))
+        shown[" ".join(["suno-persona", *path])] = text.strip()
+    return shown
+
+
 def test_the_page_shows_the_help_texts(pytestconfig: pytest.Config) -> None:
     """The reference is the help."""
-    texts = "\n\n".join(
-        f"## {' '.join(['suno-persona', *path])}\n\n```text\n{help_of(path).strip()}\n```" for path in COMMANDS
-    )
+    texts = "\n\n".join(f"## {command}\n\n```text\n{text}\n```" for command, text in shown_help().items())
     before, marker, _ = PAGE.read_text(encoding="utf-8").partition("<!-- the help texts -->\n\n")
     if pytestconfig.getoption("write_docs"):
         PAGE.write_text(f"{before}{marker}{texts}\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, StdioServerParameters, stdio_client
 from support.calls import KEY, ONCE
 from support.command import COMMAND, environment, run
 from support.held_service import HeldService
@@ -220,7 +220,7 @@ async def test_a_server_that_cannot_pay_once_does_not_start(
 async def test_the_command_serves_over_stdio(env: dict[str, str], fake_suno: FakeSuno, journal: str) -> None:
     """A client starts it as a process of its own; its logs stay out of the protocol."""
     server = StdioServerParameters(command=COMMAND, args=["mcp", "--journal", journal, "--verbose"], env=env)
-    async with Client(server) as agent:
+    async with Client(stdio_client(server)) as agent:
         assert (await create(agent))["state"] == "created"
         assert (await create(agent))["recorded"]
     assert len(fake_suno.requests) == 1

@@ -6,7 +6,6 @@ import graphlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from support.command import COMMAND, CREATE, run
 from support.held_service import HeldService, client
 from support.idle import idle
 from support.modules import MODULES, foreign, imports, private_accesses
-from support.written import assert_shown
 
 # Each module may import those on later lines; modules on the same line do not import each other.
 DIRECTION = [
@@ -58,17 +56,6 @@ def test_the_core_imports_neither_journal_nor_queue() -> None:
     assert not [(module, name) for module in core for name in imports(module) if area(name) in above - {"cli"}]
 
 
-def test_the_docs_show_the_graph(pytestconfig: pytest.Config) -> None:
-    """The page on the design lists the current imports of each module."""
-    rows = [
-        f"| `{short(name)}` | {', '.join(f'`{short(each)}`' for each in sorted(imports(name, types=False)))} |\n"
-        for name in MODULES
-        if imports(name, types=False)
-    ]
-    head = "| module | imports |\n| --- | --- |\n"
-    assert_shown(pytestconfig, "explanation/design.md", "".join(rows), start=head, end="\n## ")
-
-
 def test_no_imports_are_circular() -> None:
     """Not at runtime, nor for types; only errors and models name each other."""
     for types in (False, True):
@@ -103,22 +90,7 @@ def test_code_that_tests_share_is_in_support() -> None:
     """No module imports a test module or conftest; besides test modules there are only programs that nox runs."""
     modules = {"conftest", *(file.stem for file in TESTS.rglob("test_*.py"))}
     assert not {str(file): names for file in TESTS.rglob("*.py") if (names := imported(file) & modules)}
-    assert {file.name for file in TESTS.glob("*.py")} == {"conftest.py", "soak.py"}
-
-
-@pytest.mark.slow
-def test_a_test_that_needs_no_database_imports_none() -> None:
-    """A unit test imports neither database packages nor aioresponses, which only others need."""
-    program = f"""if True:
-        import sys, pytest
-        assert pytest.main(["-q", "-p", "no:cacheprovider", {str(TESTS / "client" / "test_models.py")!r}]) == 0
-        heavy = {{"aioresponses", "psycopg", "sqlalchemy"}}
-        print("imported:", *(heavy & set(sys.modules)), file=sys.stderr)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=TESTS.parent
-    )
-    assert (done.returncode, done.stderr) == (0, "imported:\n"), done.stdout
+    assert {file.name for file in TESTS.glob("*.py")} == {"conftest.py", "mutants.py", "soak.py"}
 
 
 def process() -> list[object]:

@@ -13,6 +13,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 from support import pictures
 from support.command import COMMAND
+from support.pages import PROJECT
 from support.terminal import terminal
 from support.written import DOCS, assert_shown
 
@@ -77,7 +78,7 @@ def test_the_picture_of_a_call_names_what_exists() -> None:
     assert all((package / name).exists() or hasattr(suno_persona, name) for name in shown - outside)
 
 
-COLUMNS = 63  # the minimum for its sentences, so that letters are large enough on a phone
+COLUMNS = 57  # the minimum for its ids, so that letters are large enough on a phone
 PICTURE = DOCS / "demo.svg"
 # rich's own template loads fonts from other hosts.
 TEMPLATE = """\
@@ -130,3 +131,10 @@ def test_the_picture_in_the_readme_is_self_contained() -> None:
     assert not re.search(r"url\((?!#)|href|@import|@font-face", svg)
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert re.search(r"^!\[[^\]]{30,}\]\(docs/demo\.svg\)$", readme, re.MULTILINE)
+
+
+def test_the_badges_are_true() -> None:
+    """They are drawn here, by no service: the Pythons and the licence that the project declares."""
+    pythons = [line.split(" :: ")[-1] for line in PROJECT["project"]["classifiers"] if " :: 3." in line]
+    assert f">{pythons[0]} to {pythons[-1]}<" in (DOCS / "python.svg").read_text(encoding="utf-8")
+    assert f">{PROJECT['project']['license']}<" in (DOCS / "licence.svg").read_text(encoding="utf-8")

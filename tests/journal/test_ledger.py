@@ -1,13 +1,12 @@
 """The ledger makes the transitions that the docs show, and none that breaks its rules."""
 
 import itertools
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from msgspec.structs import replace
+from support.written import assert_shown
 
 from suno_persona import (
     ConnectionFailedError,
@@ -36,7 +35,6 @@ from suno_persona.journal._states import (
     settlement,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "ledger.md"
 EARLIER, BEGAN, LATER, NOW = "2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"
 KEY, BODY = "0" * 64 + ":1", "{}"
 OLD = Record(key=KEY, body=BODY, state="claimed", claimed_at=EARLIER, claimed_by="host", holder="holder", index=7)
@@ -103,22 +101,22 @@ EVENTS: dict[str, Event] = {
 
 
 def described(record: Record) -> str:
-    """Return the state of a record, as the table names it."""
+    """Return the state of a record, as the page names it."""
     in_doubt = record.state == "claimed" and record.doubt is not None
     return record.state.replace("_", " ") + (", by hand" if record.by_hand else ", in doubt" if in_doubt else "")
 
 
-def cell(record: Record | None, event: Event) -> str:
-    """Return what the table says of an event in a state."""
-    result = decide(record, event)
-    return "–" if isinstance(result, Refusal) else described(result)
-
-
-def table() -> str:
-    """Return the table of transitions."""
-    lines = [["event", *RECORDS], ["---"] * (len(RECORDS) + 1)]
-    lines += [[name, *(cell(record, event) for record in RECORDS.values())] for name, event in EVENTS.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def transitions() -> str:
+    """Return the transitions that each event makes, a line each: the new state, and from where."""
+    lines = ""
+    for name, event in EVENTS.items():
+        sources: dict[str, list[str]] = {}
+        for before, record in RECORDS.items():
+            if isinstance(result := decide(record, event), Record):
+                sources.setdefault(described(result), []).append(before)
+        made = "; ".join(f"{after} from {' / '.join(states)}" for after, states in sources.items())
+        lines += f"- **{name}**: {made}\n" if made else ""
+    return lines
 
 
 def pairs() -> Iterator[tuple[Record | None, Event, Record | Refusal]]:
@@ -128,13 +126,8 @@ def pairs() -> Iterator[tuple[Record | None, Event, Record | Refusal]]:
 
 
 def test_the_docs_show_every_transition(pytestconfig: pytest.Config) -> None:
-    """The table shows what the ledger does; `pytest --write-docs` writes it."""
-    before, marker, rest = PAGE.read_text(encoding="utf-8").partition("<!-- transitions -->\n")
-    after = re.sub(r"\A(\|.*\n)*", "", rest)
-    text = f"{before}{marker}{table()}{after}"
-    if pytestconfig.getoption("write_docs"):
-        PAGE.write_text(text, encoding="utf-8")
-    assert PAGE.read_text(encoding="utf-8") == text
+    """The list shows what the ledger does; `pytest --write-docs` writes it."""
+    assert_shown(pytestconfig, "explanation/ledger.md", transitions(), start="<!-- transitions -->\n\n", end="\n## ")
 
 
 def test_the_table_has_every_state_and_every_event() -> None:
