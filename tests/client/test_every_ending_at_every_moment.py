@@ -143,12 +143,8 @@ MOMENTS: dict[str, Callable[[Resolver], AbstractAsyncContextManager[Moment]]] = 
 }
 
 
-class HookError(Exception):
-    """What a hook of the caller's session raises."""
-
-
 async def raising(*_: object) -> None:
-    raise HookError("of the caller")
+    raise LookupError("a bug in a hook of the caller's")
 
 
 def session(resolver: Resolver, hook: str | None) -> aiohttp.ClientSession:
@@ -211,7 +207,7 @@ async def test_a_call_that_ends_at_a_moment_is_what_the_table_says(
             assert "the client" in ended.result.message
             assert "closed" in ended.result.message
         if ending == "a hook raises" and not is_wrapped:
-            assert isinstance(ended.result.__cause__, HookError)
+            assert isinstance(ended.result.__cause__, LookupError)
             assert ended.result.__cause__.__traceback__ is not None
 
 
