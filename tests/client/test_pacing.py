@@ -59,10 +59,7 @@ async def test_waiting_for_a_slot_does_not_count_towards_the_timeout(service: He
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_one_rate_limited_call_pauses_all(service: HeldService, advance: Clock, status: int) -> None:
-    """No attempt starts during the cool-down; then one starts alone, and each response doubles how many may follow.
-
-    If the one is rate limited, too, that is another cool-down: each costs one rejected request.
-    """
+    """No attempt starts during the cool-down; then one starts alone, and each response doubles how many may follow."""
     async with client(service, max_connections=8) as api:
         tasks = calls(api, 30)
         await service.receives(8)
@@ -178,7 +175,6 @@ async def test_closing_ends_the_calls_that_wait_for_the_rate_limit(service: Held
 
 
 SLOTS = 3
-ROUNDS = 200
 
 
 @attrs.frozen
@@ -282,7 +278,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let the service succeed from now on: every call ends, and the client works as if it were new."""
-        for _ in range(ROUNDS):
+        for _ in range(200):
             while self.exchanges:
                 self.end(0, Response(200))
             if all(call.done() for call in self.calls):

@@ -120,14 +120,6 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
     assert await asyncio.to_thread(asyncio.run, again()) == 200
 
 
-def test_an_invalid_fault_is_an_error_at_once() -> None:
-    """The error is raised where the mistake is made."""
-    with pytest.raises(UsageError, match="must be Fault objects"):
-        FakeSuno().script("rate limited")  # type: ignore[arg-type]  # what this test is about
-    with pytest.raises(ValueError, match="ending"):
-        Fault(ending="cutt")  # type: ignore[arg-type]  # what this test is about
-
-
 def test_its_thread_ends_with_it() -> None:
     """No thread is left after it was closed, or if it failed to start, since its port is taken."""
     before = threading.enumerate()
