@@ -136,7 +136,8 @@ def test_a_web_page_instead_of_json_says_what_to_check(status: int) -> None:
 )
 def test_the_request_id_is_found(headers: dict[str, str], members: dict[str, Any], request_id: str | None) -> None:
     """It comes from a header, or else from the body, of an error and of an envelope."""
-    assert error(members, 400, headers).request_id == request_id
+    raised = error(members, 400, headers)
+    assert (raised.request_id, raised.headers) == (request_id, headers)
     assert ended(exchange({**members, "data": {"id": "p"}}, 200, headers)).request_id == request_id
 
 
@@ -241,7 +242,8 @@ def test_the_id_in_a_body_whose_compression_breaks_off_is_found() -> None:
 
 
 def test_a_response_is_bounded_after_decompression() -> None:
-    """A small body that inflates to more than `max_response_size` is cut off there, and searched for the id."""
+    """A body that inflates to more than `max_response_size` is cut off there, and searched for the id."""
+    assert type(ended(exchange(b"{", is_whole=False, ending="too large")).result) is UnreadableResponseError
     data = gzip.compress(b'{"id": "persona-1", "name": "' + b"x" * 5_000_000 + b'"}')
     raised = error(data, headers={"Content-Encoding": "gzip"})
     assert type(raised) is UnreadableResponseError
