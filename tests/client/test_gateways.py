@@ -196,28 +196,6 @@ values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
 )
-personas = st.builds(
-    lambda members, ident: {**members, "id": ident},
-    st.dictionaries(st.sampled_from(["name", "clip", "persona_clips", "mood", "code", "error", "data"]), values),
-    st.text(min_size=1),
-)
-codes = st.sampled_from([{}, *({"code": code} for code in ("success", "SUCCESS", 0, 200, "200", "0", None, ""))])
-others: dict[str, st.SearchStrategy[object]] = {
-    "message": st.none() | st.text(max_size=9),
-    "error": st.sampled_from([None, "", {}, []]),
-    "success": st.just(True),
-    "request_id": st.text(max_size=9),
-    "time": st.integers(),
-}
-wrappers = st.sampled_from(["data", "persona", "result", "response"])
-
-
-@given(personas, codes, st.fixed_dictionaries({}, optional=others), wrappers)
-def test_any_persona_in_any_success_envelope_is_returned_whole(
-    document: dict[str, Any], code: dict[str, Any], others: dict[str, Any], wrapper: str
-) -> None:
-    """The persona has all its members, whatever else the envelope holds."""
-    assert persona(code | others | {wrapper: document}) == loads(json.dumps(document))
 
 
 @given(values, st.text(string.printable, max_size=40))

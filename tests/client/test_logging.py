@@ -52,41 +52,29 @@ async def test_an_error_that_is_raised_is_not_logged_as_an_error(
 
 
 @pytest.fixture
-def provider() -> Iterator[TracerProvider]:
-    """Yield the spans' provider of an application that instrumented aiohttp when it started."""
-    provider = TracerProvider()
+def spans() -> Iterator[tuple[TracerProvider, InMemorySpanExporter]]:
+    """Yield the provider of an application that instrumented aiohttp, and where the spans are stored."""
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     AioHttpClientInstrumentor().instrument(tracer_provider=provider)
-    yield provider
+    yield provider, exporter
     AioHttpClientInstrumentor().uninstrument()
 
 
-@pytest.fixture
-def exporter(provider: TracerProvider) -> InMemorySpanExporter:
-    """Return where the spans are stored."""
-    exporter = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return exporter
-
-
-async def test_the_spans_of_a_batch_are_children_of_the_span_around_it(
-    provider: TracerProvider, exporter: InMemorySpanExporter, fake_suno: FakeSuno
-) -> None:
-    """A trace shows to which batch a request belongs."""
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
-        with provider.get_tracer("application").start_as_current_span("batch"):
-            assert [outcome.error async for outcome in api.create_many([REQUEST] * 3)] == [None] * 3
-    *requests, batch = exporter.get_finished_spans()
-    assert [span.parent for span in requests] == [batch.context] * 3
-
-
 @pytest.mark.parametrize("captured", ["", ".*"], ids=["no headers", "all headers"])
-async def test_the_key_is_in_no_span(
-    captured: str, exporter: InMemorySpanExporter, fake_suno: FakeSuno, monkeypatch: pytest.MonkeyPatch
+async def test_the_spans_of_a_batch_are_children_of_the_span_around_it(
+    captured: str,
+    spans: tuple[TracerProvider, InMemorySpanExporter],
+    persona_api: PersonaAPI,
+    fake_suno: FakeSuno,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is in none by default, nor if headers are captured as the page says."""
+    """The key is in none by default, nor if headers are captured as the page about tracing says."""
     monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST", captured)
     monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", "authorization")
-    async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url) as api:
-        await api.create(REQUEST)
-    (span,) = exporter.get_finished_spans()
-    assert fake_suno.api_key not in span.to_json()
+    provider, exporter = spans
+    with provider.get_tracer("application").start_as_current_span("batch"):
+        assert [outcome.error async for outcome in persona_api.create_many([REQUEST] * 3)] == [None] * 3
+    *requests, batch = exporter.get_finished_spans()
+    assert [span.parent for span in requests] == [batch.context] * 3
+    assert not [span for span in requests if fake_suno.api_key in span.to_json()]

@@ -173,6 +173,7 @@ CYCLE.append(CYCLE)
         ({"\ud83d": 1}, "extra['\\ud83d'] cannot be written as JSON: "),
         ({"a": [1, {"b": -math.inf}]}, "extra['a'] cannot be written as JSON: "),
         ({"a": b"vox"}, "extra['a'] cannot be written as JSON: Object of type bytes is not JSON serializable"),
+        ({"a": {"b": 1, 2: 3}}, "extra['a'] cannot be written as JSON: "),
         ({"b": 1, "a": CYCLE}, "extra['a'] cannot be written as JSON: Circular reference detected"),
         *(({name: "x"}, "extra must be without the request's own members") for name in (*OWN, "clips", "is_public")),
     ],
@@ -203,7 +204,7 @@ async def test_columns_with_the_prefix_extra_are_sent(fake_suno: FakeSuno, env: 
     ]
 
 
-@pytest.mark.parametrize("name", ["extra", "extra.", "extra.name", "Extra.mood"])
+@pytest.mark.parametrize("name", ["extra.name", "Extra.mood"])
 async def test_a_column_with_a_wrong_prefix_is_an_error(name: str, env: dict[str, str], tmp_path: Path) -> None:
     """A misspelt one is not sent by accident, and one of the contract's is not sent twice."""
     file = tmp_path / "personas.csv"

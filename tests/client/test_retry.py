@@ -3,8 +3,6 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.calls import KEY, REQUEST, failure
 
 from suno_persona import (
@@ -62,16 +60,9 @@ def test_retry_after_is_the_backoff(kind: type[Any]) -> None:
 def test_the_bound_of_the_backoff_doubles_up_to_wait_max() -> None:
     """Full jitter: the backoff is between zero and the bound, which starts at `wait_initial`."""
     error = ConnectionFailedError(message="x")
-    assert [backoff(POLICY, error, attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 5)] == [0.5, 1, 2, 3, 3]
+    assert [backoff(POLICY, error, attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 10_000)] == [0.5, 1, 2, 3, 3]
     assert backoff(POLICY, error, 3, lambda: 0.5) == 1.0
     assert backoff(POLICY, error, 3, lambda: 0.0) == 0.0
-
-
-@settings(deadline=None)  # the machine may be busy
-@given(attempt=st.integers(1, 10_000), error=st.sampled_from(SAFE))
-def test_no_backoff_exceeds_wait_max(attempt: int, error: type[Any]) -> None:
-    """The number of attempts does not matter."""
-    assert 0 <= backoff(POLICY, error(message="x"), attempt) <= 3.0
 
 
 def test_which_errors_cool_down_all_calls() -> None:
@@ -138,12 +129,6 @@ async def test_an_unknown_outcome_outlasts_a_later_rejection(last: Fault, fake_s
         error = await failure(api)
     assert (type(error), error.attempts, error.request) == (ConnectionLostError, 2, REQUEST)
     assert isinstance(error.__cause__, RejectedError)
-
-
-async def test_a_followed_redirect_is_not_an_attempt(fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """`attempts` does not count the request that is redirected."""
-    fake_suno.script(Fault.redirect("/suno/persona/create"), Fault.response(200, b'{"id": "x"}'))
-    assert (await once.create(REQUEST)).id == "x"
 
 
 async def test_a_failed_connection_is_retried() -> None:

@@ -10,7 +10,6 @@ import pytest
 import trustme
 from support.broken_service import BrokenService, Exchange
 from support.calls import KEY, ONCE, REQUEST, requests
-from support.clock import Clock
 from support.held_service import client
 from support.idle import idle
 
@@ -137,17 +136,3 @@ async def test_a_request_lost_on_a_new_connection_ends_no_reuse() -> None:
         outcomes = [await api.outcome(request) for request in requests(5)]
     assert [type(outcome.error) for outcome in outcomes if outcome.error] == [ConnectionLostError]
     assert service.connections == 2
-
-
-async def test_idle_connections_are_closed_before_servers_close_them(
-    advance: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A connection is reused within four seconds, and not later."""
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: loop.time())  # aiohttp takes this time elsewhere
-    async with BrokenService() as service, client(service) as api:
-        for wait, connections in ((0, 1), (3, 1), (4.5, 2)):
-            advance(wait)
-            await idle()
-            await api.create(REQUEST)
-            assert service.connections == connections

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,16 @@ CLIP = {"root_clip_id": "54834687", "clips": ["54834687"]}
 GOOD = {**CLIP, "name": "Neon", "description": "Night drive", "is_public": False}
 
 
-async def send(fake: FakeSuno, body: object, path: str = "/suno/persona/create/", **options: Any) -> tuple[int, Any]:
+async def send(
+    fake: FakeSuno,
+    body: object = GOOD,
+    method: str = "POST",
+    path: str = "/suno/persona/create/",
+    headers: Mapping[str, str] = {},
+) -> tuple[int, Any]:
     """Send a request without our client; return the status and the document of the response."""
-    usual = {"Authorization": f"Bearer {fake.api_key}", "Content-Type": "application/json"}
-    headers = usual | options.pop("headers", {})
+    headers = {"Authorization": f"Bearer {fake.api_key}", "Content-Type": "application/json", **headers}
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    method = options.pop("method", "POST")
     async with aiohttp.request(method, fake.base_url + path, data=data, headers=headers) as response:
         return response.status, await response.json()
 
@@ -61,57 +65,33 @@ async def test_it_responds_in_the_shape_of_the_contract(fake_suno: FakeSuno, exa
     assert persona.extra == persona.clip.extra == {}
 
 
-async def test_it_records_requests_and_personas(fake_suno: FakeSuno, persona_api: PersonaAPI) -> None:
-    """A test can make assertions about the requests received and the personas created."""
-    persona = await persona_api.create(REQUEST)
-    assert fake_suno.personas == [persona]
-    (received,) = fake_suno.requests
-    assert received.json() == GOOD
-    assert received.headers["content-type"] == "application/json"
-
-
 @pytest.mark.parametrize(
-    ("body", "status", "code", "param"),
+    ("change", "status", "code", "param"),
     [
-        (GOOD | {"root_clip_id": "unknown-1"}, 404, "clip_not_found", "root_clip_id"),
-        (GOOD | {"root_clip_id": "uploaded-1"}, 400, "clip_from_uploader", "root_clip_id"),
-        (GOOD | {"root_clip_id": "foreign-1"}, 403, "clip_of_other_account", "root_clip_id"),
-        (GOOD | {"clips": ["54834687", "unknown-1"]}, 404, "clip_not_found", "clips"),
-        *((GOOD | {"clips": clips}, 400, "invalid_request", "clips") for clips in ([], [1], "54834687")),
-        (GOOD | {"name": ""}, 400, "invalid_request", "name"),
-        (GOOD | {"description": None}, 400, "invalid_request", "description"),
-        (GOOD | {"is_public": "true"}, 400, "invalid_request", "is_public"),
-        ({}, 400, "invalid_request", "root_clip_id"),
-        ([], 400, "invalid_request", None),
-        (b"{", 400, "invalid_json", None),
-        (b"\xff", 400, "invalid_json", None),
+        ({"body": GOOD | {"root_clip_id": "unknown-1"}}, 404, "clip_not_found", "root_clip_id"),
+        ({"body": GOOD | {"root_clip_id": "uploaded-1"}}, 400, "clip_from_uploader", "root_clip_id"),
+        ({"body": GOOD | {"root_clip_id": "foreign-1"}}, 403, "clip_of_other_account", "root_clip_id"),
+        ({"body": GOOD | {"clips": ["54834687", "unknown-1"]}}, 404, "clip_not_found", "clips"),
+        ({"body": GOOD | {"clips": []}}, 400, "invalid_request", "clips"),
+        ({"body": GOOD | {"name": ""}}, 400, "invalid_request", "name"),
+        ({"body": GOOD | {"is_public": "true"}}, 400, "invalid_request", "is_public"),
+        ({"body": []}, 400, "invalid_request", None),
+        ({"body": b"{"}, 400, "invalid_json", None),
+        ({"method": "PUT"}, 405, "method_not_allowed", None),
+        ({"path": "/suno/persona/create"}, 404, "not_found", None),
+        ({"headers": {"Authorization": "Bearer sk-other"}}, 401, "invalid_api_key", None),
+        ({"headers": {"Content-Type": "text/plain"}}, 415, "unsupported_media_type", None),
     ],
 )
 async def test_it_rejects_what_the_contract_forbids(
-    fake_suno: FakeSuno, body: object, status: int, code: str, param: str | None
+    fake_suno: FakeSuno, change: dict[str, Any], status: int, code: str, param: str | None
 ) -> None:
     """A rejection has an error envelope as gateways send it, and creates nothing."""
-    received, document = await send(fake_suno, body)
+    received, document = await send(fake_suno, **change)
     assert received == status
     assert document["error"].keys() == {"message", "type", "param", "code"}
     assert (document["error"]["code"], document["error"]["param"]) == (code, param)
     assert fake_suno.personas == []
-
-
-@pytest.mark.parametrize(
-    ("change", "status", "code"),
-    [
-        ({"method": "PUT"}, 405, "method_not_allowed"),
-        ({"path": "/suno/persona/create"}, 404, "not_found"),
-        ({"headers": {"Authorization": "Bearer sk-other"}}, 401, "invalid_api_key"),
-        ({"headers": {"Authorization": "sk-fake-0123456789"}}, 401, "invalid_api_key"),
-        ({"headers": {"Content-Type": "text/plain"}}, 415, "unsupported_media_type"),
-    ],
-)
-async def test_it_checks_method_path_and_headers(change: Any, status: int, code: str, fake_suno: FakeSuno) -> None:
-    """A request with another method, path, key or content type is rejected."""
-    received, document = await send(fake_suno, GOOD, **change)
-    assert (received, document["error"]["code"], fake_suno.personas) == (status, code, [])
 
 
 async def test_faults_are_used_once_and_in_order(fake_suno: FakeSuno, once: PersonaAPI) -> None:
@@ -136,10 +116,8 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
         with pytest.raises(UsageError, match="with FakeSuno"):
             _ = fake.base_url
         async with fake:
-            assert fake.base_url.startswith("http://127.0.0.1:")
             with pytest.raises(UsageError, match="must not be running yet"):
                 await fake.__aenter__()
-    await fake.__aexit__(None, None, None)
 
     async def again() -> int:
         async with fake:
@@ -150,14 +128,10 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
 
 def test_an_invalid_fault_is_an_error_at_once() -> None:
     """The error is raised where the mistake is made."""
-    mistakes: list[Callable[[], object]] = [
-        lambda: FakeSuno().script("rate limited"),  # type: ignore[arg-type]  # what this test is about
-        lambda: Fault(ending="cutt"),  # type: ignore[arg-type]  # what this test is about
-        lambda: Fault.response("400"),  # type: ignore[arg-type]  # what this test is about
-    ]
-    for mistake in mistakes:
-        with pytest.raises((UsageError, ValueError, TypeError)):
-            mistake()
+    with pytest.raises(UsageError, match="must be Fault objects"):
+        FakeSuno().script("rate limited")  # type: ignore[arg-type]  # what this test is about
+    with pytest.raises(ValueError, match="ending"):
+        Fault(ending="cutt")  # type: ignore[arg-type]  # what this test is about
 
 
 def test_its_thread_ends_with_it() -> None:
