@@ -72,13 +72,12 @@ async def test_a_session_of_the_caller_is_used_and_left_open(fake_suno: FakeSuno
 
 
 async def many() -> int:
-    """Make a hundred calls with ten slots and some faults, and return how many personas were created."""
+    """Make a hundred calls with ten slots and some faults, and return how many personas were returned."""
     async with FakeSuno() as fake:
         fake.script(Fault.rate_limited(0), Fault.lost_answer(), Fault.redirect("/suno/persona/create/"))
         async with PersonaAPI(fake.api_key, base_url=fake.base_url, max_connections=10) as api:
             results = await asyncio.gather(*map(api.create, requests(100)), return_exceptions=True)
         created = [result for result in results if isinstance(result, Persona)]
-        assert {created.name for created in created} <= {request.name for request in requests(100)}
         assert len(fake.personas) == len({persona.id for persona in created}) + 1
     return len(created)
 

@@ -19,18 +19,7 @@ from support.idle import idle
 from support.resolver import Resolver
 from support.written import assert_shown
 
-from suno_persona import (
-    ConnectionFailedError,
-    ConnectionLostError,
-    CreatePersonaRequest,
-    NotCreatedError,
-    OutcomeUnknownError,
-    Persona,
-    PersonaAPI,
-    ResponseTimeoutError,
-    UnreadableResponseError,
-    UsageError,
-)
+from suno_persona import CreatePersonaRequest, NotCreatedError, OutcomeUnknownError, Persona, PersonaAPI, errors
 from suno_persona._engine import Call
 from suno_persona._response import Ended
 
@@ -48,10 +37,13 @@ EXPECTED: dict[str, tuple[str | None, ...]] = {
     "half of the body is received, with the id": (FOUND, FOUND, FOUND, FOUND, FOUND, None),
     "the persona is received": (YES, YES, YES, YES, YES, YES),
 }
-NOT_CREATED, FAILED, UNKNOWN, LOST = NotCreatedError, ConnectionFailedError, OutcomeUnknownError, ConnectionLostError
+FAILED, LOST = errors.ConnectionFailedError, errors.ConnectionLostError
 KINDS: dict[str, tuple[type[Exception], ...]] = {  # by ending
-    NO: (FAILED, FAILED, FAILED, NOT_CREATED, UsageError, NOT_CREATED),
-    MAYBE: (ResponseTimeoutError, LOST, UnreadableResponseError, UNKNOWN, LOST, UNKNOWN),
+    NO: (FAILED, FAILED, FAILED, NotCreatedError, errors.UsageError, NotCreatedError),
+    MAYBE: (
+        *(errors.ResponseTimeoutError, LOST, errors.UnreadableResponseError),
+        *(OutcomeUnknownError, LOST, OutcomeUnknownError),
+    ),
 }
 CASES = [
     (moment, ending, expected)

@@ -1,14 +1,10 @@
 """What a 2xx means: a persona in an envelope, only its id, a task, a rejection, or an id in whatever was received."""
 
 import json
-import string
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from support.calls import REQUEST
-from support.exchanges import ended, error, exchange, id_in, persona
+from support.exchanges import error, id_in, persona
 
 from suno_persona import Persona, RejectedError, UnreadableResponseError, loads
 
@@ -168,55 +164,21 @@ SIZE = 64 * 1024
 HUGE = {
     "brackets": b"{" + b"[" * SIZE,
     "ids": b'{"data":{' + b'"id":"",' * (SIZE // 8),
-    "quotes": b"{" + b'"' * SIZE,
     "backslashes": b'{"' + b"\\" * (SIZE - 1),
-    "open string": b'{"' + b"a" * SIZE,
     "not UTF-8": b"{" + b"\xff" * SIZE,
     "digits": b"{" + b"1" * SIZE,
 }
 
 
 @pytest.mark.parametrize("body", HUGE.values(), ids=HUGE)
-def test_an_id_is_found_whatever_the_size_of_a_broken_body(body: bytes) -> None:
-    """An id before large values is found, and there is none in the values themselves."""
+def test_an_id_is_found_before_any_flaw_of_a_large_body(body: bytes) -> None:
+    """There is none in the flaw itself."""
     assert id_in(body) is None
     assert id_in(b'{"data": {"id": "p"}, ' + body) == "p"
 
 
-@pytest.mark.parametrize(
-    "large", ["x" * SIZE, '\n"' * SIZE, [[1, {"id": "c"}]] * (SIZE // 16)], ids=["text", "escapes", "list"]
-)
-def test_an_id_behind_a_large_value_is_found(large: object) -> None:
+@pytest.mark.parametrize("large", ["x" * SIZE, '\n"' * SIZE, [[1, {"id": "c"}]] * (SIZE // 16)], ids=["a", "b", "c"])
+def test_an_id_is_found_behind_any_large_value(large: object) -> None:
     """The search is not limited to the beginning of a body that is cut off."""
     text = json.dumps({"description": large, "persona_clips": large, "id": "p", "name": "Neon"})
     assert id_in(text[:-5].encode()) == "p"
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
-)
-
-
-@given(values, st.text(string.printable, max_size=40))
-def test_no_body_makes_the_search_for_an_id_fail(document: object, broken: str) -> None:
-    """The search returns an id or None for any JSON value, wherever the text breaks off."""
-    text = json.dumps({"data": document, "result": [document]})
-    for body in (text, text[: len(broken)], text[: len(broken)] + broken, "{" + broken):
-        assert id_in(body.encode()) != ""
-
-
-@pytest.mark.parametrize(
-    ("header", "body", "request_id"),
-    [
-        ("", {"request_id": "r1", "data": P}, "r1"),
-        ("", {"data": {"request_id": "r1", **P}}, None),
-        ("r2", {"request_id": "r1", "data": P}, "r2"),
-    ],
-)
-def test_the_request_id_in_an_envelope_is_on_the_outcome(
-    header: str, body: dict[str, Any], request_id: str | None
-) -> None:
-    """The outcome has the request id of the envelope, unless a header has one."""
-    outcome = ended(exchange(body, headers={"X-Request-Id": header})).outcome(0, REQUEST)
-    assert (outcome.request_id, outcome.result().id) == (request_id, ID)

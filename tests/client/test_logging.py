@@ -1,14 +1,9 @@
-"""The log shows what happened to each attempt, at no level above INFO; OpenTelemetry traces it."""
+"""The log shows what happened to each attempt, at no level above INFO."""
 
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
-from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support.calls import REQUEST, failure
 
 from suno_persona import PersonaAPI
@@ -49,32 +44,3 @@ async def test_an_error_that_is_raised_is_not_logged_as_an_error(
         await failure(persona_api)
     assert lines(log, logging.DEBUG)[0].startswith("54834687: attempt 1: no response, request id None, ")
     assert lines(log, logging.INFO) == []
-
-
-@pytest.fixture
-def spans() -> Iterator[tuple[TracerProvider, InMemorySpanExporter]]:
-    """Yield the provider of an application that instrumented aiohttp, and where the spans are stored."""
-    provider, exporter = TracerProvider(), InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    AioHttpClientInstrumentor().instrument(tracer_provider=provider)
-    yield provider, exporter
-    AioHttpClientInstrumentor().uninstrument()
-
-
-@pytest.mark.parametrize("captured", ["", ".*"], ids=["no headers", "all headers"])
-async def test_the_spans_of_a_batch_are_children_of_the_span_around_it(
-    captured: str,
-    spans: tuple[TracerProvider, InMemorySpanExporter],
-    persona_api: PersonaAPI,
-    fake_suno: FakeSuno,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The key is in none by default, nor if headers are captured as the page about tracing says."""
-    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST", captured)
-    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", "authorization")
-    provider, exporter = spans
-    with provider.get_tracer("application").start_as_current_span("batch"):
-        assert [outcome.error async for outcome in persona_api.create_many([REQUEST] * 3)] == [None] * 3
-    *requests, batch = exporter.get_finished_spans()
-    assert [span.parent for span in requests] == [batch.context] * 3
-    assert not [span for span in requests if fake_suno.api_key in span.to_json()]

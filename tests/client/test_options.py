@@ -33,6 +33,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         *(({"api_key": none}, NO_KEY) for none in (None, "", "Bearer ", "bearer")),
+        ({"api_key": b"sk-0123456789"}, "api_key must be a str; got a value of type bytes"),
         ({"api_key": f"{KEY}\n"}, f"api_key contains a space or control character at position 14; {VISIBLE}"),
         ({"api_key": "sk-ü123456789"}, f"api_key contains a character that is not ASCII at position 4; {VISIBLE}"),
         *(({"base_url": none}, NO_URL) for none in (None, "")),

@@ -62,17 +62,6 @@ async def test_a_proxy_that_opens_no_tunnel_means_that_nothing_was_sent(
     assert PASSWORD not in shown(error) + repr(api) + caplog.text
 
 
-async def test_plain_requests_go_through_the_proxy_too() -> None:
-    """The proxy gets them with the whole address, and responds for the service."""
-    response = b'HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{"id": "persona-1"}'
-    async with (
-        proxy(response) as (url, heads),
-        PersonaAPI(KEY, base_url="http://gateway.example", proxy=url, allow_insecure=True) as api,
-    ):
-        assert (await api.create(REQUEST)).id == "persona-1"
-    assert heads[0].startswith(b"POST http://gateway.example/suno/persona/create/ HTTP/1.1\r\n")
-
-
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 async def test_the_environment_may_name_the_proxy(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `trust_env`, the client uses the variables that Python's `urllib.request` reads; otherwise it does not."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import socket
 from typing import Any
 
 import aiohttp
@@ -16,13 +15,10 @@ from support.clock import Clock
 from support.resolver import Resolver
 from yarl import URL
 
-from suno_persona import (
+from suno_persona import NotCreatedError, OutcomeUnknownError, PersonaAPI, RejectedError
+from suno_persona.errors import (
     ConnectionFailedError,
     ConnectionLostError,
-    NotCreatedError,
-    OutcomeUnknownError,
-    PersonaAPI,
-    RejectedError,
     ResponseTimeoutError,
     UnreadableResponseError,
 )
@@ -100,24 +96,6 @@ async def test_each_exception_says_how_the_call_ended(
     assert error.__cause__ is (None if isinstance(cause, aiohttp.ClientError) else cause)
 
 
-async def test_a_host_that_does_not_respond_gets_nothing(advance: Clock) -> None:
-    """`sock_connect` strikes, and there is certainly no persona."""
-    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for other in (first, second):  # fill the backlog
-            other.setblocking(False)
-            other.connect_ex(server.getsockname())
-        async with PersonaAPI(KEY, retry=ONCE, base_url=f"http://127.0.0.1:{server.getsockname()[1]}") as api:
-            call = asyncio.create_task(failure(api))
-            while not call.done():
-                advance(1)
-                await asyncio.sleep(0)
-    error = await call
-    assert type(error) is ConnectionFailedError
-    assert "Connection timeout" in error.message
-
-
 async def test_a_timeout_says_which_it_was(fake_suno: FakeSuno, once: PersonaAPI, advance: Clock) -> None:
     """`timeout.total` is named, with its seconds: the client's, or that of the call."""
     fake_suno.script(Fault.hang(), Fault.hang())
@@ -129,16 +107,6 @@ async def test_a_timeout_says_which_it_was(fake_suno: FakeSuno, once: PersonaAPI
         error = (await call).error
         assert type(error) is ResponseTimeoutError
         assert f"no complete response within {seconds} s (timeout.total)" in error.message
-
-
-async def test_an_incomplete_response_has_what_arrived(fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """The error has the status and the part of the body that arrived; an incomplete rejection is a rejection."""
-    fake_suno.script(Fault.truncated_response(), Fault(status=400, body=b"no such clip, really none", ending="cut"))
-    error = await failure(once)
-    assert (type(error), error.status, error.persona_id) == (ConnectionLostError, 200, fake_suno.personas[0].id)
-    assert error.body.startswith(b'{"id"')
-    error = await failure(once)
-    assert (type(error), error.message) == (RejectedError, "no such clip")
 
 
 async def test_at_most_max_response_size_bytes_of_a_response_are_read(fake_suno: FakeSuno) -> None:
@@ -173,17 +141,6 @@ async def test_a_body_that_a_middleware_replaces_may_have_been_sent(fake_suno: F
         advance(61)
         assert type(await call) is ResponseTimeoutError
     assert len(fake_suno.personas) == 1
-
-
-async def test_an_exception_that_the_caller_handles_keeps_its_traceback(once: PersonaAPI, fake_suno: FakeSuno) -> None:
-    """It has nothing to do with the call."""
-    fake_suno.script(Fault.dropped())
-    try:
-        int("the caller's own")
-    except ValueError as own:
-        error = await failure(once)
-        assert own.__traceback__ is not None
-        assert error.__cause__ is None
 
 
 async def test_a_session_closed_while_it_connects_sent_nothing() -> None:
