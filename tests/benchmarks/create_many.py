@@ -28,8 +28,9 @@ from support.databases import Databases, server
 from suno_persona import CreatePersonaRequest, PersonaAPI
 from suno_persona.journal import Journal
 
-CALLS = 3000  # in a run
-ROUNDS = 15
+ROUNDS = {0.0: (15, 3000), 0.02: (15, 3000), 1.0: (3, 640)}
+"""By the seconds until the service responds: how many rounds, and how many calls in a run."""
+
 CHUNK = 1000  # calls in one `gather`
 WARM_UP, COUNTED, AFTER = 300, 2000, 100  # of a batch whose instructions are counted
 
@@ -58,30 +59,30 @@ def requests(number: int) -> Iterator[CreatePersonaRequest]:
     return (CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(number))
 
 
-async def gather(api: PersonaAPI) -> None:
+async def gather(api: PersonaAPI, number: int) -> None:
     """Make the calls with `asyncio.gather`."""
-    source = requests(CALLS)
-    for _ in range(CALLS // CHUNK):
-        await asyncio.gather(*(api.create(request) for request in islice(source, CHUNK)))
+    source = requests(number)
+    while part := [*islice(source, CHUNK)]:
+        await asyncio.gather(*map(api.create, part))
 
 
-async def many(api: PersonaAPI, journal: Journal | None = None, number: int = CALLS) -> None:
+async def many(api: PersonaAPI, number: int, journal: Journal | None = None) -> None:
     """Make the calls with `create_many`."""
     async for outcome in api.create_many(requests(number), journal=journal):
         outcome.result()
 
 
-async def throughput(url: str, databases: Databases) -> None:
+async def throughput(url: str, databases: Databases, rounds: int, number: int) -> None:
     """Print the ratios of the times."""
     ways: dict[str, Callable[[PersonaAPI, str, str], Awaitable[None]]] = {
-        "gather": lambda api, *_: gather(api),
-        "create_many": lambda api, *_: many(api),
-        "SQLite": lambda api, file, _: many(api, Journal(file)),
-        "PostgreSQL": lambda api, _, database: many(api, Journal(database)),
+        "gather": lambda api, *_: gather(api, number),
+        "create_many": lambda api, *_: many(api, number),
+        "SQLite": lambda api, file, _: many(api, number, Journal(file)),
+        "PostgreSQL": lambda api, _, database: many(api, number, Journal(database)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     async with PersonaAPI("sk-0123456789", base_url=url) as api:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             with tempfile.TemporaryDirectory() as folder, databases.new() as database:
                 for name, way in ways.items():
                     started = time.perf_counter()
@@ -102,7 +103,7 @@ async def peak(url: str, number: int) -> None:
     """Print this process's peak memory, in kilobytes, after this many calls through a journal."""
     with tempfile.TemporaryDirectory() as folder:
         async with PersonaAPI("sk-0123456789", base_url=url) as api:
-            await many(api, Journal(f"{folder}/personas.db"), number)
+            await many(api, number, Journal(f"{folder}/personas.db"))
     if (status := Path("/proc/self/status")).exists():  # on Linux, `ru_maxrss` includes the peak of the parent process
         print(status.read_text().partition("VmHWM:")[2].split()[0])
     else:
@@ -146,10 +147,10 @@ async def count_calls(url: str, journal: str) -> None:
 def main() -> None:
     """Measure and print."""
     with server() as postgres:
-        for seconds in (0.02, 0):
+        for seconds, (rounds, number) in ROUNDS.items():
             with service(seconds) as url:
                 print(f"throughput with 32 in flight, the service responds after {seconds * 1000:.0f} ms:")
-                asyncio.run(throughput(url, Databases(postgres)))
+                asyncio.run(throughput(url, Databases(postgres), rounds, number))
     with service(0) as url:
         memory(url)
 
