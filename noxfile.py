@@ -163,7 +163,7 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Count the instructions of a call beside the alternatives, and write docs/benchmarks.md; needs valgrind and nginx.
+    """Count the instructions of a call beside the alternatives, and write docs/benchmarks.md; needs valgrind.
 
     With names of clients, only print what a call costs these.
     """

@@ -9,6 +9,7 @@ import os
 import random
 import sys
 from collections import Counter
+from functools import partial
 
 import aiohttp
 from support.broken_service import BrokenService, Exchange
@@ -21,65 +22,53 @@ TIMEOUT = aiohttp.ClientTimeout(total=2)
 RETRY = RetryPolicy(attempts=50, wait_initial=0.01, wait_max=0.1)
 
 
-class Chaos:
-    """Serve most requests, and let the others meet a random fault."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-
-    async def __call__(self, exchange: Exchange) -> None:
-        if self._rng.random() >= FAULTS:
-            await exchange.send(exchange.response())
-            return
-        # Hanging calls are rare, because each holds its slot for two seconds.
-        fault = self._rng.choices(["reject", "fail", "cut off", "lie", "redirect", "hang"], [9, 4, 4, 3, 2, 0.2])[0]
-        match fault:
-            case "reject":
-                statuses = ["429 Slow\r\nRetry-After: 0", "429 Slow", "503 Busy", "400 No", "401 No"]
-                await exchange.send(self._head(statuses))
-            case "redirect":
-                await exchange.send(self._head(["308 Moved\r\nLocation: /suno/persona/create"]))
-            case _:
-                await self._leave_open(exchange, fault)
-
-    async def _leave_open(self, exchange: Exchange, fault: str) -> None:
-        """Fail with an unknown outcome, whether or not the persona is created."""
-        response = exchange.response() if self._rng.random() < 0.5 else self._head(["500 Oops"])
-        match fault:
-            case "fail":
-                await exchange.send(self._head(["500 Oops", "502 Bad Gateway", "504 Timeout", "524 Timeout"]))
-            case "cut off":
-                await exchange.send(response[: self._rng.randrange(len(response))])
-                exchange.reset() if self._rng.random() < 0.5 else exchange.close()
-            case "lie":
-                garbage = [b"220 ready\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<p/>"]
-                await exchange.send(self._rng.choice(garbage))
-                exchange.close()
-            case _:
-                await exchange.until_the_client_leaves()
-
-    def _head(self, statuses: list[str]) -> bytes:
-        """Return a complete response without a body, with one of these statuses."""
-        return f"HTTP/1.1 {self._rng.choice(statuses)}\r\nContent-Length: 0\r\n\r\n".encode()
+async def chaos(rng: random.Random, exchange: Exchange) -> None:
+    """Serve most requests, and let the others meet a random fault, whether or not their persona is created."""
+    # Hanging calls are rare, because each holds its slot for two seconds.
+    faults, weights = ["reject", "fail", "cut off", "lie", "redirect", "hang"], [9, 4, 4, 3, 2, 0.2]
+    fault = rng.choices(faults, weights)[0] if rng.random() < FAULTS else None
+    if fault is None or (fault not in ("reject", "redirect") and rng.random() < 0.5):
+        response = exchange.response()
+    else:
+        response = head("500 Oops")
+    match fault:
+        case None:
+            await exchange.send(response)
+        case "reject":
+            rejections = ["429 Slow\r\nRetry-After: 0", "429 Slow", "503 Busy", "400 No", "401 No"]
+            await exchange.send(head(rng.choice(rejections)))
+        case "redirect":
+            await exchange.send(head("308 Moved\r\nLocation: /suno/persona/create"))
+        case "fail":
+            await exchange.send(head(rng.choice(["500 Oops", "502 Bad Gateway", "504 Timeout", "524 Timeout"])))
+        case "cut off":
+            await exchange.send(response[: rng.randrange(len(response))])
+            exchange.reset() if rng.random() < 0.5 else exchange.close()
+        case "lie":
+            await exchange.send(rng.choice([b"220 ready\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<p/>"]))
+            exchange.close()
+        case _:
+            await exchange.until_the_client_leaves()
 
 
-def open_files() -> int:
-    """Return the number of file descriptors that this process has open."""
-    return len(os.listdir("/dev/fd"))
+def head(status: str) -> bytes:
+    """Return a complete response without a body."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
 
 
-def peak() -> int:
-    """Return the peak memory of this process in bytes."""
+def held() -> tuple[int, int]:
+    """Return how many file descriptors this process has open, and its peak memory in bytes."""
     import resource  # Windows does not have it
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return len(os.listdir("/dev/fd")), peak
 
 
 async def soak(calls: int, seed: int) -> Counter[str]:
     """Start many calls at once, account for every persona, and return how often each outcome occurred."""
     rng = random.Random(seed)
-    tasks_before, files_before, peak_before = asyncio.all_tasks(), open_files(), peak()
-    service = BrokenService(then=Chaos(rng))
+    tasks_before, (files_before, peak_before) = asyncio.all_tasks(), held()
+    service = BrokenService(then=partial(chaos, rng))
     requests = [CreatePersonaRequest(root_clip_id="c", name=f"Voice {n}", description="D") for n in range(calls)]
     async with (
         # No call may hang: a call in flight ends within its timeout, whatever the service does.
@@ -104,8 +93,9 @@ async def soak(calls: int, seed: int) -> Counter[str]:
     assert len(service.personas) == len(set(service.personas)), "a persona was created twice"
     assert set(service.personas) <= spoken_for, "a persona is in no outcome"
     assert asyncio.all_tasks() <= tasks_before, "a task is left"
-    assert open_files() <= files_before, "a file descriptor is left"
-    assert peak() - peak_before < 64 * 1024 * 1024 + 8 * 1024 * calls, "memory grew"
+    files, peak = held()
+    assert files <= files_before, "a file descriptor is left"
+    assert peak - peak_before < 64 * 1024 * 1024 + 8 * 1024 * calls, "memory grew"
     return Counter(type(result).__name__ for result in results)
 
 

@@ -6,16 +6,14 @@ from collections.abc import Callable
 
 import cattrs.preconf.json
 import msgspec
-from contenders import REQUEST, counted
-from nginx import EXAMPLE
-from pydantic_models import Persona as PydanticPersona
+from contenders import REQUEST, counted, pydantic_persona
+from service import EXAMPLE
 
 from suno_persona import CreatePersonaRequest, Persona, dumps, loads
 
 NUMBER = 500
 
-data = EXAMPLE.read_bytes()
-document = json.loads(data)
+data, document = EXAMPLE, json.loads(EXAMPLE)
 # The members that CometAPI and DeerAPI document.
 metadata = {**document["clip"]["metadata"], "can_remix": True, "is_remix": False, "priority": 10}
 clip_members = {"entity_type": "song_schema", "flag_count": 0, "display_tags": "electronic pop", "allow_comments": True}
@@ -25,7 +23,8 @@ more_data = json.dumps(more, indent=4).encode()
 
 stock = cattrs.preconf.json.make_converter()
 typed = msgspec.json.Decoder(Persona)
-persona, pydantic = loads(data), PydanticPersona.model_validate_json(data)
+pydantic_model = pydantic_persona()
+persona, pydantic = loads(data), pydantic_model.model_validate_json(data)
 
 Ways = dict[str, Callable[[], object]]
 WAYS: dict[str, Ways] = {
@@ -34,7 +33,7 @@ WAYS: dict[str, Ways] = {
         "`suno_persona.loads`": lambda: loads(data),
         "cattrs' stock JSON converter": lambda: stock.loads(data, Persona),
         "msgspec straight to attrs": lambda: typed.decode(data),
-        "pydantic's `model_validate_json`": lambda: PydanticPersona.model_validate_json(data),
+        "pydantic's `model_validate_json`": lambda: pydantic_model.model_validate_json(data),
     },
     "reading it with members that gateways add": {
         "`json.loads`, a dict": lambda: json.loads(more_data),

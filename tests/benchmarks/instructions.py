@@ -1,10 +1,9 @@
 """Instructions that a client executes, counted by callgrind: unlike times, they agree from run to run.
 
-`python tests/benchmarks/instructions.py naive suno_persona` prints those of a call, in one or two minutes; any
-contender can be named, and `conversions` and `import`.
+`python tests/benchmarks/instructions.py naive suno_persona` prints those of a call, in one or two minutes; `tuned`,
+`suno_persona_64`, `httpx` and `generated` can be named, too, and `conversions` and `import`.
 """
 
-import argparse
 import os
 import re
 import statistics
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from contenders import CONTENDERS
-from nginx import nginx, program
+from service import service
 
 HERE = Path(__file__).parent
 CALLS = 1000
@@ -34,8 +33,9 @@ def count(*command: str) -> list[int]:
         counts = Path(folder, "counts")
         options = ["--tool=callgrind", "--dump-before=getloadavg", "--combine-dumps=yes", "--dump-line=no"]
         files = [f"--callgrind-out-file={counts}", f"--log-file={folder}/log"]
-        valgrind = [program("valgrind", "valgrind"), *options, *files]
-        subprocess.run([*valgrind, sys.executable, *command], env=env, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            ["valgrind", *options, *files, sys.executable, *command], env=env, stdout=subprocess.DEVNULL, check=True
+        )
         totals = re.findall(r"^totals: (\d+)", counts.read_text(encoding="utf-8"), re.MULTILINE)
     return [int(total) for total in totals[1::2]]  # the others are before, between and after the blocks
 
@@ -94,16 +94,12 @@ def table(what: str, found: Samples, unit: str = "k instructions", size: float =
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(*names: str) -> None:
     """Count and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    known = (*CONTENDERS, "conversions", "import")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known), default=["naive", "suno_persona"])
-    names = parser.parse_args().names
-    if wrong := set(names).difference(known):
-        parser.error(f"no contender named {', '.join(wrong)}; choose from {', '.join(known)}")
+    if not {*CONTENDERS, "conversions", "import"}.issuperset(names):
+        sys.exit(__doc__)
     if contenders := [name for name in names if name in CONTENDERS]:
-        with nginx() as url:
+        with service() as url:
             print(table("a call", calls(contenders, url)))
     if "conversions" in names:
         print(*(table(what, found) for what, found in conversions().items()), sep="\n\n")
@@ -112,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -3,17 +3,14 @@
 import os
 import platform
 import random
-import re
-import signal
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 from contenders import CONTENDERS
 from instructions import CALLS, FEWER_CALLS, HERE, REPEATS, Samples, conversions, imports, ratios, spread, table
 from instructions import calls as count_calls
-from nginx import nginx
+from service import service
 
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
 CALLS_IN_TURN = 2000
@@ -47,15 +44,12 @@ def times(url: str) -> Samples:
 
 def gathered(url: str) -> tuple[Samples, Samples]:
     """Start all calls at once; return the bytes that a waiting one holds, and the CPU seconds by their number."""
-    held: Samples = {"naive": [], "suno_persona": []}
-    cost: Samples = {"10,000": [], "100,000": []}
-    for _ in range(3):
-        held["naive"].append(measure("naive", url, "gathered", 10_000)[1])
-        before, bytes_held = measure("suno_persona", url, "gathered", 10_000)
-        held["suno_persona"].append(bytes_held)
-        cost["100,000"].append(measure("suno_persona", url, "gathered", 100_000)[0])
-        cost["10,000"].append((before + measure("suno_persona", url, "gathered", 10_000)[0]) / 2)
-    return held, cost
+    naive, ours, more = (
+        [measure(name, url, "gathered", calls) for _ in range(ROUNDS)]
+        for name, calls in (("naive", 10_000), ("suno_persona", 10_000), ("suno_persona", 100_000))
+    )
+    held = {"naive": [held for _, held in naive], "suno_persona": [held for _, held in ours]}
+    return held, {"10,000": [cost for cost, _ in ours], "100,000": [cost for cost, _ in more]}
 
 
 def named(found: Samples) -> Samples:
@@ -76,20 +70,14 @@ def aim(what: str, most: float, found: list[float], base: list[float]) -> str:
     return f"| {what} | at most {most:.2f} | {spread(low, middle, high)} | {met} |"
 
 
-def machine() -> str:
-    """Return what Linux says of this one."""
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    return f"{platform.system()} on {os.cpu_count()} cores of {found[1] if found else platform.machine()}"
-
-
 def main() -> None:
     """Measure, and write the page."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nginx stops
-    with nginx() as url:
+    with service() as url:
         counts = count_calls(tuple(CONTENDERS), url)
         seconds = times(url)
         held, cost = gathered(url)
     converted, imported = conversions(), imports()
+    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     reading, reading_more, *_ = (list(ways.values()) for ways in converted.values())
     aims = (
         aim("a call, × naive aiohttp, 32 slots", 1.04, counts["suno_persona"], counts["naive"]),
@@ -117,7 +105,7 @@ def main() -> None:
             times=table("client", named(seconds), "µs of CPU time", 1e-6),
             turn=CALLS_IN_TURN,
             rounds=ROUNDS,
-            machine=machine(),
+            machine=f"{platform.system()} on {os.cpu_count()} cores of {processor[1] if processor else platform.machine()}",
             conversions="\n\n".join(table(what, found) for what, found in converted.items()),
             imports=table("importing", imported, "million instructions", 1e6),
             memory=table("10,000 gathered calls", held, "KB for each that waits", 1024),

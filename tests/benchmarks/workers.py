@@ -12,10 +12,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from create_many import requests, service
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from create_many import requests
+from service import service
 from support.databases import Databases, server
 
 from suno_persona.distributed import enqueue, make_app
@@ -23,7 +21,6 @@ from suno_persona.journal import Journal
 
 LATENCY = 0.2  # seconds
 IN_FLIGHT = 4  # as in tests/support/fleet.py
-FLEETS = (1, 2, 4)
 ROUNDS = 5
 SECONDS = 8  # of work for each fleet, if the model is right
 
@@ -51,18 +48,15 @@ async def rate(url: str, base_url: str, workers: int) -> float:
 
 def main() -> None:
     """Measure and print."""
-    rates: dict[int, list[float]] = {workers: [] for workers in FLEETS}
+    rates: dict[int, list[float]] = {1: [], 2: [], 4: []}
     with service(LATENCY) as base_url, server() as postgres:
         for _ in range(ROUNDS):
-            for workers in FLEETS:
+            for workers, found in rates.items():
                 with Databases(postgres).new() as url:
-                    rates[workers].append(asyncio.run(rate(url, base_url, workers)))
+                    found.append(asyncio.run(rate(url, base_url, workers)))
     for workers, found in rates.items():
-        ratios = [one / other for one, other in zip(found, rates[1], strict=True)]
-        print(
-            f"{workers} workers: {statistics.median(found):.1f} requests/s, {statistics.median(ratios):.2f} times one; "
-            f"the model says {workers * IN_FLIGHT / LATENCY:.0f}"
-        )
+        ratio = statistics.median(map(float.__truediv__, found, rates[1]))
+        print(f"{workers} workers: {statistics.median(found):.1f} requests/s, {ratio:.2f} times one")
 
 
 if __name__ == "__main__":
