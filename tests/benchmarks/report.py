@@ -3,9 +3,11 @@
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 from contenders import CONTENDERS
 from instructions import CALLS, FEWER_CALLS, HERE, REPEATS, Samples, conversions, imports, ratios, spread, table
@@ -77,7 +79,7 @@ def main() -> None:
         seconds = times(url)
         held, cost = gathered(url)
     converted, imported = conversions(), imports()
-    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    (processor,) = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[:1] or "?"
     reading, reading_more, *_ = (list(ways.values()) for ways in converted.values())
     aims = (
         aim("a call, × naive aiohttp, 32 slots", 1.04, counts["suno_persona"], counts["naive"]),
@@ -105,7 +107,7 @@ def main() -> None:
             times=table("client", named(seconds), "µs of CPU time", 1e-6),
             turn=CALLS_IN_TURN,
             rounds=ROUNDS,
-            machine=f"{platform.system()} on {os.cpu_count()} cores of {processor[1] if processor else platform.machine()}",
+            machine=f"{platform.system()} on {os.cpu_count()} cores of {processor}",
             conversions="\n\n".join(table(what, found) for what, found in converted.items()),
             imports=table("importing", imported, "million instructions", 1e6),
             memory=table("10,000 gathered calls", held, "KB for each that waits", 1024),
