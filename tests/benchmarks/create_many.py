@@ -118,8 +118,8 @@ def memory(url: str) -> None:
     print(f"peak of 100,000 requests over that of 1,000: {(peaks[1] - peaks[0]) / 1024:.1f} MB (of {peaks[0] // 1024})")
 
 
-def instructions(kind: str) -> None:
-    """Print how many instructions a call costs with a journal of this kind, or none."""
+def instructions(kind: str) -> float:
+    """Return how many instructions a call costs with a journal of this kind, or none."""
     with (
         tempfile.TemporaryDirectory() as folder,
         server() if kind == "postgresql" else nullcontext("") as postgres,
@@ -127,7 +127,7 @@ def instructions(kind: str) -> None:
         service(0) as url,
     ):
         (found,) = count(__file__, "counted", url, "" if kind == "none" else journal)
-    print(f"create_many, journal {kind}: {found / COUNTED / 1e3:.1f} k instructions a call")
+    return found / COUNTED
 
 
 async def count_calls(url: str, journal: str) -> None:
@@ -175,7 +175,9 @@ if __name__ == "__main__":
         case ["counted", address, journal_url]:
             asyncio.run(count_calls(address, journal_url))
         case ["--instructions", ("sqlite" | "postgresql" | "none") as kind_of_journal]:
-            instructions(kind_of_journal)
+            print(
+                f"create_many, journal {kind_of_journal}: {instructions(kind_of_journal) / 1e3:.1f} k instructions a call"
+            )
         case []:
             main()
         case _:

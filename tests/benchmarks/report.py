@@ -7,10 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 from contenders import CONTENDERS
+from create_many import instructions as count_of_journal
 from instructions import CALLS, FEWER_CALLS, HERE, REPEATS, Samples, conversions, imports, ratios, spread, table
 from instructions import calls as count_calls
 from nginx import nginx
@@ -56,6 +58,12 @@ def gathered(url: str) -> tuple[Samples, Samples]:
         cost["100,000"].append(measure("suno_persona", url, "gathered", 100_000)[0])
         cost["10,000"].append((before + measure("suno_persona", url, "gathered", 10_000)[0]) / 2)
     return held, cost
+
+
+def journals() -> Samples:
+    """Return the instructions of a call of `create_many` without and with each journal."""
+    kinds = {"without a journal": "none", "with a journal in SQLite": "sqlite", "in PostgreSQL": "postgresql"}
+    return {name: [count_of_journal(kind) for _ in range(REPEATS)] for name, kind in kinds.items()}
 
 
 def named(found: Samples) -> Samples:
@@ -106,7 +114,9 @@ def main() -> None:
         .format(
             than_naive=than(counts, "naive"),
             than_tuned=than(counts, "tuned"),
+            date=f"{date.today():%-d %B %Y}",
             calls=table("client", named(counts)),
+            journals=table("`create_many`", journals()),
             number=CALLS,
             fewer=FEWER_CALLS,
             repeats=REPEATS,
