@@ -174,10 +174,8 @@ if __name__ == "__main__":
             asyncio.run(peak(address, int(number_of_calls)))
         case ["counted", address, journal_url]:
             asyncio.run(count_calls(address, journal_url))
-        case ["--instructions", ("sqlite" | "postgresql" | "none") as kind_of_journal]:
-            print(
-                f"create_many, journal {kind_of_journal}: {instructions(kind_of_journal) / 1e3:.1f} k instructions a call"
-            )
+        case ["--instructions", ("sqlite" | "postgresql" | "none") as kind]:
+            print(f"journal {kind}: {instructions(kind) / 1e3:.1f} k instructions a call of create_many")
         case []:
             main()
         case _:
