@@ -36,7 +36,7 @@ def execute(file: Path, *statements: str) -> None:
 
 
 def content(file: Path) -> bytes | None:
-    """Return what is in a file, if it is one: of a database, all but the header, which SQLite changes as it opens it."""
+    """Return what is in a file: of a database, all but the header, which SQLite changes as it opens it."""
     if not file.is_file():
         return None
     found = file.read_bytes()
