@@ -50,7 +50,7 @@ async def test_each_request_has_one_outcome(count: int, fake_suno: FakeSuno, per
 
 async def test_a_failure_is_an_outcome_among_others(fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """A failing call ends neither the others nor the batch; its error is what `create` would have raised."""
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     many = [*requests(3), CreatePersonaRequest(root_clip_id="unknown-1", name="N", description="D")]
     outcomes = {outcome.index: outcome for outcome in await read(once, many)}
     assert isinstance(outcomes[3].error, NotFoundError)

@@ -114,7 +114,7 @@ async def test_what_was_not_created_is_sent_again(once: PersonaAPI, fake_suno: F
 async def test_an_unknown_outcome_is_never_sent_again(once: PersonaAPI, fake_suno: FakeSuno, journal: str) -> None:
     """The result says that a persona may exist, and which command a person runs then; no tool and no argument does."""
     async with serving(once, journal) as agent:
-        fake_suno.script(Fault.lost_answer())
+        fake_suno.script(Fault.lost_response())
         unknown = await create(agent)
         assert (unknown["state"], unknown["music_fields"]) == ("unknown", None)
         assert "a persona may exist" in unknown["reason"]

@@ -61,7 +61,7 @@ async def test_a_cool_down_loses_no_request(queue_url: str, fake_suno: FakeSuno)
 
 async def test_an_unknown_outcome_is_recorded_and_not_sent_again(app: PersonaApp, fake_suno: FakeSuno) -> None:
     """The job ends, and a person has to check whether the persona exists."""
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     await enqueue(app, requests(1))
     await work(app)
     assert isinstance((await results(app))[0].error, OutcomeUnknownError)
@@ -97,7 +97,7 @@ async def test_a_retry_after_of_a_month_postpones_a_job_by_minutes(app: PersonaA
 
 async def test_a_job_that_is_delivered_twice_creates_one_persona(app: PersonaApp, fake_suno: FakeSuno) -> None:
     """The redelivery sends nothing, whatever the first outcome was."""
-    fake_suno.script(Fault.lost_answer(), Fault.response(404))
+    fake_suno.script(Fault.lost_response(), Fault.response(404))
     await enqueue(app, requests(5))
     await work(app)
     before = await results(app)

@@ -78,7 +78,7 @@ async def test_a_rejected_request_is_sent_again(journal_url: str, fake_suno: Fak
 @pytest.mark.parametrize(
     ("fault", "reason", "persona_id"),
     [
-        (Fault.lost_answer(), "ConnectionLostError", None),
+        (Fault.lost_response(), "ConnectionLostError", None),
         (Fault.response(200, b'{"data": "fd213afd"}'), "UnreadableResponseError", "fd213afd"),
     ],
     ids=["lost", "only its id"],
@@ -157,7 +157,7 @@ async def test_a_request_that_is_rejected_in_a_concurrent_run_is_not_sent(
 
 async def test_an_unknown_outcome_is_retried_on_demand(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """`retry_unknown` accepts that two personas may exist."""
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     await run_batch(once, requests(1), Journal(journal_url))
     again = await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True))
     assert again[0].persona is not None
@@ -180,7 +180,7 @@ async def test_a_conflict_after_a_retry_of_an_unknown_outcome_keeps_both_reasons
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
     """A 409 says that the first attempt had created it; whoever looks needs to know what happened to both."""
-    fake_suno.script(Fault.lost_answer(), Fault.response(409, b'{"error": {"message": "it already exists"}}'))
+    fake_suno.script(Fault.lost_response(), Fault.response(409, b'{"error": {"message": "it already exists"}}'))
     await run_batch(once, requests(1), Journal(journal_url))
     retried = (await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True)))[0].error
     assert isinstance(retried, OutcomeUnknownError)

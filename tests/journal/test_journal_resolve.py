@@ -32,7 +32,7 @@ async def only_entry(journal: Journal) -> Entry:
 
 async def unknown(journal: Journal, fake: FakeSuno, api: PersonaAPI) -> Entry:
     """Return an entry whose outcome is unknown."""
-    fake.script(Fault.lost_answer())
+    fake.script(Fault.lost_response())
     await run_batch(api, requests(1), journal)
     entry = await only_entry(journal)
     assert (entry.state, entry.by_hand) == ("unknown", False)

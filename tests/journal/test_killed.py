@@ -111,7 +111,7 @@ async def test_an_outcome_is_committed_before_it_is_yielded(
     journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
     """When a batch yields an outcome, the journal has it already."""
-    fake_suno.script(Fault.response(404), Fault.lost_answer())
+    fake_suno.script(Fault.response(404), Fault.lost_response())
     async with aclosing(once.create_many(requests(6), journal=Journal(journal_url))) as outcomes:
         async for outcome in outcomes:
             by_name = {entry.request.name: entry for entry in await entries(journal_url)}
