@@ -244,7 +244,7 @@ async def test_a_signal_ends_the_command_once_its_call_is_recorded(service: Held
     await service.until(1)
     process.send_signal(signal.SIGTERM)
     service.respond(0)
-    assert await process.wait() == -signal.SIGTERM
+    assert await process.wait() == 128 + signal.SIGTERM
     await process.communicate()
     async with Journal(journal) as record:
         assert await record.counts() == {"created": 1}
