@@ -169,7 +169,7 @@ def bench(session: nox.Session) -> None:
     """
     if not shutil.which("valgrind"):
         session.error("valgrind must be installed, which counts the instructions: see your system's packages")
-    session.install(".", *groups("bench"))
+    session.install(".[distributed]", *groups("bench", "tests"))
     session.run("python", f"tests/benchmarks/{'instructions' if session.posargs else 'report'}.py", *session.posargs)
 
 

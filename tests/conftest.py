@@ -5,6 +5,8 @@ import gc
 import json
 import os
 import signal
+import subprocess
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +56,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(60))
+
+
+REAPER = """
+read -r _
+for process in /proc/[0-9]*; do
+    tr "\\0" "\\n" <"$process/environ" 2>/dev/null | grep -qx "$0" && kill -9 "${process#/proc/}"
+done
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reaper() -> Iterator[None]:
+    """End the processes that tests have left when this one ends, also if a hung test ended it (on Linux)."""
+    if not os.path.exists("/proc/self/environ"):
+        yield
+        return
+    run = uuid.uuid4().hex
+    with subprocess.Popen(["sh", "-c", REAPER, f"TEST_RUN={run}"], stdin=subprocess.PIPE):
+        os.environ["TEST_RUN"] = run  # which all processes that tests start inherit
+        yield
 
 
 @pytest.fixture

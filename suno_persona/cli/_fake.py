@@ -58,7 +58,7 @@ def demo() -> None:
     "faults",
     multiple=True,
     metavar="KIND=SHARE",
-    help="Share of the requests that meet a fault, such as lost-answer=0.1. Use it once for each kind.",
+    help="Share of the requests that meet a fault, such as lost-response=0.1. Use it once for each kind.",
 )
 @click.option("--seed", type=int, metavar="N", help="Seed for reproducible faults.")
 def fake(*, port: int, latency: float, faults: tuple[str, ...], seed: int | None) -> None:

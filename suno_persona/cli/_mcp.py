@@ -3,8 +3,8 @@
 import asyncio
 import inspect
 import logging
+import os
 import shlex
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -17,6 +17,7 @@ from suno_persona._client import PersonaAPI
 from suno_persona._version import VERSION
 from suno_persona.cli._client_options import ClientOptions, SendingCommand, client_options
 from suno_persona.cli._records import journal_option, resolve_command, state_of
+from suno_persona.cli._stopping import stopping
 from suno_persona.errors import ConfigurationError, PersonaError
 from suno_persona.models import CreatePersonaRequest, Outcome
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from suno_persona.journal import Journal
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TICK = 1.0  # seconds between progress notifications
 _INSTRUCTIONS = (
     "Each new persona costs money or credits, and cannot be deleted here. Calling create_persona again with the same"
@@ -67,22 +67,19 @@ def mcp(*, client: ClientOptions, journal: str) -> int:
     from suno_persona.journal import Journal
 
     async def work() -> int:
-        loop = asyncio.get_running_loop()
-        stopped: asyncio.Future[Any] = loop.create_future()
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
 
-        def stop(number: int, _: object) -> None:
-            for which in _SIGNALS:
-                signal.signal(which, signal.SIG_DFL)  # the next one ends the process at once
-            loop.call_soon_threadsafe(stopped.set_result, number)
+        def stop(_: object) -> None:
+            loop.call_soon_threadsafe(stopped.set)
 
-        for which in _SIGNALS:
-            signal.signal(which, stop)
-        async with opened_server(client.client(), Journal(journal), journal) as server:
-            logging.getLogger("suno_persona").propagate = False  # the SDK also prints what reaches the root logger
-            serving: asyncio.Future[Any] = asyncio.create_task(server.run_stdio_async())
-            await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if stopped.done():
-            signal.raise_signal(stopped.result())  # ends the process, although a thread of the SDK still reads stdin
+        with stopping(stop, None, lambda: (1, ["ended at once: see journal unknown"]), is_last=True) as signals:
+            async with opened_server(client.client(), Journal(journal), journal) as server:
+                logging.getLogger("suno_persona").propagate = False  # the SDK also prints what reaches the root logger
+                serving = asyncio.create_task(server.run_stdio_async())
+                ending = asyncio.create_task(stopped.wait())
+                await asyncio.wait([serving, ending], return_when=asyncio.FIRST_COMPLETED)
+        if signals:
+            os._exit(128 + signals[0])  # a thread of the SDK still reads stdin
         await serving
         return 0
 

@@ -34,11 +34,11 @@ class FakeSuno:
 
     It rejects a clip whose id starts with `unknown-`, `uploaded-` or `foreign-` as one that does not exist, came from
     the uploader or belongs to another account. Every other clip exists. A clip whose id starts with the name of a
-    fault, such as `lost-answer-1` or `rate-limited-2`, meets that fault the first time that it is sent.
+    fault, such as `lost-response-1` or `rate-limited-2`, meets that fault the first time that it is sent.
 
     - `latency`: seconds from a request to its response; its persona is created at once.
-    - `failures`: shares of the requests that meet a fault, by its name: `{"lost-answer": 0.01}`. The names are
-      `rate-limited`, `unavailable`, `server-error`, `dropped`, `lost-answer`, `truncated-response` and `hang`.
+    - `failures`: shares of the requests that meet a fault, by its name: `{"lost-response": 0.01}`. The names are
+      `rate-limited`, `unavailable`, `server-error`, `dropped`, `lost-response`, `truncated-response` and `hang`.
     - `seed`: seed for reproducible faults.
 
     Use it with `with` or `async with`: it runs in a thread of its own, so that it also serves synchronous code, other

@@ -80,7 +80,7 @@ class Fault:
         return cls(ending="closed")
 
     @classmethod
-    def lost_answer(cls) -> Self:
+    def lost_response(cls) -> Self:
         """Create the persona, then close the connection without a response."""
         return cls(creates=True, ending="closed")
 
@@ -105,7 +105,7 @@ NAMED: Mapping[str, Callable[[], Fault]] = {
     "unavailable": lambda: Fault.unavailable(retry_after=1),
     "server-error": Fault.server_error,
     "dropped": Fault.dropped,
-    "lost-answer": Fault.lost_answer,
+    "lost-response": Fault.lost_response,
     "truncated-response": Fault.truncated_response,
     "hang": Fault.hang,
 }

@@ -1,9 +1,11 @@
-"""A batch opens up: it starts with one request in flight, and sends more as personas are created."""
+"""A batch opens up: it starts with one request in flight, and sends more as personas are created.
+
+The table of what each outcome does to the window is in `client/test_retry.py`.
+"""
 
 import asyncio
 import math
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -13,24 +15,40 @@ from support.held_service import HeldService, client
 from support.idle import idle
 from support.journals import run_batch
 
-from suno_persona import CreatePersonaRequest, Outcome, Persona
+from suno_persona import Outcome, Persona, PersonaAPI
 from suno_persona._batch import Batch
 from suno_persona._engine import Call, Engine
 from suno_persona._response import Ended
 from suno_persona.journal import Journal
 
-OUTCOMES = {200: 2.0, 302: 0.5, 400: 1.0, 401: 0.5, 402: 0.5, 403: 0.5, 404: 1.0, 409: 1.0, 422: 1.0, 500: 0.5}
-"""What each status does to the window."""
+OUTCOMES = {200: 2.0, 401: 0.5, 404: 1.0, 500: 0.5}
+"""What some statuses do to the window."""
 
 
-@settings(deadline=None)
+async def read(api: PersonaAPI, count: int) -> list[Outcome]:
+    """Run a batch of this many requests to its end."""
+    return [outcome async for outcome in api.create_many(requests(count))]
+
+
+@pytest.mark.parametrize("status", [401, 404])
+async def test_a_wrong_key_or_address_costs_few_requests(service: HeldService, status: int) -> None:
+    """As long as none succeeds, each request waits for the one before it."""
+    async with client(service, retry=ONCE) as api:
+        batch = asyncio.create_task(read(api, 5))
+        for number in range(5):
+            await service.receives(number + 1)
+            service.reject(number, status=status)
+        assert len(await batch) == 5
+
+
+@settings(deadline=None, max_examples=20)
 @given(st.integers(1, 9), st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=30, max_size=30))
 def test_as_many_requests_are_in_flight_as_the_window_allows(largest: int, statuses: list[int]) -> None:
     """A persona doubles it, up to `max_connections`; a failure that is not the row's own halves it."""
 
     async def main() -> None:
         async with HeldService() as service, client(service, max_connections=largest, retry=ONCE) as api:
-            batch = asyncio.create_task(_all(api, len(statuses)))
+            batch = asyncio.create_task(read(api, len(statuses)))
             window, arrived = 1, 1
             for number, status in enumerate(statuses):
                 await service.until(arrived)
@@ -44,21 +62,6 @@ def test_as_many_requests_are_in_flight_as_the_window_allows(largest: int, statu
             await batch
 
     asyncio.run(main())
-
-
-async def _all(api: Any, count: int) -> list[Outcome]:
-    return [outcome async for outcome in api.create_many(requests(count))]
-
-
-@pytest.mark.parametrize("status", [401, 402, 403, 404, 500])
-async def test_a_wrong_key_or_address_costs_few_requests(service: HeldService, status: int) -> None:
-    """As long as none succeeds, each request waits for the one before it."""
-    async with client(service, retry=ONCE) as api:
-        batch = asyncio.create_task(_all(api, 5))
-        for number in range(5):
-            await service.receives(number + 1)
-            service.reject(number, status=status)
-        assert len(await batch) == 5
 
 
 async def test_recorded_personas_open_the_window(journal_url: str, service: HeldService) -> None:
@@ -84,25 +87,22 @@ class _Service:
         return await self.in_flight[-1]
 
 
-async def test_opening_costs_a_large_batch_less_than_one_percent() -> None:
-    """10,000 requests, 32 in flight, take hardly longer than if 32 were in flight from the start."""
-    service, count, round_trips = _Service(), 10_000, 0
+async def test_opening_takes_three_round_trips() -> None:
+    """A batch of 10,000 takes 313 with 32 in flight, so that opening up costs it less than 1%."""
+    service, count, round_trips = _Service(), 500, 0
 
-    def source() -> Iterator[CreatePersonaRequest]:
-        (request,) = requests(1)
-        return (request for _ in range(count))
-
-    async def read() -> int:
-        async with Batch(source(), cast("Engine", service), max_connections=32, journal=None) as batch:
+    async def run() -> int:
+        engine = cast("Engine", service)
+        async with Batch(requests(count), engine, max_connections=32, journal=None) as batch:
             return len([outcome async for outcome in batch])
 
-    reading = asyncio.create_task(read())
-    while not reading.done():
+    running = asyncio.create_task(run())
+    while not running.done():
         await idle()
         assert len(service.in_flight) <= 32
         responses, service.in_flight = service.in_flight, []
         round_trips += bool(responses)
         for response in responses:
             response.set_result(Ended(Persona(id="p")))
-    assert await reading == count
-    assert round_trips <= math.ceil(count / 32) * 1.01
+    assert await running == count
+    assert round_trips <= math.ceil(count / 32) + 3

@@ -77,15 +77,16 @@ async def peak(url: str, number: int) -> None:
     print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])  # `ru_maxrss` includes the parent's
 
 
-def instructions(kind: str, url: str) -> None:
-    """Print how many instructions a call costs with a journal of this kind, or none."""
+def instructions(kind: str) -> float:
+    """Return how many instructions a call costs with a journal of this kind, or none."""
     with (
         tempfile.TemporaryDirectory() as folder,
         server() if kind == "postgresql" else nullcontext("") as postgres,
         Databases(postgres).new() if postgres else nullcontext(f"{folder}/personas.db") as journal,
+        service() as url,
     ):
         (found,) = count(__file__, "counted", url, "" if kind == "none" else journal)
-    print(f"create_many, journal {kind}: {found / COUNTED / 1e3:.1f} k instructions a call")
+    return found / COUNTED
 
 
 async def count_calls(url: str, journal: str) -> None:
@@ -114,8 +115,7 @@ def main(*what: str) -> None:
             with service() as url:
                 memory(url)
         case ["sqlite" | "postgresql" | "none" as kind]:
-            with service() as url:
-                instructions(kind, url)
+            print(f"journal {kind}: {instructions(kind) / 1e3:.1f} k instructions a call of create_many")
         case ["peak", url, calls]:
             asyncio.run(peak(url, int(calls)))
         case ["counted", url, journal]:

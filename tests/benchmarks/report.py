@@ -6,10 +6,12 @@ import random
 import re
 import subprocess
 import sys
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 from contenders import CONTENDERS
+from create_many import instructions as count_of_journal
 from instructions import CALLS, FEWER_CALLS, HERE, REPEATS, Samples, conversions, imports, ratios, spread, table
 from instructions import calls as count_calls
 from service import service
@@ -54,6 +56,12 @@ def gathered(url: str) -> tuple[Samples, Samples]:
     return held, {"10,000": [cost for cost, _ in ours], "100,000": [cost for cost, _ in more]}
 
 
+def journals() -> Samples:
+    """Return the instructions of a call of `create_many` without and with each journal."""
+    kinds = {"without a journal": "none", "with a journal in SQLite": "sqlite", "in PostgreSQL": "postgresql"}
+    return {name: [count_of_journal(kind) for _ in range(REPEATS)] for name, kind in kinds.items()}
+
+
 def named(found: Samples) -> Samples:
     """Return the samples by what the page calls the clients."""
     return {CLIENTS[name]: samples for name, samples in found.items()}
@@ -96,7 +104,9 @@ def main() -> None:
         .format(
             than_naive=than(counts, "naive"),
             than_tuned=than(counts, "tuned"),
+            date=f"{date.today():%-d %B %Y}",
             calls=table("client", named(counts)),
+            journals=table("`create_many`", journals()),
             number=CALLS,
             fewer=FEWER_CALLS,
             repeats=REPEATS,

@@ -72,7 +72,7 @@ async def test_a_session_of_the_caller_is_used_and_left_open(fake_suno: FakeSuno
 async def a_hundred_calls() -> None:
     """Make the calls with ten slots, among some faults."""
     async with FakeSuno() as fake:
-        fake.script(Fault.rate_limited(0), Fault.lost_answer(), Fault.redirect("/suno/persona/create/"))
+        fake.script(Fault.rate_limited(0), Fault.lost_response(), Fault.redirect("/suno/persona/create/"))
         async with PersonaAPI(fake.api_key, base_url=fake.base_url, max_connections=10) as api:
             results = await asyncio.gather(*map(api.create, requests(100)), return_exceptions=True)
         created = {result.id for result in results if isinstance(result, Persona)}

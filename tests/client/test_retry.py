@@ -96,7 +96,7 @@ async def test_the_last_error_has_the_number_of_attempts(fake_suno: FakeSuno, pe
 
 async def test_retrying_an_unknown_outcome_may_create_two(fake_suno: FakeSuno) -> None:
     """`retry_unknown` accepts that two personas may exist."""
-    fake_suno.script(Fault.lost_answer(), Fault.server_error())
+    fake_suno.script(Fault.lost_response(), Fault.server_error())
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=RISKY) as api:
         await api.create(REQUEST)
     assert (len(fake_suno.requests), len(fake_suno.personas)) == (3, 2)
@@ -105,7 +105,7 @@ async def test_retrying_an_unknown_outcome_may_create_two(fake_suno: FakeSuno) -
 @pytest.mark.parametrize("last", [Fault.response(400), Fault.rate_limited(3600)])
 async def test_an_unknown_outcome_outlasts_a_later_rejection(last: Fault, fake_suno: FakeSuno) -> None:
     """With `retry_unknown`, a rejected attempt does not undo what an earlier one may have created."""
-    fake_suno.script(Fault.lost_answer(), last)
+    fake_suno.script(Fault.lost_response(), last)
     async with PersonaAPI(fake_suno.api_key, base_url=fake_suno.base_url, retry=RISKY) as api:
         error = await failure(api)
     assert (type(error), error.attempts, error.request) == (ConnectionLostError, 2, REQUEST)

@@ -38,7 +38,7 @@ async def test_create_has_an_option_for_every_member(fake_suno: FakeSuno, env: d
 
 @pytest.mark.parametrize(
     ("fault", "status"),
-    [(Fault.response(400, b'{"detail": "no clip"}'), 1), (Fault.lost_answer(), 3), (Fault.server_error(), 3)],
+    [(Fault.response(400, b'{"detail": "no clip"}'), 1), (Fault.lost_response(), 3), (Fault.server_error(), 3)],
 )
 async def test_the_exit_status_shows_whether_a_persona_may_exist(
     fault: Fault, status: int, fake_suno: FakeSuno, env: dict[str, str]

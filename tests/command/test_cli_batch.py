@@ -16,7 +16,7 @@ from suno_persona.testing import FakeSuno, Fault
 
 async def test_each_row_becomes_a_line_of_output(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """A line of JSON has the request, its line in the file, its outcome and the service's request id."""
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     file = write_file(tmp_path, rows(2) + "unknown-1,Lost Tape,None,,\n")
     done = await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
     unknown, created, rejected = read_outcomes(done.output)
@@ -52,7 +52,7 @@ async def test_the_summary_and_the_status_show_the_outcomes(
 
 async def test_an_unknown_outcome_has_its_own_status(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """The status is 3, even if others were rejected, and the command that lists them is printed."""
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     file = write_file(tmp_path, rows(1) + "unknown-1,N,D,,\n")
     done = await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
     assert done.status == 3
@@ -152,7 +152,7 @@ async def test_two_commands_do_not_write_one_output(service: HeldService, tmp_pa
 async def test_a_changed_outcome_replaces_the_old_one(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> None:
     """After each run the output has the last outcome."""
     file, output = write_file(tmp_path, rows(1)), tmp_path / "out.jsonl"
-    for fault, status in ((Fault.response(404), 1), (Fault.response(403), 1), (Fault.lost_answer(), 3)):
+    for fault, status in ((Fault.response(404), 1), (Fault.response(403), 1), (Fault.lost_response(), 3)):
         fake_suno.script(fault)
         assert (await run(COMMAND, "batch", file, "--output", str(output), env=env)).status == status
         (line,) = read_outcomes(output.read_text())

@@ -115,7 +115,7 @@ async def test_a_check_sends_nothing_and_shows_what_a_run_would_do(
     fresh = await run(COMMAND, "batch", file, "--check", env=env)
     assert fresh == Done(0, "2 rows; a run would do this:\n  2 new: sent\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
-    fake_suno.script(Fault.response(404), Fault.lost_answer())
+    fake_suno.script(Fault.response(404), Fault.lost_response())
     await run(COMMAND, "batch", file, "--max-connections", "1", env=env)
     await run(COMMAND, "batch", write_file(tmp_path, HEADER + "c,Neon,Night,,\n"), env=env)
     sent = len(fake_suno.requests)
@@ -164,7 +164,7 @@ async def test_a_limit_is_never_exceeded(fake_suno: FakeSuno, env: dict[str, str
     """Each run adds at most that many personas; an unknown outcome counts, and a rejection does not."""
     content = HEADER + "unknown-1,N,D,,\n" + rows(20)[len(HEADER) :]
     command = (COMMAND, "batch", write_file(tmp_path, content), "--limit", "3")
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     first = await run(*command, "--max-connections", "1", env=env)
     assert (first.status, len(fake_suno.personas)) == (3, 2)  # the first row had no clip, and its response was lost
     assert "stopped, as --limit is 3" in first.errors
@@ -225,13 +225,13 @@ async def test_only_failures_of_this_run_in_a_row_count(
     """Those of earlier runs do not count, and a persona ends a row."""
     file = write_file(tmp_path, rows(9))
     command = (COMMAND, "batch", file, "--max-connections", "1", "--max-failures", "3")
-    faults = [Fault.lost_answer(), Fault.lost_answer(), None, Fault.lost_answer(), Fault.server_error()]
+    faults = [Fault.lost_response(), Fault.lost_response(), None, Fault.lost_response(), Fault.server_error()]
     for fault in faults[:2]:
-        fake_suno.script(fault or Fault.lost_answer())
+        fake_suno.script(fault or Fault.lost_response())
     done = await run(*command, "--limit", "3", env=env)
     assert "--max-failures)" not in done.errors
     for fault in faults[3:]:
-        fake_suno.script(fault or Fault.lost_answer())
+        fake_suno.script(fault or Fault.lost_response())
     done = await run(*command, env=env)
     assert "stopped" not in done.errors
     assert len(fake_suno.requests) == 9

@@ -40,12 +40,12 @@ async def ending(api: PersonaAPI, clip: str) -> str:
 async def test_a_clip_asks_for_a_fault_by_its_name() -> None:
     """The first request meets the fault, and the next one succeeds; the names are printed."""
     async with faking() as (introduction, env):
-        for name, status in (("lost-answer-1", 3), ("dropped-1", 3), ("server-error-1", 3)):
+        for name, status in (("lost-response-1", 3), ("dropped-1", 3), ("server-error-1", 3)):
             command = [*CREATE[:2], name, *CREATE[3:]]
             assert (await run(COMMAND, *command, env=env)).status == status
             assert (await run(COMMAND, *command, env=env)).status == 0
     printed = set(re.findall(r"[a-z-]+-(?=[, ])", introduction))
-    assert printed >= {"unknown-", "lost-answer-", "rate-limited-", "hang-", "truncated-response-"}
+    assert printed >= {"unknown-", "lost-response-", "rate-limited-", "hang-", "truncated-response-"}
 
 
 @pytest.mark.slow
@@ -60,8 +60,8 @@ async def test_the_service_may_be_slow() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--fail", "lost-answer"], "--fail must be KIND=SHARE, with one of rate-limited, "),
-        (["--fail", "lost-answer=x"], "--fail must be KIND=SHARE, with one of rate-limited, "),
+        (["--fail", "lost-response"], "--fail must be KIND=SHARE, with one of rate-limited, "),
+        (["--fail", "lost-response=x"], "--fail must be KIND=SHARE, with one of rate-limited, "),
         (["--fail", "fire=0.1"], "--fail must be one of rate-limited, "),
         (["--fail", "dropped=1.5"], "--fail must be a share from 0 to 1; got 1.5 for dropped"),
         (["--fail", "dropped=0.6", "--fail", "hang=0.6"], "--fail must be shares whose sum is at most 1; got 1.2"),
@@ -100,7 +100,7 @@ async def test_every_named_fault_has_its_outcome() -> None:
         "unavailable-1": "created",
         "server-error-1": "ServerError",
         "dropped-1": "ConnectionLostError",
-        "lost-answer-1": "ConnectionLostError",
+        "lost-response-1": "ConnectionLostError",
         "truncated-response-1": "ConnectionLostError",
         "hang-1": "ResponseTimeoutError",
         "hang": "created",

@@ -41,7 +41,7 @@ async def test_an_unknown_outcome_can_be_listed_and_resolved(
     fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, decision: str
 ) -> None:
     """The batch prints how to list unknown outcomes, and the list how to resolve one; the next run honours that."""
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     file = write_file(tmp_path, rows(2))
     batch = await run(COMMAND, "batch", file, env=env)
     journal = f"{file}.journal"
@@ -173,7 +173,7 @@ async def test_the_environment_may_name_the_journal(
     assert done.status == 1
     shown = await run(COMMAND, "journal", "show", env=env)
     assert re.search(r"created +│ +2 ", shown.output)
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     unknown = await run(COMMAND, "batch", write_file(tmp_path, HEADER + "c,More,D,,\n", "more.csv"), env=env)
     command = shlex.split(unknown.errors.splitlines()[-1].partition("unknown outcomes: ")[2])
     listed = await run(COMMAND, *command[1:], env=env)

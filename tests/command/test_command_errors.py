@@ -107,7 +107,7 @@ PRINTING = [
 @pytest.fixture
 async def journal(fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path) -> str:
     """Return a journal with one unknown outcome."""
-    fake_suno.script(Fault.lost_answer())
+    fake_suno.script(Fault.lost_response())
     assert (await run(COMMAND, "batch", write_file(tmp_path, rows(1)), env=env)).status == 3
     return str(tmp_path / "rows.csv.journal")
 

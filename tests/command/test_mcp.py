@@ -114,7 +114,7 @@ async def test_what_was_not_created_is_sent_again(once: PersonaAPI, fake_suno: F
 async def test_an_unknown_outcome_is_never_sent_again(once: PersonaAPI, fake_suno: FakeSuno, journal: str) -> None:
     """The result says that a persona may exist, and which command a person runs then; no tool and no argument does."""
     async with serving(once, journal) as agent:
-        fake_suno.script(Fault.lost_answer())
+        fake_suno.script(Fault.lost_response())
         unknown = await create(agent)
         assert (unknown["state"], unknown["music_fields"]) == ("unknown", None)
         assert "a persona may exist" in unknown["reason"]
@@ -244,7 +244,7 @@ async def test_a_signal_ends_the_command_once_its_call_is_recorded(service: Held
     await service.until(1)
     process.send_signal(signal.SIGTERM)
     service.respond(0)
-    assert await process.wait() == -signal.SIGTERM
+    assert await process.wait() == 128 + signal.SIGTERM
     await process.communicate()
     async with Journal(journal) as record:
         assert await record.counts() == {"created": 1}

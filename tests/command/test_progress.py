@@ -162,7 +162,7 @@ async def test_json_stays_json_in_every_locale(env: dict[str, str], tmp_path: Pa
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
-@pytest.mark.parametrize(("fault", "status"), [(None, 0), (Fault.response(400), 1), (Fault.lost_answer(), 3)])
+@pytest.mark.parametrize(("fault", "status"), [(None, 0), (Fault.response(400), 1), (Fault.lost_response(), 3)])
 async def test_stderr_never_changes_the_status(
     redirection: str, fault: Fault | None, status: int, fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ SCRIPTS = Path(sys.executable).parent
 PROGRAMS = [program for page in PAGES for program in programs(page)]
 SHOWN = {"console", "csv", "dockerfile", "ini", "json", "output", "text", "toml", "yaml"}
 FAULTS = {  # what the service does to the first requests of each example of a page
-    "docs/how-to/batches.md": [Fault.lost_answer(), Fault.lost_answer()],  # one to resolve each way
+    "docs/how-to/batches.md": [Fault.lost_response(), Fault.lost_response()],  # one to resolve each way
     "docs/how-to/logging.md": [Fault.rate_limited()],
     "docs/how-to/unknown-outcomes.md": [Fault.truncated_response()] * 4,
 }
@@ -348,7 +348,7 @@ async def test_a_web_service_returns_the_id_or_the_reason(name: str, fake_suno: 
 
         status, _, body = await post(NEW)
         assert (status, json.loads(body)) == (201, {"persona_id": fake_suno.personas[0].id})
-        status, _, body = await post(NEW, Fault.lost_answer())
+        status, _, body = await post(NEW, Fault.lost_response())
         assert status == UNKNOWN
         assert json.loads(body)["may_have_created"] is True
         assert "check before retrying" in json.loads(body)["detail"]

@@ -37,15 +37,12 @@ RETIRED = {
     r"look before": "check before",
     r"expected .* found": "must be ...; got ...",
 }
-SETTLED = {"lost_answer", "lost-answer", "COLUMN place"}  # a name that the design settles, and a column of version 1
 TESTS = sorted(set(Path(__file__).parent.parent.rglob("*.py")) - {Path(__file__)})
 PATTERNS = {word: re.compile(rf"\b({word})\b", re.IGNORECASE | re.DOTALL) for word in RETIRED}
 
 
 def found(text: str) -> list[str]:
     """Return the retired words in a text, each with what to write instead."""
-    for name in SETTLED:
-        text = text.replace(name, "")
     text = re.sub(r"cool(s|ed|ing)?[-_ ]downs?", "", text)
     return [f"{match[0]!r}: {RETIRED[word]}" for word, pattern in PATTERNS.items() if (match := pattern.search(text))]
 
@@ -61,7 +58,7 @@ def names() -> Iterator[tuple[str, str]]:
         for name in getattr(package, "__all__", [name for name in vars(package) if not name.startswith("_")]):
             thing = getattr(package, name)
             members = [member for member in dir(thing) if not member.startswith("_")] if inspect.isclass(thing) else []
-            own = {name, *members} - SETTLED
+            own = {name, *members}
             for function in (thing, *(getattr(thing, member) for member in members)):
                 if inspect.isfunction(function) or (inspect.isclass(function) and attrs.has(function)):
                     own |= set(inspect.signature(function).parameters)

@@ -1,9 +1,14 @@
-"""Batches on procrastinate's workers: each request is sent once, and has an outcome."""
+"""Batches on procrastinate's workers: each request is sent once, and has an outcome.
+
+What happens when workers stop or stall is in `test_redelivery.py`, and when their processes are killed in
+`test_fleet.py`; the commands are in `test_fleet_commands.py` and `test_worker_command.py`.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -13,6 +18,7 @@ from support.journals import entries, run_batch, states
 from support.workers import jobs, results, work
 
 from suno_persona import (
+    ConfigurationError,
     CreatePersonaRequest,
     InvalidRequestError,
     JournalError,
@@ -58,25 +64,17 @@ async def test_several_callers_may_enqueue_a_batch_at_once(app: PersonaApp, fake
 
 
 async def test_a_large_batch_is_read_and_written_in_parts(app: PersonaApp) -> None:
-    """If its source raises, the parts before the error are enqueued, and the next call adds the rest."""
+    """If one of its items is no request, the parts before the error are enqueued, and the next call adds the rest."""
 
     async def source() -> AsyncIterator[CreatePersonaRequest]:
         for request in requests(1500):
             yield request
-        raise LookupError("the file ends here")
+        yield cast("CreatePersonaRequest", {"name": "Neon"})
 
-    with pytest.raises(LookupError):
+    with pytest.raises(InvalidRequestError, match="got a dict"):
         await enqueue(app, source())
     assert len(await jobs(app)) == 1000
     assert await enqueue(app, requests(1500)) == 500
-
-
-async def test_an_item_that_is_not_a_request_is_an_error(app: PersonaApp) -> None:
-    """The error is that of `create`."""
-    with pytest.raises(InvalidRequestError, match="got a dict"):
-        await enqueue(app, [{"name": "Neon"}])  # type: ignore[list-item]  # what is tried here
-    assert await enqueue(app, []) == 0
-    assert await results(app) == {}
 
 
 async def test_retry_not_created_enqueues_a_rejected_request_again(app: PersonaApp, fake_suno: FakeSuno) -> None:
@@ -104,17 +102,14 @@ async def test_enqueueing_again_adds_missing_jobs(app: PersonaApp, fake_suno: Fa
     assert len(fake_suno.requests) == len(await results(app)) == 3
 
 
-async def test_an_unexpected_error_is_an_outcome(app: PersonaApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The outcome is unknown, with the error as its reason, and the job has ended."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr("suno_persona._response.read_usual", fail)
-    await enqueue(app, requests(1))
+async def test_a_queue_that_outlives_its_journal_gets_no_duplicate_jobs(app: PersonaApp, fake_suno: FakeSuno) -> None:
+    """A request has one job at a time."""
+    await enqueue(app, requests(3))
+    await app.connector.execute_query_async("DELETE FROM suno_persona_requests")
+    await enqueue(app, requests(4))
+    assert len(await jobs(app)) == 4
     await work(app)
-    assert "unexpected RuntimeError: a bug" in str((await results(app))[0].error)
-    assert await jobs(app) == []
+    assert len(fake_suno.requests) == 4
 
 
 async def test_a_batch_and_workers_may_share_a_journal(
@@ -125,7 +120,6 @@ async def test_a_batch_and_workers_may_share_a_journal(
     assert await enqueue(app, requests(4)) == 2
     await run_batch(persona_api, requests(3), Journal(app.journal_url))
     await work(app)
-    assert len(fake_suno.requests) == 4
     assert sorted(await results(app)) == [0, 1, 2, 3]
     last = await run_batch(persona_api, requests(4), Journal(app.journal_url))
     assert all(outcome.persona for outcome in last.values())
@@ -163,16 +157,6 @@ async def test_outcomes_are_yielded_while_others_are_in_flight(queue_url: str, s
         await worker
 
 
-async def test_a_queue_that_outlives_its_journal_gets_no_duplicate_jobs(app: PersonaApp, fake_suno: FakeSuno) -> None:
-    """A request has one job at a time."""
-    await enqueue(app, requests(3))
-    await app.connector.execute_query_async("DELETE FROM suno_persona_requests")
-    await enqueue(app, requests(4))
-    assert len(await jobs(app)) == 4
-    await work(app)
-    assert len(fake_suno.requests) == 4
-
-
 async def test_an_unusable_queue_is_an_error(postgres_url: str) -> None:
     """It has the message of the database, and nothing is recorded."""
     with psycopg.connect(postgres_url) as connection:
@@ -182,13 +166,27 @@ async def test_an_unusable_queue_is_an_error(postgres_url: str) -> None:
     assert await entries(postgres_url) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"journal_url": "personas.db"}, "must be the URL of a PostgreSQL database; got personas.db"),
+        ({"concurrency": 0}, "concurrency must be an integer >= 1; got 0"),
+        ({"stalled_worker_timeout": 0.5}, "stalled_worker_timeout must be an integer >= 1; got 0.5"),
+    ],
+)
+def test_an_invalid_argument_is_a_configuration_error(arguments: dict[str, Any], reason: str) -> None:
+    """The error says what the argument must be, and what it got."""
+    with pytest.raises(ConfigurationError, match=reason):
+        make_app(**{"journal_url": "postgresql://host/x", **arguments})
+
+
 async def test_the_key_is_nowhere_in_the_database(app: PersonaApp, fake_suno: FakeSuno, queue_url: str) -> None:
     """It is neither in the journal nor in the queue."""
     fake_suno.script(Fault.response(503))
     await enqueue(app, requests(2))
     await work(app)
-    async with await psycopg.AsyncConnection.connect(queue_url) as connection:
+    with psycopg.connect(queue_url) as connection:
         for table in ("suno_persona_requests", "procrastinate_jobs", "procrastinate_events"):
-            rows = await (await connection.execute(f"SELECT * FROM {table}".encode())).fetchall()
+            rows = connection.execute(f"SELECT * FROM {table}".encode()).fetchall()
             assert rows
             assert fake_suno.api_key not in str(rows)

@@ -1,4 +1,7 @@
-"""When the journal fails, the error is clear, nothing is sent without its claim, and no outcome is lost."""
+"""When the journal fails, the error is clear, nothing is sent without its claim, and no outcome is lost.
+
+First what every database does, then PostgreSQL alone. Files that are not whole are in `test_whole_journals.py`.
+"""
 
 import asyncio
 import shutil
@@ -6,184 +9,74 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 from support.calls import requests
 from support.command import COMMAND, run
-from support.databases import Databases
-from support.held_service import OPENING, HeldService, client, opened
+from support.databases import Databases, frozen, needs_linux, needs_pgbouncer, own_server, pooler
+from support.held_service import HeldService, client
+from support.journals import run_batch, take
 
 from suno_persona import ConfigurationError, JournalError, Outcome, PersonaAPI
 from suno_persona.journal import Journal
 from suno_persona.testing import FakeSuno
 
 
-async def take(api: PersonaAPI, journal: Journal, outcomes: list[Outcome], count: int = 50, in_flight: int = 1) -> None:
-    """Run a batch, and append the outcomes that it yields before it fails."""
-    async for outcome in api.create_many(opened(requests(count), in_flight), journal=journal):
-        if not outcome.request.name.startswith(OPENING):
-            outcomes.append(outcome)  # noqa: PERF401 - they are needed even if it fails
+def execute(file: Path, *statements: str) -> None:
+    """Run statements on an SQLite file."""
+    with closing(sqlite3.connect(file)) as database, database:
+        for statement in statements:
+            database.execute(statement)
 
 
-async def assert_fails(fake: FakeSuno, api: PersonaAPI, url: str, reason: str) -> None:
-    """Assert that the batch fails for this reason before anything is sent."""
-    with pytest.raises(JournalError, match=reason) as caught:
-        await take(api, Journal(url), [])
-    assert not caught.value.may_have_created
-    assert fake.requests == []
+def content(file: Path) -> bytes | None:
+    """Return what is in a file: of a database, all but the header, which SQLite changes as it opens it."""
+    if not file.is_file():
+        return None
+    found = file.read_bytes()
+    return found[100:] if found.startswith(b"SQLite") else found
 
 
-async def test_a_file_that_is_not_a_database_is_an_error(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
-) -> None:
-    """Passing the input as the journal raises an error, and leaves the file unchanged."""
-    file = tmp_path / "personas.csv"
-    text = "root_clip_id,name,description\n" * 100
-    file.write_text(text)
-    await assert_fails(fake_suno, persona_api, str(file), "personas.csv: .*not a database")
-    assert file.read_text() == text
-
-
-async def test_a_database_of_another_application_is_an_error(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
-) -> None:
-    """No tables are added to an SQLite file that has other tables."""
-    file = tmp_path / "mail.db"
-    with sqlite3.connect(file) as connection:
-        connection.execute("CREATE TABLE letters (text)")
-    connection.close()
-    await assert_fails(fake_suno, persona_api, str(file), "mail.db: must be a journal or a new file; got .*'letters'")
-    with sqlite3.connect(file) as connection:
-        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("letters",)]
-    connection.close()
-
-
-async def test_a_postgresql_database_may_hold_other_tables(postgres_url: str, persona_api: PersonaAPI) -> None:
-    """A journal may live beside the tables of an application."""
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute("CREATE TABLE letters (text text)")
-    outcomes: list[Outcome] = []
-    await take(persona_api, Journal(postgres_url), outcomes, count=1)
-    assert outcomes[0].persona is not None
-
-
-async def test_a_journal_of_a_newer_version_is_an_error(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
-) -> None:
-    """The rules of a newer version are unknown."""
-    file = tmp_path / "personas.db"
+async def newer(file: Path) -> None:
     async with Journal(file):
         pass
-    with sqlite3.connect(file) as connection:
-        connection.execute("UPDATE suno_persona_schema SET version = 3")
-    connection.close()
-    await assert_fails(fake_suno, persona_api, str(file), "the journal must have version 2; got 3")
+    execute(file, "UPDATE suno_persona_schema SET version = 3")
 
 
-async def test_a_missing_folder_is_an_error(fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path) -> None:
-    """The message names the path."""
-    await assert_fails(
-        fake_suno, persona_api, str(tmp_path / "none" / "personas.db"), "none/personas.db: .*unable to open"
-    )
+UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a text": (lambda file: file.write_text("root_clip_id,name,description\n" * 100), "personas.db: .*not a database"),
+    "another application's": (
+        lambda file: execute(file, "CREATE TABLE letters (text)"),
+        "personas.db: must be a journal or a new file; got one with the table 'letters'",
+    ),
+    "a newer version's": (newer, "the journal must have version 2; got 3"),
+    "a folder": (Path.mkdir, "the journal must be a file; got a folder"),
+    "in a missing folder": (lambda file: file.parent.rmdir(), "folder/personas.db: .*unable to open"),
+}
 
 
-async def test_a_folder_instead_of_a_journal_is_an_error(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path
+@pytest.mark.parametrize("kind", UNUSABLE)
+async def test_a_file_that_is_no_journal_is_an_error(
+    fake_suno: FakeSuno, persona_api: PersonaAPI, tmp_path: Path, kind: str
 ) -> None:
-    """The message says that the path is a folder."""
-    await assert_fails(fake_suno, persona_api, str(tmp_path), f"{tmp_path}: the journal must be a file; got a folder")
-
-
-async def test_a_link_names_the_same_journal(persona_api: PersonaAPI, fake_suno: FakeSuno, tmp_path: Path) -> None:
-    """Runs may use either name of the file."""
-    (tmp_path / "link.db").symlink_to(tmp_path / "personas.db")
-    await take(persona_api, Journal(tmp_path / "link.db"), [], count=1)
-    await take(persona_api, Journal(tmp_path / "personas.db"), [], count=2)
-    assert len(fake_suno.requests) == 2
-    assert (tmp_path / "link.db").is_symlink()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no umask")
-def test_no_file_has_more_permissions_than_the_umask_leaves(tmp_path: Path) -> None:
-    """The umask applies to the journal and to the files that SQLite puts beside it."""
-    code = f"""if True:
-        import asyncio, os, pathlib
-        from suno_persona.journal import Journal
-        async def main():
-            async with Journal({str(tmp_path / "personas.db")!r}) as journal:
-                await journal.counts()
-                for file in pathlib.Path({str(tmp_path)!r}).iterdir():
-                    print(file.name, oct(file.stat().st_mode & 0o777))
-        os.umask(0o077)
-        asyncio.run(main())
-    """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert "personas.db 0o600" in lines
-    assert {line.split()[1] for line in lines} == {"0o600"}
-
-
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-async def test_a_request_whose_claim_the_database_drops_is_not_sent(
-    fake_suno: FakeSuno, persona_api: PersonaAPI, request: pytest.FixtureRequest, tmp_path: Path, database: str
-) -> None:
-    """Here a trigger of another application drops the claim: nothing is sent without one."""
-    connect: Any
-    if database == "sqlite":
-        url, connect = str(tmp_path / "personas.db"), sqlite3.connect
-        drop = "CREATE TRIGGER drop_it BEFORE INSERT ON suno_persona_requests BEGIN SELECT RAISE(IGNORE); END"
-    else:
-        url, connect = request.getfixturevalue("postgres_url"), psycopg.connect
-        drop = """
-            CREATE FUNCTION drop_it() RETURNS trigger AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql;
-            CREATE TRIGGER drop_it BEFORE INSERT ON suno_persona_requests FOR EACH ROW EXECUTE FUNCTION drop_it()
-        """
-    async with Journal(url):
-        with closing(connect(url)) as connection:
-            connection.execute(drop)
-            connection.commit()
-    await assert_fails(fake_suno, persona_api, url, "the database did not keep the record of [0-9a-f]{64}:1")
-
-
-async def test_opening_waits_for_a_process_that_creates_the_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two processes may start at the same moment."""
-    file = tmp_path / "personas.db"
-    waits = 0
-    sleep = time.sleep
-
-    def count(seconds: float) -> None:
-        nonlocal waits
-        waits += 1
-        sleep(seconds)
-
-    monkeypatch.setattr(time, "sleep", count)
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    opening = asyncio.create_task(Journal(file).__aenter__())
-    while waits < 3:
-        await asyncio.sleep(0)
-    other.close()
-    journal = await opening
-    assert await journal.counts() == {}
-    await journal.__aexit__(None, None, None)
-
-
-async def test_the_error_of_an_unreachable_server_hides_the_password(
-    fake_suno: FakeSuno, persona_api: PersonaAPI
-) -> None:
-    """The message names the server's address."""
-    url = "postgresql://user:hunter22@127.0.0.1:1/personas"
-    await assert_fails(fake_suno, persona_api, url, "user:\\*\\*\\*@127.0.0.1:1/personas: .*refused")
-    with pytest.raises(JournalError) as caught:
-        await take(persona_api, Journal(url), [])
-    assert "hunter22" not in f"{caught.value}{caught.value.__cause__}{Journal(url)!r}"
-    assert "hunter22" not in repr(Journal("postgresql://user@host/x?password=hunter22"))
+    """It names the file, nothing is sent, and the file stays as it was: it may be the input, or somebody else's."""
+    (tmp_path / "folder").mkdir()
+    file = tmp_path / "folder" / "personas.db"
+    prepare, reason = UNUSABLE[kind]
+    if asyncio.iscoroutine(preparing := prepare(file)):
+        await preparing
+    before = content(file)
+    with pytest.raises(JournalError, match=reason) as caught:
+        await run_batch(persona_api, requests(1), Journal(file))
+    assert not caught.value.may_have_created
+    assert fake_suno.requests == []
+    assert content(file) == before
 
 
 async def test_existing_creates_no_journal(tmp_path: Path, postgres_url: str) -> None:
@@ -198,20 +91,24 @@ async def test_existing_creates_no_journal(tmp_path: Path, postgres_url: str) ->
         assert await journal.find("none") is None
 
 
+async def test_a_link_names_the_same_journal(persona_api: PersonaAPI, fake_suno: FakeSuno, tmp_path: Path) -> None:
+    """Runs may use either name of the file."""
+    (tmp_path / "link.db").symlink_to(tmp_path / "personas.db")
+    await run_batch(persona_api, requests(1), Journal(tmp_path / "link.db"))
+    await run_batch(persona_api, requests(2), Journal(tmp_path / "personas.db"))
+    assert len(fake_suno.requests) == 2
+    assert (tmp_path / "link.db").is_symlink()
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
         ("", "in memory"),
-        (":memory:", "in memory"),
-        ("sqlite://", "in memory"),
         ("sqlite+pysqlite:///:memory:", "in memory"),
         ("postgresql://host:port:hunter22/x", "a URL that cannot be read"),
-        ("postgres+nothing://host/x", "nothing"),
-        ("nosuchdatabase://host/x", "nosuchdatabase"),
         ("mssql+pyodbc://host/x", "got one of mssql; SQLite and PostgreSQL are supported"),
         ("sqlite+nothing:///x.db", "sqlite.nothing"),
         ("postgresql+asyncpg://host/x", "asyncpg is not installed"),
-        (12, "got a int"),
         (b"personas.db", "got a bytes"),
         ("postgresql:/user:hunter22@host/x", "got neither"),
         ("host=127.0.0.1 password=hunter22", "got neither"),
@@ -235,7 +132,7 @@ def test_a_flag_must_be_true_or_false(name: str) -> None:
 async def test_a_path_instead_of_a_journal_is_a_configuration_error(persona_api: PersonaAPI) -> None:
     """Passing the path of a journal is a likely mistake."""
     with pytest.raises(ConfigurationError, match="journal must be a Journal; got a str"):
-        await take(persona_api, "personas.db", [])  # type: ignore[arg-type]  # what is tried here
+        await run_batch(persona_api, requests(1), "personas.db")  # type: ignore[arg-type]  # what is tried here
 
 
 @pytest.mark.parametrize("module", ["sqlalchemy", "psycopg"])
@@ -253,25 +150,134 @@ def test_a_missing_extra_is_named(module: str, tmp_path: Path) -> None:
     assert f"pip install 'suno-persona[{extra}]'" in done.stderr.splitlines()[-1]
 
 
+DROPS = {
+    "sqlite": """
+        CREATE TRIGGER drop_it BEFORE INSERT ON suno_persona_requests BEGIN SELECT RAISE(IGNORE); END
+    """,
+    "postgresql": """
+        CREATE FUNCTION drop_it() RETURNS trigger AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql;
+        CREATE TRIGGER drop_it BEFORE INSERT ON suno_persona_requests FOR EACH ROW EXECUTE FUNCTION drop_it()
+    """,
+}
+"""A trigger that drops every record."""
+
+
+async def test_a_request_whose_claim_the_database_drops_is_not_sent(
+    journal_url: str, fake_suno: FakeSuno, persona_api: PersonaAPI
+) -> None:
+    """Here a trigger of another application drops the claim: nothing is sent without one."""
+    is_postgresql = journal_url.startswith("postgresql")
+    connection: Any = psycopg.connect(journal_url) if is_postgresql else sqlite3.connect(journal_url)
+    async with Journal(journal_url):
+        with closing(connection):
+            connection.execute(DROPS["postgresql" if is_postgresql else "sqlite"])
+            connection.commit()
+    with pytest.raises(JournalError, match=r"the database did not keep the record of [0-9a-f]{64}:1"):
+        await run_batch(persona_api, requests(1), Journal(journal_url))
+    assert fake_suno.requests == []
+
+
 @pytest.mark.parametrize("change", ["persona = '{}'", "persona = NULL", "state = 'lost'", "body = '{}'"])
 async def test_an_unreadable_record_is_an_error(persona_api: PersonaAPI, tmp_path: Path, change: str) -> None:
     """If somebody edited the file, nothing is guessed from what is left."""
     file = tmp_path / "personas.db"
-    await take(persona_api, Journal(file), [], count=1)
-    with sqlite3.connect(file) as connection:
-        connection.execute(f"UPDATE suno_persona_requests SET {change}")
-    connection.close()
+    await run_batch(persona_api, requests(1), Journal(file))
+    execute(file, f"UPDATE suno_persona_requests SET {change}")
     with pytest.raises(JournalError, match=r"record of [0-9a-f]{64}:1 cannot be read: "):
-        await take(persona_api, Journal(file), [], count=1)
+        await run_batch(persona_api, requests(1), Journal(file))
+
+
+async def test_opening_waits_for_a_process_that_creates_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes may start at the same moment."""
+    file = tmp_path / "personas.db"
+    waits = 0
+    sleep = time.sleep
+
+    def count(seconds: float) -> None:
+        nonlocal waits
+        waits += 1
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", count)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        opening = asyncio.create_task(Journal(file).__aenter__())
+        while waits < 3:
+            await asyncio.sleep(0)
+    journal = await opening
+    assert await journal.counts() == {}
+    await journal.__aexit__(None, None, None)
+
+
+def can_mount() -> bool:
+    """Return whether this machine lets a process mount a disk."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-rm", "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs `unshare -rm`, a Linux that lets a process mount a disk")
+@pytest.mark.parametrize(("disk", "options"), [("full", "size=400k"), ("read-only", "ro")])
+async def test_a_disk_that_cannot_be_written_stops_the_batch(
+    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, disk: str, options: str
+) -> None:
+    """The command reports it in one line; nothing is sent without its claim, and no persona is lost."""
+    rows, disk_folder, kept = tmp_path / "rows.csv", tmp_path / "disk", tmp_path / "kept"
+    rows.write_text("root_clip_id,name,description\n" + "".join(f"c,N{number},D\n" for number in range(400)))
+    disk_folder.mkdir()
+    kept.mkdir()
+    script = (
+        f"mount -t tmpfs -o {options} none {disk_folder} && "
+        f"{COMMAND} batch {rows} --journal {disk_folder}/personas.db --output {tmp_path}/out.jsonl; "
+        f"status=$?; cp {disk_folder}/* {kept}; exit $status"
+    )
+    done = await run("unshare", "-rm", "sh", "-c", script, env=env)
+    assert done.status == 2, done.errors
+    assert "Traceback" not in done.errors
+    assert "the journal cannot be read or written: " in done.errors
+    async with Journal(kept / "personas.db") as journal:
+        entries = {entry.request.name: entry async for entry in journal.entries()}
+    sent = {request.json()["name"] for request in fake_suno.requests}  # type: ignore[index]  # JSON
+    assert sent <= entries.keys()
+    for persona in fake_suno.personas:
+        recorded = entries[str(persona.name)].persona_id == persona.id
+        assert recorded or persona.id in (tmp_path / "out.jsonl").read_text()
+    assert bool(sent) == (disk == "full")
+
+
+async def test_a_postgresql_database_may_hold_other_tables(postgres_url: str, persona_api: PersonaAPI) -> None:
+    """A journal may live beside the tables of an application."""
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE letters (text text)")
+    assert (await run_batch(persona_api, requests(1), Journal(postgres_url)))[0].persona is not None
+
+
+@pytest.mark.parametrize("option", ["nonsense=1", "connect_timeout=soon"])
+async def test_an_invalid_option_of_the_driver_is_an_error(option: str) -> None:
+    """The message names the option."""
+    with pytest.raises(JournalError, match=option.partition("=")[0]):
+        async with Journal(f"postgresql://127.0.0.1:1/personas?{option}"):
+            pass
+
+
+async def test_the_error_of_an_unreachable_server_hides_the_password(persona_api: PersonaAPI) -> None:
+    """The message names the server's address."""
+    url = "postgresql://user:hunter22@127.0.0.1:1/personas"
+    with pytest.raises(JournalError, match=r"user:\*\*\*@127.0.0.1:1/personas: .*refused") as caught:
+        await run_batch(persona_api, requests(1), Journal(url))
+    assert "hunter22" not in f"{caught.value}{caught.value.__cause__}{Journal(url)!r}"
+    assert "hunter22" not in repr(Journal("postgresql://user@host/x?password=hunter22"))
 
 
 async def test_a_database_that_goes_away_stops_the_batch(
     service: HeldService, databases: Databases, postgres_url: str
 ) -> None:
     """Requests in flight finish and are yielded, nothing more is sent, and then the error is raised."""
+    outcomes: list[Outcome] = []
     async with client(service, max_connections=3) as api:
-        outcomes: list[Outcome] = []
-        batch = asyncio.create_task(take(api, Journal(postgres_url), outcomes, in_flight=3))
+        batch = asyncio.create_task(take(api, requests(50), Journal(postgres_url), outcomes, in_flight=3))
         await service.receives(3)
         with databases.away(postgres_url):
             for number in range(3):
@@ -289,63 +295,70 @@ async def test_a_restart_of_the_database_between_two_uses_is_no_error(
 ) -> None:
     """A connection that the server closed while it was idle is replaced."""
     async with Journal(postgres_url) as journal:
-        await take(persona_api, journal, [], count=1)
+        await run_batch(persona_api, requests(1), journal)
         databases.end_connections(postgres_url)
-        await take(persona_api, journal, [], count=2)
+        await run_batch(persona_api, requests(2), journal)
         assert await journal.counts() == {"created": 2}
 
 
-def can_mount() -> bool:
-    """Return whether this machine lets a process mount a disk."""
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run(["unshare", "-rm", "true"], check=False).returncode == 0
-
-
-def can_remount() -> bool:
-    """Return whether a process may make its disk read-only afterwards, which not every Linux allows to users."""
-    script = "mount -t tmpfs none /mnt && mount -o remount,ro /mnt"
-    command = ["unshare", "-rm", "sh", "-c", script]
-    return can_mount() and subprocess.run(command, check=False, capture_output=True).returncode == 0
-
-
-mounts = pytest.mark.skipif(not can_mount(), reason="needs `unshare -rm`, a Linux that lets a process mount a disk")
-
-
-remounts = pytest.mark.skipif(not can_remount(), reason="needs a Linux that lets this user remount a disk read-only")
-
-
-@mounts
-@pytest.mark.parametrize("disk", ["full", "read-only", pytest.param("read-only with a journal", marks=remounts)])
-async def test_a_disk_that_cannot_be_written_stops_the_batch(
-    fake_suno: FakeSuno, env: dict[str, str], tmp_path: Path, disk: str
+@pytest.mark.slow
+@needs_linux
+async def test_a_transaction_on_a_frozen_server_times_out(
+    fake_suno: FakeSuno, once: PersonaAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command reports it in one line; nothing is sent without its claim, and no persona is lost."""
-    rows = tmp_path / "rows.csv"
-    rows.write_text("root_clip_id,name,description\n" + "".join(f"c,N{number},D\n" for number in range(400)))
-    (disk_folder := tmp_path / "disk").mkdir()
-    (kept := tmp_path / "kept").mkdir()
-    async with Journal(kept / "personas.db"):
+    """It raises a `JournalError` that says how long it took; nothing is sent, and the journal closes."""
+    monkeypatch.setattr("suno_persona.journal._database.TRANSACTION", 1)
+    with own_server() as server:
+        async with Journal(f"{server.get_uri()}&connect_timeout=2") as journal:
+            pid = server.get_pid()
+            assert pid is not None
+            with frozen(pid):
+                with pytest.raises(JournalError, match="took longer than 1 s"):
+                    await run_batch(once, requests(3), journal)
+                assert fake_suno.requests == []
+                with pytest.raises(JournalError, match="cannot be read or written"):
+                    await journal.counts()
+            assert await journal.counts() == {}
+
+
+# `synchronous_commit` at the end of a transaction: a deferred trigger runs at its commit.
+SPY = """
+    CREATE TABLE commits (setting text);
+    CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER spy AFTER INSERT OR UPDATE ON suno_persona_requests
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION spy();
+"""
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"), [("off", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")]
+)
+@pytest.mark.parametrize("through", ["directly", pytest.param("a pooler", marks=needs_pgbouncer)])
+async def test_a_commit_survives_a_power_cut_whatever_the_servers_default(
+    postgres_url: str,
+    databases: Databases,
+    fake_suno: FakeSuno,
+    once: PersonaAPI,
+    tmp_path: Path,
+    default: str,
+    expected: str,
+    through: str,
+) -> None:
+    """`synchronous_commit` is at least on, also behind a pooler in transaction mode, which several batches share."""
+    async with Journal(postgres_url):
         pass
-    prepare = {
-        "full": f"mount -t tmpfs -o size=400k none {disk_folder}",
-        "read-only": f"mount -t tmpfs -o ro none {disk_folder}",
-        "read-only with a journal": f"mount -t tmpfs none {disk_folder} && cp {kept}/* {disk_folder} && "
-        f"mount -o remount,ro {disk_folder}",
-    }[disk]
-    script = (
-        f"{prepare} && {COMMAND} batch {rows} --journal {disk_folder}/personas.db --output {tmp_path}/out.jsonl; "
-        f"status=$?; cp {disk_folder}/* {kept}; exit $status"
-    )
-    done = await run("unshare", "-rm", "sh", "-c", script, env=env)
-    assert done.status == 2, done.errors
-    assert "Traceback" not in done.errors
-    assert "the journal cannot be read or written: " in done.errors
-    async with Journal(kept / "personas.db") as journal:
-        entries = {entry.request.name: entry async for entry in journal.entries()}
-    sent = {request.json()["name"] for request in fake_suno.requests}  # type: ignore[index]  # JSON
-    assert sent <= entries.keys()
-    for persona in fake_suno.personas:
-        recorded = entries[str(persona.name)].persona_id == persona.id
-        assert recorded or persona.id in (tmp_path / "out.jsonl").read_text()
-    assert bool(sent) == (disk == "full")
+    name = str(make_url(postgres_url).database)
+    databases.run("ALTER DATABASE {} SET synchronous_commit = {}", name, default)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(SPY)
+    if through == "directly":
+        await run_batch(once, requests(5), Journal(postgres_url))
+    else:
+        with pooler(postgres_url, tmp_path) as url:
+            await asyncio.gather(*(run_batch(once, requests(100), Journal(url)) for _ in range(3)))
+        assert len(fake_suno.requests) == 100
+    with psycopg.connect(postgres_url) as connection:
+        settings = {setting for (setting,) in connection.execute("SELECT setting FROM commits")}
+    assert settings == {expected}

@@ -1,11 +1,15 @@
-"""Resolving by hand is explicit, can be corrected, and never overwrites what the service settled."""
+"""Resolving by hand is explicit, can be corrected, and never overwrites what the service settled.
+
+Which record may be resolved, and how, is in the ledger's table: `test_ledger.py`.
+"""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from support.calls import requests
 from support.held_service import HeldService, client
-from support.journals import entries, run_batch
+from support.journals import run_batch
 
 from suno_persona import InvalidRequestError, JournalError, Persona, PersonaAPI
 from suno_persona.journal import Entry, Journal
@@ -13,112 +17,99 @@ from suno_persona.journal._states import Enqueue
 from suno_persona.testing import FakeSuno, Fault
 
 
-async def unknown(url: str, fake: FakeSuno, api: PersonaAPI) -> Entry:
+@pytest.fixture
+async def journal(journal_url: str) -> AsyncIterator[Journal]:
+    """Yield an open journal."""
+    async with Journal(journal_url) as journal:
+        yield journal
+
+
+async def only_entry(journal: Journal) -> Entry:
+    """Return the entry of the one request that a journal has."""
+    (entry,) = [entry async for entry in journal.entries()]
+    return entry
+
+
+async def unknown(journal: Journal, fake: FakeSuno, api: PersonaAPI) -> Entry:
     """Return an entry whose outcome is unknown."""
-    fake.script(Fault.lost_answer())
-    await run_batch(api, requests(1), Journal(url))
-    (entry,) = await entries(url)
+    fake.script(Fault.lost_response())
+    await run_batch(api, requests(1), journal)
+    entry = await only_entry(journal)
     assert (entry.state, entry.by_hand) == ("unknown", False)
     return entry
 
 
-async def test_a_persona_that_was_found_is_recorded(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """The next run returns a persona with this id and nothing else, and sends nothing."""
-    entry = await unknown(journal_url, fake_suno, once)
-    async with Journal(journal_url) as journal:
-        await journal.resolve(entry.key, persona_id="fd213afd")
-    outcome = (await run_batch(once, requests(1), Journal(journal_url)))[0]
+async def test_a_persona_that_was_found_is_recorded(journal: Journal, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """The next run returns a persona with this id and nothing else; until then, a mistake can be corrected."""
+    key = (await unknown(journal, fake_suno, once)).key
+    await journal.resolve(key, persona_id="wrong")
+    await journal.resolve(key, not_created=True)
+    await journal.resolve(key, persona_id="fd213afd")
+    entry = await only_entry(journal)
+    assert (entry.state, entry.persona, entry.by_hand) == ("created", Persona(id="fd213afd"), True)
+    outcome = (await run_batch(once, requests(1), journal))[0]
     assert outcome.result() == Persona(id="fd213afd")
     assert len(fake_suno.requests) == 1
 
 
 async def test_a_request_resolved_as_not_created_is_sent_by_the_next_run(
-    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
+    journal: Journal, fake_suno: FakeSuno, once: PersonaAPI
 ) -> None:
     """Once the service has settled the request, nobody can overwrite its outcome."""
-    entry = await unknown(journal_url, fake_suno, once)
-    async with Journal(journal_url) as journal:
-        await journal.resolve(entry.key, not_created=True)
-        (entry,) = [entry async for entry in journal.entries("not_created")]
-        assert (entry.by_hand, entry.reason) == (True, "resolved by hand")
-    outcome = (await run_batch(once, requests(1), Journal(journal_url)))[0]
+    key = (await unknown(journal, fake_suno, once)).key
+    await journal.resolve(key, not_created=True)
+    entry = await only_entry(journal)
+    assert (entry.state, entry.by_hand, entry.reason) == ("not_created", True, "resolved by hand")
+    outcome = (await run_batch(once, requests(1), journal))[0]
     assert (len(fake_suno.requests), outcome.result().name) == (2, "0")
-    async with Journal(journal_url) as journal:
-        with pytest.raises(JournalError, match=rf"'{entry.key}' cannot be resolved: the service settled it as created"):
-            await journal.resolve(entry.key, persona_id="fd213afd")
-    assert await entries(journal_url) != [entry]
+    with pytest.raises(JournalError, match=rf"'{key}' cannot be resolved: the service settled it as created"):
+        await journal.resolve(key, persona_id="fd213afd")
+    assert (await only_entry(journal)).persona == outcome.persona
 
 
-async def test_a_rejection_by_the_service_cannot_be_overwritten(
-    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
-) -> None:
-    """`resolve` raises `JournalError`, since there is certainly no persona."""
-    fake_suno.script(Fault.response(404))
-    await run_batch(once, requests(1), Journal(journal_url))
-    (entry,) = await entries(journal_url)
-    async with Journal(journal_url) as journal:
-        with pytest.raises(JournalError, match="the service settled it as not_created"):
-            await journal.resolve(entry.key, persona_id="fd213afd")
-
-
-async def test_a_mistake_can_be_corrected(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """Until a run sends the request, it may be resolved any number of times, with another id or as not created."""
-    entry = await unknown(journal_url, fake_suno, once)
-    async with Journal(journal_url) as journal:
-        await journal.resolve(entry.key, persona_id="wrong")
-        await journal.resolve(entry.key, not_created=True)
-        await journal.resolve(entry.key, persona_id="right")
-        found = await journal.find(entry.key)
-        assert found is not None
-        assert (found.state, found.persona, found.by_hand) == ("created", Persona(id="right"), True)
-
-
-async def test_a_resolution_by_hand_is_not_overwritten(journal_url: str, service: HeldService) -> None:
+async def test_a_resolution_by_hand_is_not_overwritten(journal: Journal, service: HeldService) -> None:
     """A stalled process that continues later does not overwrite the resolution."""
-    async with client(service) as api, Journal(journal_url) as journal:
-        batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
+    async with client(service) as api:
+        batch = asyncio.create_task(run_batch(api, requests(1), journal))
         await service.receives(1)
-        (entry,) = [entry async for entry in journal.entries("claimed")]
-        await journal.resolve(entry.key, persona_id="fd213afd")
+        await journal.resolve((await only_entry(journal)).key, persona_id="fd213afd")
         service.respond(0)
         assert (await batch)[0].result().name == "0"
-        (entry,) = [entry async for entry in journal.entries()]
-        assert entry.persona_id == "fd213afd"
+        assert (await only_entry(journal)).persona_id == "fd213afd"
 
 
-@pytest.mark.parametrize("arguments", [{}, {"persona_id": "p", "not_created": True}])
-async def test_resolve_needs_exactly_one_resolution(journal_url: str, arguments: dict[str, object]) -> None:
-    """`resolve(key, persona_id=None)` is an error: a look-up that found nothing proves nothing."""
-    async with Journal(journal_url) as journal:
-        with pytest.raises(
-            InvalidRequestError, match=r"must have either persona_id or not_created=True; got (both|neither)"
-        ):
-            await journal.resolve("key", **arguments)  # type: ignore[arg-type]  # what is tried
-
-
-@pytest.mark.parametrize("persona_id", ["", " ", "fd21 3afd", "fd213afd\n", 12])
-async def test_an_invalid_persona_id_is_an_error(
-    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI, persona_id: str
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, "must have either persona_id or not_created=True; got neither"),
+        ({"persona_id": "p", "not_created": True}, "must have either persona_id or not_created=True; got both"),
+        ({"persona_id": " "}, "persona_id must be an id without white space; got "),
+        ({"persona_id": "fd21 3afd\n"}, "persona_id must be an id without white space; got "),
+        ({"persona_id": 12}, "persona_id must be an id without white space; got 12"),
+    ],
+)
+async def test_resolve_needs_exactly_one_resolution(
+    journal: Journal, fake_suno: FakeSuno, once: PersonaAPI, arguments: dict[str, object], reason: str
 ) -> None:
-    """Nothing is recorded, and the journal stays usable."""
-    entry = await unknown(journal_url, fake_suno, once)
-    async with Journal(journal_url) as journal:
-        with pytest.raises(InvalidRequestError, match="persona_id must be an id without white space; got "):
-            await journal.resolve(entry.key, persona_id=persona_id)
-    assert await entries(journal_url) == [entry]
+    """`resolve(key, persona_id=None)` is an error: a look-up that found nothing proves nothing. Nothing is recorded."""
+    entry = await unknown(journal, fake_suno, once)
+    with pytest.raises(InvalidRequestError, match=reason):
+        await journal.resolve(entry.key, **arguments)  # type: ignore[arg-type]  # what is tried
+    assert await only_entry(journal) == entry
 
 
-async def test_a_key_that_the_journal_does_not_have_is_an_error(journal_url: str) -> None:
+async def test_a_key_that_the_journal_does_not_have_is_an_error(journal: Journal) -> None:
     """The error names the key."""
-    async with Journal(journal_url) as journal:
-        with pytest.raises(JournalError, match="'none' cannot be resolved: the journal has no request with this key"):
-            await journal.resolve("none", not_created=True)
+    with pytest.raises(JournalError, match="'none' cannot be resolved: the journal has no request with this key"):
+        await journal.resolve("none", not_created=True)
 
 
-async def test_thousands_are_resolved_in_one_transaction(journal_url: str) -> None:
-    """All are resolved in one transaction, however many values a database accepts in one statement."""
-    events = [Enqueue(f"{number:064}:1", "{}", number, "host") for number in range(6000)]
-    async with Journal(journal_url) as journal:
-        await journal.enqueue(events, lambda connection, queued, pending: len(queued))
-        assert await journal.resolve_all({event.key: None for event in events}) == {}
-        assert await journal.counts() == {"not_created": 6000}
+async def test_thousands_are_resolved_in_one_transaction(journal: Journal) -> None:
+    """And thousands can be read, in the requested states, however many values a database accepts in one statement."""
+    body = '{"root_clip_id":"c","name":"N","description":"D"}'
+    events = [Enqueue(f"{number:064}:1", body, number, "host") for number in range(6000)]
+    await journal.enqueue(events, lambda connection, queued, pending: len(queued))
+    assert await journal.resolve_all({event.key: None for event in events[1:]}) == {}
+    assert await journal.counts() == {"not_created": 5999, "queued": 1}
+    assert [entry.key async for entry in journal.entries("queued", "unknown")] == [events[0].key]
+    assert len({entry.key async for entry in journal.entries()}) == 6000

@@ -7,18 +7,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from support.calls import requests
 from support.held_service import HeldService, client
-from support.journals import run_batch, states
+from support.journals import run_batch, states, take
 
-from suno_persona import JournalError, PersonaAPI
+from suno_persona import JournalError, Outcome, PersonaAPI
 from suno_persona.journal import Journal
-from suno_persona.testing import FakeSuno
 
 LARGE = 12_000
 """Requests that take more of the write-ahead log than a checkpoint waits for."""
@@ -49,19 +47,8 @@ async def test_a_journal_in_use_that_is_copied_without_its_log_is_an_error(
     assert await states(whole) == ["claimed"]
 
 
-async def test_a_journal_that_was_closed_is_whole_without_its_log(
-    tmp_path: Path, fake_suno: FakeSuno, persona_api: PersonaAPI
-) -> None:
-    """There is none then, and a copy knows every persona."""
-    url = tmp_path / "personas.db"
-    await run_batch(persona_api, requests(3), Journal(url))
-    assert not Path(f"{url}-wal").exists()
-    await run_batch(persona_api, requests(3), Journal(copy(url, tmp_path / "copy.db")))
-    assert len(fake_suno.requests) == 3
-
-
 async def test_a_journal_is_marked_as_long_as_one_process_uses_it(tmp_path: Path, persona_api: PersonaAPI) -> None:
-    """Others may open and close it meanwhile, in any order."""
+    """Others may open and close it meanwhile, in any order. Once it is closed, there is no log, and a copy is whole."""
     url = tmp_path / "personas.db"
     async with Journal(url) as first:
         async with Journal(url), Journal(url):
@@ -69,6 +56,7 @@ async def test_a_journal_is_marked_as_long_as_one_process_uses_it(tmp_path: Path
         await run_batch(persona_api, requests(4), first)
         with pytest.raises(JournalError, match="is missing"):
             await states(copy(url, tmp_path / "copy.db"))
+    assert not Path(f"{url}-wal").exists()
     assert await states(copy(url, tmp_path / "copy.db")) == ["created"] * 4
 
 
@@ -179,40 +167,25 @@ async def test_a_killed_journal_can_be_looked_at_with_other_tools(tmp_path: Path
     assert await states(str(url)) == ["claimed"]
 
 
-def delete(url: Path) -> None:
-    url.unlink()
-
-
-def delete_all(url: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{url}{suffix}").unlink()
-
-
-def delete_the_log(url: Path) -> None:
-    Path(f"{url}-wal").unlink()
-
-
-def replace(url: Path) -> None:
-    os.replace(shutil.copy(url, f"{url}.new"), url)
-
-
 @pytest.mark.posix
-@pytest.mark.parametrize("change", [delete, delete_all, delete_the_log, replace])
+@pytest.mark.parametrize(
+    "deleted",
+    [("",), ("", "-wal", "-shm"), ("-wal",), ()],
+    ids=["the file is deleted", "all its files are", "its log is", "the file is replaced"],
+)
 async def test_a_journal_that_is_deleted_or_replaced_while_open_ends_the_batch(
-    tmp_path: Path, service: HeldService, change: Callable[[Path], None]
+    tmp_path: Path, service: HeldService, deleted: tuple[str, ...]
 ) -> None:
     """Nothing more is claimed or sent, and the outcome of the request in flight is yielded."""
     url = tmp_path / "personas.db"
+    outcomes: list[Outcome] = []
     async with client(service) as api:
-        outcomes = []
-
-        async def take() -> None:
-            async for outcome in api.create_many(requests(9), journal=Journal(url)):
-                outcomes.append(outcome)  # noqa: PERF401 - they are needed even if it fails
-
-        batch = asyncio.create_task(take())
+        batch = asyncio.create_task(take(api, requests(9), Journal(url), outcomes))
         await service.receives(1)
-        change(url)
+        for suffix in deleted:
+            Path(f"{url}{suffix}").unlink()
+        if not deleted:
+            os.replace(shutil.copy(url, f"{url}.new"), url)
         service.respond(0)
         with pytest.raises(JournalError, match=r"the journal's file was (deleted|replaced) while it was open"):
             await batch

@@ -15,6 +15,15 @@ async def run_batch(
     return {index: outcome for index, outcome in outcomes.items() if index >= 0}
 
 
+async def take(
+    api: PersonaAPI, many: list[CreatePersonaRequest], journal: Journal, outcomes: list[Outcome], in_flight: int = 1
+) -> None:
+    """Run a batch, `opened` for this many in flight, and append the outcomes that it yields before it fails."""
+    async for outcome in api.create_many(opened(many, in_flight), journal=journal):
+        if not outcome.request.name.startswith(OPENING):
+            outcomes.append(outcome)  # noqa: PERF401 - they are needed even if it fails
+
+
 async def entries(url: str) -> list[Entry]:
     """Return the entries of a journal, as another process sees them, without those that opened a batch."""
     async with Journal(url) as journal:
