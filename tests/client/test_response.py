@@ -115,6 +115,12 @@ def test_a_message_is_one_line_and_says_what_support_needs() -> None:
     assert str(ended(exchange({"message": "down"}, 503), attempts=4).result) == "HTTP 503: down after 4 attempts"
 
 
+def test_an_error_has_the_id_of_a_persona_only_under_a_name_of_its_own() -> None:
+    """The `id` of an error response is that of the error."""
+    assert error({"id": "e", "persona_id": "p"}, 500).persona_id == "p"
+    assert error({"id": "e"}, 500).persona_id is None
+
+
 @pytest.mark.parametrize("status", [200, 404, 405])
 def test_a_web_page_instead_of_json_says_what_to_check(status: int) -> None:
     """The message has the URL that was called, and names `base_url` and `create_path`."""
