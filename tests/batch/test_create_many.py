@@ -1,4 +1,4 @@
-"""`create_many`: many requests, read lazily, with one outcome each. How it ends is in `test_batch_ends.py`."""
+"""`create_many`: many requests, read lazily, with one outcome each. How it ends is in `test_ends.py`."""
 
 import asyncio
 import json

@@ -8,14 +8,14 @@ from support.calls import requests
 from support.command import COMMAND, Done, run, start, until
 from support.databases import Databases, frozen, needs_linux, own_server
 from support.held_service import HeldService
-from support.journals import states
+from support.journals import run_batch, states
+from support.workers import worker
 
+from suno_persona import PersonaAPI
 from suno_persona.distributed import enqueue, make_app
-from suno_persona.testing import FakeSuno
+from suno_persona.journal import Journal
 
 pytestmark = pytest.mark.slow
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 async def working(service: HeldService, url: str, *options: str) -> asyncio.subprocess.Process:
@@ -27,7 +27,7 @@ async def working(service: HeldService, url: str, *options: str) -> asyncio.subp
     return process
 
 
-@pytest.mark.parametrize("which", SIGNALS)
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_lets_the_requests_in_flight_finish(
     which: signal.Signals, service: HeldService, postgres_url: str
 ) -> None:
@@ -45,26 +45,19 @@ async def test_a_signal_lets_the_requests_in_flight_finish(
     assert await states(postgres_url) == ["created", "created", "queued"]
 
 
-async def test_a_second_signal_cancels_the_requests_in_flight(service: HeldService, postgres_url: str) -> None:
-    """Requests that were sent are recorded as unknown."""
-    process = await working(service, postgres_url)
+@pytest.mark.parametrize("grace", ["90", "0"], ids=["a second signal", "the end of the grace time"])
+async def test_the_requests_in_flight_are_cancelled_in_the_end(
+    grace: str, service: HeldService, postgres_url: str
+) -> None:
+    """A second signal or the end of the grace time does it: requests that were sent are recorded as unknown."""
+    process = await working(service, postgres_url, "--grace", grace)
     process.terminate()
-    await until(b"send SIGTERM again to cancel them\n", process.stderr)
-    process.terminate()
+    if grace != "0":
+        await until(b"send SIGTERM again to cancel them\n", process.stderr)
+        process.terminate()
     _, errors = await process.communicate()
     assert process.returncode == 143
     assert b"finished; cancelled in flight: 2 requests; those that were sent are unknown\n" in errors
-    assert await states(postgres_url) == ["queued", "unknown", "unknown"]
-
-
-async def test_the_end_of_the_grace_time_cancels_the_requests_in_flight(
-    service: HeldService, postgres_url: str
-) -> None:
-    """It has the effect of a second signal."""
-    process = await working(service, postgres_url, "--grace", "0")
-    process.terminate()
-    await process.communicate()
-    assert process.returncode == 143
     assert await states(postgres_url) == ["queued", "unknown", "unknown"]
 
 
@@ -84,27 +77,18 @@ async def test_a_worker_whose_database_hangs_ends_after_its_grace_time(service: 
 
 
 async def test_a_worker_of_another_account_ends_at_once(
-    fake_suno: FakeSuno, env: dict[str, str], postgres_url: str
+    persona_api: PersonaAPI, env: dict[str, str], postgres_url: str
 ) -> None:
     """The error is one line; a rotated key can be accepted."""
-    env |= {"SUNO_JOURNAL_URL": postgres_url}
+    await run_batch(persona_api, requests(1), Journal(postgres_url))
     await enqueue(make_app(postgres_url), requests(1))
-    first = await start(COMMAND, "worker", env=env)
-    await fake_suno.wait_for_requests(1)
-    first.terminate()
-    await first.communicate()
-    other = env | {"SUNO_API_KEY": "sk-rotated"}
+    other = env | {"SUNO_JOURNAL_URL": postgres_url, "SUNO_API_KEY": "sk-rotated"}
     done = await run(COMMAND, "worker", env=other)
     assert (done.status, done.output, done.errors.count("\n")) == (2, "", 1)
     assert "the journal belongs to another API key of " in done.errors
-    accepted = await start(COMMAND, "worker", "--accept-new-key", env=other)
-    await until(b"worker started", accepted.stderr)
-    accepted.terminate()
-    await accepted.communicate()
+    async with worker(COMMAND, "worker", "--accept-new-key", env=other) as accepted:
+        await until(b"worker started", accepted.stderr)
     assert accepted.returncode == 0
-    moved = await run(COMMAND, "worker", env=other | {"SUNO_BASE_URL": "https://gateway.example"})
-    assert moved.status == 2
-    assert "https://gateway.example" in moved.errors
 
 
 async def test_a_worker_that_cannot_work_says_why(env: dict[str, str], postgres_url: str) -> None:

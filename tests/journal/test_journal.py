@@ -103,10 +103,13 @@ async def test_a_request_with_an_unknown_outcome_is_not_sent_again(
 
 
 async def test_a_request_that_another_run_claimed_is_not_sent(journal_url: str, service: HeldService) -> None:
-    """Of two concurrent runs on one journal, the second reports the claims of the first."""
+    """The claim and the whole request are committed before it is sent, and a concurrent run reports the claim."""
     async with client(service) as api, client(service) as other:
         first = asyncio.create_task(run_batch(api, requests(2), Journal(journal_url), 2))
         await service.receives(2)
+        found = await entries(journal_url)
+        assert {entry.request for entry in found} == set(requests(2))
+        assert [(entry.state, entry.settled_at) for entry in found] == [("claimed", None)] * 2
         second = await run_batch(other, requests(2), Journal(journal_url))
         assert [type(outcome.error) for outcome in second.values()] == [OutcomeUnknownError] * 2
         assert "no outcome was recorded" in str(second[0].error)
@@ -155,16 +158,6 @@ async def test_a_request_that_is_rejected_in_a_concurrent_run_is_not_sent(
         assert (await later)[1].persona is not None
 
 
-async def test_an_unknown_outcome_is_retried_on_demand(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
-    """`retry_unknown` accepts that two personas may exist."""
-    fake_suno.script(Fault.lost_response())
-    await run_batch(once, requests(1), Journal(journal_url))
-    again = await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True))
-    assert again[0].persona is not None
-    assert len(fake_suno.requests) == 2
-    assert await states(journal_url) == ["created"]
-
-
 async def test_a_record_from_the_future_delays_no_retry(tmp_path: Path, fake_suno: FakeSuno, once: PersonaAPI) -> None:
     """What was rejected before a run began is sent again, whatever time its record has: clocks differ, and jump."""
     url = str(tmp_path / "personas.db")
@@ -176,10 +169,11 @@ async def test_a_record_from_the_future_delays_no_retry(tmp_path: Path, fake_sun
     assert await states(url) == ["created"]
 
 
-async def test_a_conflict_after_a_retry_of_an_unknown_outcome_keeps_both_reasons(
-    journal_url: str, fake_suno: FakeSuno, once: PersonaAPI
-) -> None:
-    """A 409 says that the first attempt had created it; whoever looks needs to know what happened to both."""
+async def test_an_unknown_outcome_is_retried_on_demand(journal_url: str, fake_suno: FakeSuno, once: PersonaAPI) -> None:
+    """`retry_unknown` accepts that two personas may exist. A retry that creates none keeps both reasons.
+
+    Here it is a 409, which says that the first attempt had created the persona.
+    """
     fake_suno.script(Fault.lost_response(), Fault.response(409, b'{"error": {"message": "it already exists"}}'))
     await run_batch(once, requests(1), Journal(journal_url))
     retried = (await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True)))[0].error
@@ -191,6 +185,10 @@ async def test_a_conflict_after_a_retry_of_an_unknown_outcome_keeps_both_reasons
     for words in (str(error), str(entry.reason)):
         assert "ConnectionLostError" in words
         assert "RejectedError, HTTP 409: it already exists" in words
+    last = (await run_batch(once, requests(1), Journal(journal_url, retry_unknown=True)))[0]
+    assert last.persona is not None
+    assert len(fake_suno.requests) == 3
+    assert await states(journal_url) == ["created"]
 
 
 async def test_a_persona_that_cannot_be_written_is_recorded_as_received(journal_url: str, fake_suno: FakeSuno) -> None:
@@ -204,17 +202,6 @@ async def test_a_persona_that_cannot_be_written_is_recorded_as_received(journal_
     (entry,) = await entries(journal_url)
     assert (entry.state, entry.persona_id) == ("created", first.id)
     assert entry.persona == fake_suno.personas[0]
-
-
-async def test_the_claim_is_committed_before_the_request_is_sent(journal_url: str, service: HeldService) -> None:
-    """While the request is in flight, the journal has its claim and the whole request."""
-    async with client(service) as api:
-        batch = asyncio.create_task(run_batch(api, requests(1), Journal(journal_url)))
-        await service.receives(1)
-        (entry,) = await entries(journal_url)
-        assert (entry.state, entry.request, entry.settled_at) == ("claimed", requests(1)[0], None)
-        service.respond(0)
-        await batch
 
 
 async def test_a_journal_may_be_created_concurrently(journal_url: str) -> None:

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -187,30 +186,6 @@ async def test_an_unreadable_record_is_an_error(persona_api: PersonaAPI, tmp_pat
         await run_batch(persona_api, requests(1), Journal(file))
 
 
-async def test_opening_waits_for_a_process_that_creates_the_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two processes may start at the same moment."""
-    file = tmp_path / "personas.db"
-    waits = 0
-    sleep = time.sleep
-
-    def count(seconds: float) -> None:
-        nonlocal waits
-        waits += 1
-        sleep(seconds)
-
-    monkeypatch.setattr(time, "sleep", count)
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        opening = asyncio.create_task(Journal(file).__aenter__())
-        while waits < 3:
-            await asyncio.sleep(0)
-    journal = await opening
-    assert await journal.counts() == {}
-    await journal.__aexit__(None, None, None)
-
-
 def can_mount() -> bool:
     """Return whether this machine lets a process mount a disk."""
     if shutil.which("unshare") is None:
@@ -245,13 +220,6 @@ async def test_a_disk_that_cannot_be_written_stops_the_batch(
         recorded = entries[str(persona.name)].persona_id == persona.id
         assert recorded or persona.id in (tmp_path / "out.jsonl").read_text()
     assert bool(sent) == (disk == "full")
-
-
-async def test_a_postgresql_database_may_hold_other_tables(postgres_url: str, persona_api: PersonaAPI) -> None:
-    """A journal may live beside the tables of an application."""
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute("CREATE TABLE letters (text text)")
-    assert (await run_batch(persona_api, requests(1), Journal(postgres_url)))[0].persona is not None
 
 
 @pytest.mark.parametrize("option", ["nonsense=1", "connect_timeout=soon"])

@@ -8,12 +8,11 @@ import json
 import random
 import sqlite3
 from collections import Counter
-from contextlib import aclosing, closing, suppress
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
 from support.calls import requests
-from support.cancellation import cancelled_at
 from support.clock import Clock
 from support.command import COMMAND, run, run_process, start
 from support.held_service import HeldService, client, first_outcome, opened
@@ -185,15 +184,6 @@ async def test_an_id_that_neither_the_journal_nor_the_reader_has_is_logged(
         await closing
     lines = {f"persona {name} was created, and its outcome was not read" for name in ("persona-2", "persona-3")}
     assert lines <= set(caplog.messages)
-
-
-@pytest.mark.parametrize("point", range(3))
-async def test_a_cancelled_read_leaves_the_journal_usable(journal_url: str, point: int) -> None:
-    """Wherever the read is cancelled, its transaction keeps no lock."""
-    async with Journal(journal_url) as journal:
-        with suppress(asyncio.CancelledError):
-            await cancelled_at(point, journal.counts())
-        assert await journal.counts() == {}
 
 
 async def test_closing_a_journal_commits_pending_outcomes(journal_url: str, persona_api: PersonaAPI) -> None:

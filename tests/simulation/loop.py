@@ -4,22 +4,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+if TYPE_CHECKING:
+    from simulation.world import World
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
-
-
-class Host(Protocol):
-    """What a loop needs from the world."""
-
-    @property
-    def now(self) -> float:
-        """The true time in seconds."""
-        ...
-
-    def at(self, when: float, function: Callable[[], object]) -> None:
-        """Schedule a function for this time."""
 
 
 class Due(asyncio.TimerHandle):
@@ -41,8 +32,8 @@ class Due(asyncio.TimerHandle):
 class Loop(asyncio.AbstractEventLoop):
     """An event loop that belongs to one process of a world."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, world: "World") -> None:
+        self._world = world
         self.ready: deque[Due] = deque()
         self.tasks: list[asyncio.Task[Any]] = []
         self.is_dead = False
@@ -82,7 +73,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     def time(self) -> float:
         """Return the true time."""
-        return self._host.now
+        return self._world.now
 
     def call_soon(self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None) -> Due:
         """Schedule a function for the next turn."""
@@ -101,7 +92,7 @@ class Loop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> Due:
         """Schedule a function after this many seconds."""
-        return self.call_at(self._host.now + delay, callback, *args)
+        return self.call_at(self._world.now + delay, callback, *args)
 
     def call_at(
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
@@ -113,7 +104,7 @@ class Loop(asyncio.AbstractEventLoop):
             if not self.is_dead and not due._cancelled:
                 self.ready.append(due)
 
-        self._host.at(when, fire)
+        self._world.at(when, fire)
         return due
 
     def create_future(self) -> "asyncio.Future[Any]":

@@ -1,5 +1,8 @@
-"""Workers in the tests' own process, and the jobs of their queue."""
+"""Workers, in the tests' own process or in theirs, and the jobs of their queue."""
 
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 from procrastinate.jobs import Job
@@ -8,6 +11,7 @@ from suno_persona import Outcome, PersonaAPI
 from suno_persona.distributed import PersonaApp, outcomes
 from suno_persona.testing import FakeSuno
 from support.calls import ONCE
+from support.command import start
 
 
 def client_of(fake: FakeSuno, **options: Any) -> PersonaAPI:
@@ -33,3 +37,15 @@ async def results(app: PersonaApp) -> dict[int, Outcome]:
 async def execute(app: PersonaApp, statement: LiteralString) -> None:
     """Change the jobs, as time, a person or another worker does."""
     await app.connector.execute_query_async(statement)
+
+
+@asynccontextmanager
+async def worker(*command: str, env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a worker process, and stop it at the end as an operator does."""
+    process = await start(*command, env=env)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()

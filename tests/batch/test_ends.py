@@ -183,27 +183,8 @@ async def test_closing_the_client_ends_the_batch(service: HeldService) -> None:
     assert sorted(await batch) == ["ConnectionLostError"] * 2 + ["UsageError"] * 3
 
 
-async def test_an_async_generator_is_closed_when_a_batch_ends_early(service: HeldService) -> None:
-    """Its `finally` runs before the batch has ended, so that no file or cursor stays open."""
-    closed = asyncio.Event()
-
-    async def source() -> AsyncIterator[CreatePersonaRequest]:
-        try:
-            for request in requests(1000):
-                yield request
-        finally:
-            closed.set()
-
-    service.respond_to_all()
-    async with client(service, max_connections=1) as api:
-        outcomes = api.create_many(source())
-        await anext(outcomes)
-        await outcomes.aclose()
-        assert closed.is_set()
-
-
-async def test_a_source_that_swallows_cancellation_does_not_delay_the_end(service: HeldService) -> None:
-    """What it yields after its cancellation is not sent."""
+async def test_a_source_is_closed_at_an_early_end(service: HeldService) -> None:
+    """So no file or cursor stays open. Here it swallows cancellation: what it yields after that is not sent."""
     closed = asyncio.Event()
 
     async def stubborn() -> AsyncIterator[CreatePersonaRequest]:
