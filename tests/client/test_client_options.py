@@ -20,7 +20,6 @@ BAD = [
     ("proxy", "socks5://user:secret@proxy.example", "--proxy must be the URL of an HTTP proxy"),
     ("timeout", "-1", f"{INVALID}timeout' (env var: 'SUNO_TIMEOUT'): -1.0 is not in the range x>=0"),
     ("timeout", "nan", "timeout.total must be non-negative seconds"),
-    ("max_connections", "0", f"{INVALID}max-connections' (env var: 'SUNO_MAX_CONNECTIONS'): 0 is not in"),
     ("rate_limit", "10", f"{INVALID}rate-limit' (env var: 'SUNO_RATE_LIMIT'): '10' is not REQUESTS/SECONDS"),
     ("attempts", "1.5", f"{INVALID}attempts' (env var: 'SUNO_ATTEMPTS'): '1.5' is not a valid integer"),
 ]

@@ -108,7 +108,6 @@ FAULTS = [
     Fault("closes without a response", sends(lambda _: b""), LOST),
     Fault("creates, then closes without a response", created(lambda _: b""), LOST, personas=1),
     Fault("creates, then resets without a response", created(lambda _: b"", "reset"), LOST, personas=1),
-    Fault("creates, then closes in the status line", created(lambda whole: whole[:9]), LOST, personas=1),
     Fault("creates, then closes in the body", created(lambda whole: whole[:-9]), LOST, personas=1),
     Fault("creates, responds, then closes", created(bytes), Persona, personas=1),
     # Time
@@ -120,7 +119,6 @@ FAULTS = [
     # The length of the body
     Fault("creates, and promises more bytes than it sends", wrapped("Content-Length: 999", by=bytes), Persona, personas=1),
     Fault("creates, and promises fewer bytes than it sends", wrapped("Content-Length: 9", by=bytes), UNREADABLE, personas=1),
-    Fault("creates, and promises two lengths", wrapped("Content-Length: 9", "Content-Length: 99", by=bytes), UNREADABLE, personas=1),
     Fault("creates, and ends the body by closing", wrapped(by=bytes), Persona, personas=1),
     Fault("creates, and ends the chunks properly", wrapped("Transfer-Encoding: chunked", by=lambda body: chunks(body[:5], body[5:]) + b"0\r\n\r\n", then="keep"), Persona, personas=1),
     Fault("creates, and never ends the chunks", wrapped("Transfer-Encoding: chunked", by=chunks), Persona, personas=1),

@@ -89,7 +89,6 @@ FAULTS: dict[str, Fault] = {
     "rejected, and cut off": Fault(status=400, body=ECHO * 2, ending="cut"),
     "failed": Fault.response(500, KEY.encode()),
     "no persona": Fault.response(200, ECHO, headers={"X-Echo": KEY}),
-    "cut off": Fault(status=200, body=ECHO * 2, ending="cut"),
     "redirected": Fault.redirect(f"https://other.example/?key={quote(KEY, safe='')}"),
     "dropped": Fault.dropped(),
 }
