@@ -83,8 +83,9 @@ async def test_the_ids_that_the_reader_of_a_batch_left_are_logged(
 
 
 async def test_a_process_that_was_suspended_beyond_its_timeouts_loses_no_response(advance: Clock) -> None:
-    """A timeout fires only after the loop has read what is in the sockets."""
+    """A timeout fires only after the loop has read what is in the sockets, also if that takes more than one pass."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400_000)  # which has room for a whole response
         async with PersonaAPI(KEY, base_url=f"http://127.0.0.1:{server.getsockname()[1]}", retry=ONCE) as api:
             calls = [asyncio.create_task(api.create(request)) for request in requests(8)]
             await idle()
@@ -93,7 +94,7 @@ async def test_a_process_that_was_suspended_beyond_its_timeouts_loses_no_respons
                 with connection:
                     while not connection.recv(10_000).endswith(b"}"):
                         pass
-                    body = b'{"id": "persona-%d"}' % number
+                    body = b'{"id": "persona-%d", "name": "%b"}' % (number, b"x" * 200_000)
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             advance(3600)
             personas = await asyncio.gather(*calls)
