@@ -229,6 +229,7 @@ def test_a_stale_claim_becomes_unknown_and_keeps_its_holder() -> None:
     given_up = decide(OLD, claim("", stale_before=NOW))
     stopped = {"state": "unknown", "reason": "no outcome was recorded: host was stopped"}
     assert given_up == settled(stopped, settled_at=NOW)
+    assert isinstance(given_up, Record)
     assert not is_granted(given_up)
     assert decide(given_up, settle(CREATED)) == settled(CREATED, settled_at=NOW)
 
