@@ -24,6 +24,7 @@ RULES = {
     "_response.py": (
         "client/test_every_ending_at_every_moment.py",
         *("client/test_response.py", "client/test_gateways.py", "client/test_received_ids.py"),
+        "client/test_transport.py",
     ),
 }
 """The modules, and the tests that must notice a change of each."""
