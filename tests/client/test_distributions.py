@@ -68,9 +68,10 @@ def test_an_index_shows_the_readme_with_links_into_the_repository() -> None:
     metadata = distribution("suno-persona").metadata
     assert metadata.get_all("Project-URL") == [f"Source, {source}"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", readme)
+    target = re.compile(r"(!\[[^\]]*)?\]\(([^)]+)\)")  # of a picture, which may be a link itself, or of a link
+    links = target.findall(readme)
     assert all((ROOT / link).is_file() for _, link in links if "://" not in link)
-    assert re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", metadata["Description"]) == [
-        (mark, link if "://" in link else f"{source}/blob/HEAD/{link}{'?raw=true' if mark else ''}")
-        for mark, link in links
+    assert target.findall(metadata["Description"]) == [
+        (picture, link if "://" in link else f"{source}/blob/HEAD/{link}{'?raw=true' if picture else ''}")
+        for picture, link in links
     ]
