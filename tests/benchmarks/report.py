@@ -112,7 +112,6 @@ def main() -> None:
             repeats=REPEATS,
             python=f"{platform.python_implementation()} {platform.python_version()}",
             versions=", ".join(f"{package} {version(package)}" for package in PACKAGES),
-            names=", ".join(f"`{name}`" for name in CONTENDERS if name not in ("naive", "suno_persona")),
             aims="\n".join(aims),
             times=table("client", named(seconds), "µs of CPU time", 1e-6),
             turn=CALLS_IN_TURN,
